@@ -1,0 +1,41 @@
+"""Which devices JAX may use; to be settled before the first of them is touched."""
+
+import ctypes
+import logging
+import os
+
+import jax
+
+
+def choose_platform(simulated: int = 0) -> str:
+    """Chooses the CPU where there is no NVIDIA driver, so that no plugin stumbles over its absence.
+
+    Args:
+      simulated: CPU devices to make, where the CPU is used; 0 for one.
+
+    Returns:
+      One line that says what is used, for the user.
+    """
+    chosen = os.environ.get('JAX_PLATFORMS', '') or jax.config.jax_platforms or ''
+    if not chosen and not _has_nvidia_driver():
+        chosen = 'cpu'
+        jax.config.update('jax_platforms', chosen)
+    # JAX warns that a GPU may be present on this machine; that is what was just looked into.
+    logging.getLogger('jax._src.xla_bridge').setLevel(logging.ERROR)
+    if chosen.split(',')[0] == 'cpu' and simulated > 1:
+        jax.config.update('jax_num_cpu_devices', simulated)
+    devices = jax.devices()
+    if devices[0].platform == 'cpu':
+        reason = 'as JAX_PLATFORMS asks' if os.environ.get('JAX_PLATFORMS') else 'no NVIDIA driver found'
+        simulation = f', simulating {len(devices)} devices' if len(devices) > 1 else ''
+        return f'Running on the CPU ({reason}){simulation}.'
+    kinds = ', '.join(sorted({device.device_kind for device in devices}))
+    return f'Running on {len(devices)} device(s): {kinds}.'
+
+
+def _has_nvidia_driver() -> bool:
+    try:
+        ctypes.CDLL('libcuda.so.1')
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,119 @@
+"""What one column computes, one pure function an operation (paper, sections 3.1 to 3.4 and 4.2).
+
+Activations are [batch, height, width, channels] or [batch, units] of one column; sums that decide
+accuracy run in float32 whatever the type of the activations.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+
+def outputs_along(length: int, size: int, stride: int, pad: int = 0) -> int:
+    """Number of windows along a side of `length` pixels: 1 + ceil((length + 2 pad - size) / stride).
+
+    The 2012 code's rule. The last window may run past the far edge. Below 1 when a window does not fit.
+    """
+    return 1 + -((length + 2 * pad - size) // -stride)
+
+
+def _far_padding(length: int, size: int, stride: int, pad: int) -> int:
+    """How far the last window runs past the far edge, in pixels (at least 0 where it ends before it)."""
+    return max(0, (outputs_along(length, size, stride, pad) - 1) * stride + size - pad - length)
+
+
+def convolution(x: Array, kernel: Array, bias: Array, *, stride: int = 1, pad: int = 0) -> Array:
+    """Correlates x with each kernel and adds the kernel's bias (section 3.5).
+
+    Args:
+      x: [batch, height, width, channels].
+      kernel: [size, size, channels, kernels].
+      bias: [kernels].
+      stride: distance between neighbouring windows, in pixels.
+      pad: zeros before the top and left edge, and at least as far after the bottom and right one that
+        the last window is whole (see `table.Convolution`).
+
+    Returns:
+      [batch, outputs, outputs, kernels], of x's type.
+    """
+    size = kernel.shape[0]
+    padding = [(pad, _far_padding(length, size, stride, pad)) for length in x.shape[1:3]]
+    y = lax.conv_general_dilated(
+        x, kernel.astype(x.dtype), (stride, stride), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
+    return y + bias.astype(x.dtype)
+
+
+def dense(x: Array, kernel: Array, bias: Array) -> Array:
+    """Fully connected neurons: [batch, inputs] times [inputs, units] plus [units]."""
+    return x @ kernel.astype(x.dtype) + bias.astype(x.dtype)
+
+
+def relu(x: Array) -> Array:
+    """max(0, x), with derivative 0 at 0 (section 3.1)."""
+    return jax.nn.relu(x)
+
+
+def local_response_normalization(x: Array, *, k: float, n: int, alpha: float, beta: float) -> Array:
+    """Section 3.3: b_i = a_i / (k + alpha * sum_j a_j^2)^beta over the n channels around i.
+
+    j runs from max(0, i - n/2) to min(N - 1, i + n/2), N being the channels of this column: the paper's
+    GPUs do not talk here. The sum and the power are computed in float32.
+
+    Args:
+      x: [..., channels].
+      k, n, alpha, beta: the paper's constants.
+
+    Returns:
+      As x, in shape and type.
+    """
+    a = x.astype(jnp.float32)
+    half = n // 2
+    channels = a.shape[-1]
+    squares = jnp.pad(jnp.square(a), [(0, 0)] * (a.ndim - 1) + [(half, half)])
+    total = sum(lax.slice_in_dim(squares, j, j + channels, axis=-1) for j in range(2 * half + 1))
+    return (a * (k + alpha * total) ** -beta).astype(x.dtype)
+
+
+def max_pooling(x: Array, *, size: int, stride: int) -> Array:
+    """The largest value of each window (section 3.4); windows overlap where stride < size.
+
+    Written as the maximum of size * size strided slices: the gradient is then a sum of slices, which is
+    faster than `reduce_window`'s select-and-scatter. Equal largest values share the gradient.
+
+    Args:
+      x: [batch, height, width, channels].
+
+    Returns:
+      [batch, outputs, outputs, channels]; a window that runs past the far edge sees only what is there.
+    """
+    _, height, width, _ = x.shape
+    rows, columns = (outputs_along(length, size, stride) for length in (height, width))
+    far = [(0, 0, 0)] + [(0, _far_padding(length, size, stride, 0), 0) for length in (height, width)] + [(0, 0, 0)]
+    x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), far)
+    largest = None
+    for i in range(size):
+        for j in range(size):
+            part = x[:, i : i + (rows - 1) * stride + 1 : stride, j : j + (columns - 1) * stride + 1 : stride]
+            largest = part if largest is None else jnp.maximum(largest, part)
+    return largest
+
+
+def dropout(x: Array, keys: Array | None, *, rate: float) -> Array:
+    """The paper's dropout (section 4.2), which is not the inverted dropout of today's libraries.
+
+    In training an output is set to 0 with probability `rate` and otherwise left as it is; at test time
+    all outputs are used, multiplied by (1 - rate).
+
+    Args:
+      x: [batch, units].
+      keys: [batch] random keys, one an example, in training; None at test time.
+      rate: probability of dropping, 0.5 in the paper.
+
+    Returns:
+      As x, in shape and type.
+    """
+    if keys is None:
+        return x * jnp.asarray(1.0 - rate, x.dtype)
+    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, x.shape[1:]))(keys)
+    return jnp.where(keep, x, jnp.zeros((), x.dtype))

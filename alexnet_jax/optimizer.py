@@ -1,0 +1,139 @@
+"""Section 5: the update rule, and the control of the learning rate."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import optax
+
+from alexnet_jax.errors import UserError
+
+
+def update_rule(
+    learning_rate: jax.Array | float, *, momentum: float, weight_decay: float
+) -> optax.GradientTransformation:
+    """The paper's update: v <- momentum v - weight_decay rate w - rate gradient; w <- w + v.
+
+    The rate sits inside the velocity: after a drop the velocity gathered so far keeps its size. `optax.sgd`
+    puts the rate outside, which is another rule as soon as the rate changes.
+
+    Args:
+      learning_rate: epsilon of section 5; may differ from call to call.
+      momentum: 0.9 in the paper.
+      weight_decay: 0.0005 in the paper; applied to every parameter, as its formula is.
+
+    Returns:
+      A transformation whose state is that of `optax.trace`: the velocity, shaped like the parameters.
+    """
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_learning_rate(learning_rate),
+        optax.trace(decay=momentum),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class RateControl:
+    """The learning rate of a run, and what decides when it changes; a checkpoint holds all of it.
+
+    Attributes:
+      learning_rate: epsilon in force.
+      best_error: lowest validation error so far (0..1), infinite before the first.
+      epochs_without_improvement: validations since the error last improved.
+      drops: how often the rate has been divided.
+      finished: whether the run has ended.
+    """
+
+    learning_rate: float
+    best_error: float = float('inf')
+    epochs_without_improvement: int = 0
+    drops: int = 0
+    finished: bool = False
+
+
+def on_plateau(
+    control: RateControl, error: float, *, divide_by: float, drops: int, patience: int, tolerance: float
+) -> RateControl:
+    """The paper's heuristic: divide the rate when the validation error stops improving, then end.
+
+    "We ... divide the learning rate by 10 when the validation error rate stopped improving with the current
+    learning rate. The learning rate was ... reduced three times prior to termination."
+
+    Args:
+      control: the state before this validation.
+      error: validation error after one more epoch, 0..1.
+      divide_by: 10 in the paper.
+      drops: 3 in the paper; when the error stops improving once more, the run is finished.
+      patience: validations without improvement that count as having stopped.
+      tolerance: by how much, in units of error, the best error must be undercut to count as improvement.
+    """
+    improved = error < control.best_error - tolerance
+    waited = 0 if improved else control.epochs_without_improvement + 1
+    control = dataclasses.replace(control, best_error=min(error, control.best_error), epochs_without_improvement=waited)
+    if waited < patience:
+        return control
+    if control.drops >= drops:
+        return dataclasses.replace(control, finished=True)
+    return dataclasses.replace(
+        control,
+        learning_rate=control.learning_rate / divide_by,
+        drops=control.drops + 1,
+        epochs_without_improvement=0,
+    )
+
+
+def on_schedule(
+    control: RateControl, error: float, *, epoch: int, schedule: Sequence[tuple[int, float]]
+) -> RateControl:
+    """A fixed list instead of the heuristic: the last rate whose epoch has been reached.
+
+    Args:
+      control: the state before this validation.
+      error: validation error after `epoch` epochs, 0..1.
+      epoch: epochs completed.
+      schedule: pairs (epoch, rate), as `check_schedule` wants them.
+    """
+    rate = ([control.learning_rate] + [rate for first, rate in schedule if first <= epoch])[-1]
+    improved = error < control.best_error
+    return dataclasses.replace(
+        control,
+        learning_rate=rate,
+        best_error=min(error, control.best_error),
+        epochs_without_improvement=0 if improved else control.epochs_without_improvement + 1,
+        drops=control.drops + (rate < control.learning_rate),
+    )
+
+
+def check_schedule(schedule: Sequence[tuple[int, float]]) -> None:
+    """Raises UserError where `schedule` is not a list of (epoch, rate) with ascending epochs from 1 on."""
+    try:
+        epochs = [epoch for epoch, _ in schedule]
+        fine = epochs == sorted({int(epoch) for epoch in epochs}) and all(float(rate) >= 0 for _, rate in schedule)
+    except (TypeError, ValueError):
+        fine = False
+    if not fine or (epochs and epochs[0] < 1):
+        raise UserError(
+            f'config.rate_control.schedule={schedule!r} must be pairs (epochs completed, rate from then on) in '
+            'ascending order, for example ((23, 0.001), (51, 0.0001)).'
+        )
+
+
+def after_epoch(control: RateControl, error: float, epoch: int, config) -> RateControl:
+    """The state after an epoch's validation: by `config.schedule` where there is one, else on a plateau.
+
+    Args:
+      control: the state before.
+      error: validation error after `epoch` epochs, 0..1.
+      epoch: epochs completed.
+      config: the experiment's `rate_control`.
+    """
+    if config.schedule:
+        return on_schedule(control, error, epoch=epoch, schedule=config.schedule)
+    return on_plateau(
+        control,
+        error,
+        divide_by=config.divide_by,
+        drops=config.drops,
+        patience=config.patience,
+        tolerance=config.tolerance,
+    )
