@@ -26,16 +26,13 @@ class Columns:
 
     Attributes:
       count: columns of the network, 2 in the paper.
-      here: columns on this device; the others live on its partners along the mesh axis 'column'.
+      here: columns on this device; the others live on its partners along the mesh axis.
+      axis: name of that mesh axis inside `jax.shard_map`; None outside, where all columns are here.
     """
 
     count: int
     here: int
-
-    @property
-    def split(self) -> bool:
-        """Whether other columns live on other devices, so that meeting them takes a collective."""
-        return self.here < self.count
+    axis: str | None = None
 
     def exchange(self, values: list[Array]) -> Array:
         """Joins the values of all columns along the last axis, column 1's first.
@@ -48,9 +45,9 @@ class Columns:
           sum of what all columns have to say about its values.
         """
         joined = values[0] if len(values) == 1 else jnp.concatenate(values, axis=-1)
-        if not self.split:
+        if self.axis is None:
             return joined
-        return lax.all_gather(joined, COLUMN, axis=joined.ndim - 1, tiled=True)
+        return lax.all_gather(joined, self.axis, axis=joined.ndim - 1, tiled=True)
 
     def gather_logits(self, values: list[Array]) -> Array:
         """Joins the columns' logits as `exchange` does, for the loss, which every column then computes alike.
@@ -58,13 +55,13 @@ class Columns:
         As nothing after it differs between columns, its gradient takes no communication.
         """
         joined = values[0] if len(values) == 1 else jnp.concatenate(values, axis=-1)
-        if not self.split:
+        if self.axis is None:
             return joined
-        return lax.all_gather(joined, COLUMN, axis=joined.ndim - 1, tiled=True, to='invarying')
+        return lax.all_gather(joined, self.axis, axis=joined.ndim - 1, tiled=True, to='invarying')
 
     def indices(self) -> list[Array | int]:
         """The numbers, from 0, of the columns on this device."""
-        first = lax.axis_index(COLUMN) * self.here if self.split else 0
+        first = 0 if self.axis is None else lax.axis_index(self.axis) * self.here
         return [first + i for i in range(self.here)]
 
 
@@ -108,8 +105,8 @@ def make_mesh(columns: int, data: int = 0, column: int = 0, devices: list[jax.De
 
 
 def columns_on(mesh: Mesh, count: int) -> Columns:
-    """How `count` columns live on the devices of a mesh."""
-    return Columns(count, count // mesh.shape[COLUMN])
+    """How `count` columns live on each device of a mesh, as seen inside `jax.shard_map`."""
+    return Columns(count, count // mesh.shape[COLUMN], COLUMN)
 
 
 def sharding(mesh: Mesh, spec: PartitionSpec) -> NamedSharding:

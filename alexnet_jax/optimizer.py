@@ -38,14 +38,14 @@ class RateControl:
 
     Attributes:
       learning_rate: epsilon in force.
-      best_error: lowest validation error so far (0..1), infinite before the first.
+      best_error: lowest validation error so far (0..1); 1, always wrong, before the first.
       epochs_without_improvement: validations since the error last improved.
       drops: how often the rate has been divided.
       finished: whether the run has ended.
     """
 
     learning_rate: float
-    best_error: float = float('inf')
+    best_error: float = 1.0
     epochs_without_improvement: int = 0
     drops: int = 0
     finished: bool = False

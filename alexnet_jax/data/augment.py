@@ -1,0 +1,77 @@
+"""Pixels to what the network sees (sections 2 and 4.1), on the device: mean, mirror, colour, views.
+
+The host sends uint8 pixels and a few draws an example; here they become float32 in 0..255 units.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from alexnet_jax.data.prepared import PreparedDataSet
+
+VIEWS = {'center': 1, 'ten': 10}  # how many patches of an image the softmax is averaged over
+
+
+class Statistics(NamedTuple):
+    """What preparation measured on the training set.
+
+    Attributes:
+      mean_image: float32 [size, size, 3], 0..255.
+      colour_components: float32 [3, 3]; column i is p_i times the standard deviation along it.
+    """
+
+    mean_image: Array
+    colour_components: Array
+
+
+def statistics_of(data: PreparedDataSet) -> Statistics:
+    """Reads a prepared data set's statistics, as NumPy arrays."""
+    return Statistics(data.mean_image(), data.colour_components())
+
+
+def training_images(batch: dict[str, Array], statistics: Statistics) -> Array:
+    """The random patches of section 4.1, as the network sees them in training.
+
+    The mean of the very pixels that a patch shows is subtracted; then the patch is mirrored where its coin
+    says so, and its colour shifted by [p1, p2, p3] [a1 s1, a2 s2, a3 s3]^T, the same at every pixel.
+
+    Args:
+      batch: as `pipeline.training_batches` yields it.
+      statistics: of the training set.
+
+    Returns:
+      float32 [batch, crop, crop, 3].
+    """
+    crop = batch['image'].shape[1]
+    mean = jax.vmap(lambda top, left: _patch(statistics.mean_image, top, left, crop))(batch['top'], batch['left'])
+    x = batch['image'].astype(jnp.float32) - mean
+    x = jnp.where(batch['mirror'][:, None, None, None], x[:, :, ::-1], x)
+    shift = jnp.sum(batch['colour'][:, None, :] * statistics.colour_components, axis=-1)  # exact float32 products
+    return x + shift[:, None, None, :]
+
+
+def view(images: Array, statistics: Statistics, number: Array | int, crop: int) -> Array:
+    """One of the ten patches of section 4.1: the centre, four corners, and the mirror images of these five.
+
+    Args:
+      images: uint8 [batch, size, size, 3].
+      statistics: of the training set.
+      number: 0 the centre; 1 to 4 the corners, row by row; 5 to 9 the same mirrored.
+      crop: height and width of the patch, in pixels.
+
+    Returns:
+      float32 [batch, crop, crop, 3].
+    """
+    far = images.shape[1] - crop
+    places = np.array([[far // 2, far // 2], [0, 0], [0, far], [far, 0], [far, far]])
+    top, left = jnp.asarray(places)[number % 5]
+    x = lax.dynamic_slice(images, (0, top, left, 0), (images.shape[0], crop, crop, 3)).astype(jnp.float32)
+    x = x - _patch(statistics.mean_image, top, left, crop)
+    return jnp.where(number >= 5, x[:, :, ::-1], x)
+
+
+def _patch(image: Array, top: Array, left: Array, crop: int) -> Array:
+    return lax.dynamic_slice(image, (top, left, 0), (crop, crop, 3))

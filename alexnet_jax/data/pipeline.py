@@ -1,0 +1,195 @@
+"""The Grain pipeline: records to batches of uint8 pixels and random draws; the arithmetic is `augment.py`'s.
+
+A batch is a pure function of (data set, seed, step): the order of epoch e is a permutation computed from seed
+and e without a list, and an example's draws come from (seed, epoch, record) alone. So nothing depends on
+threads, batch size or device count, and the position in the data is the number of the step.
+"""
+
+from collections.abc import Iterator
+
+import grain
+import jax
+import numpy as np
+import simplejpeg
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+from alexnet_jax.data import records
+from alexnet_jax.data.prepared import PreparedDataSet
+from alexnet_jax.errors import UserError
+
+Batch = dict[str, np.ndarray]
+
+
+class Reader:
+    """Random access to the decoded images of a split."""
+
+    def __init__(self, data: PreparedDataSet, split: str) -> None:
+        self._data, self._split = data, split
+        self._records = ArrayRecordDataSource(data.files(split))
+        if len(self._records) != data.examples(split):
+            raise UserError(
+                f'{data.directory}: the shards of {split!r} hold {len(self._records)} records, the manifest says '
+                f'{data.examples(split)}; prepare the data set again (--mode=prepare).'
+            )
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def read(self, indices: np.ndarray) -> list[tuple[np.ndarray, int]]:
+        """Reads records by index.
+
+        Returns:
+          For each its pixels, uint8 [size, size, 3] in RGB, and its label.
+
+        Raises:
+          UserError: a record is damaged.
+        """
+        size = self._data.image_size
+        images = []
+        for index, data in zip(indices, self._records.__getitems__(indices.tolist()), strict=True):
+            try:
+                record = records.decode(data)
+                pixels = simplejpeg.decode_jpeg(record.image, colorspace='RGB')
+                if pixels.shape != (size, size, 3):
+                    raise ValueError(f'an image of {pixels.shape}, not of {size} x {size}')
+                if record.label >= len(self._data.class_names):
+                    raise ValueError(f'label {record.label} of {len(self._data.class_names)} classes')
+            except ValueError as error:
+                raise UserError(f'{self._where(int(index))} is damaged: {error}.') from error
+            images.append((pixels, record.label))
+        return images
+
+    def _where(self, index: int) -> str:
+        for shard in self._data.shards[self._split]:
+            if index < shard['examples']:
+                return f'{self._data.directory / shard["file"]}, record {index},'
+            index -= shard['examples']
+        return f'{self._data.directory}, {self._split} record {index},'
+
+
+def training_batches(
+    data: PreparedDataSet,
+    *,
+    batch_size: int,
+    crop_size: int,
+    mirror: bool,
+    colour_std: float,
+    seed: int,
+    first_step: int = 0,
+    threads: int = 2,
+) -> Iterator[Batch]:
+    """Batches for training, without end: shuffled anew each epoch, every image once an epoch.
+
+    Batches run on over the end of an epoch, so that no image is left out. In a run of several processes each
+    yields its own share of every batch.
+
+    Args:
+      data: the prepared data set.
+      batch_size: examples in a batch, over all processes.
+      crop_size: height and width of the random patches, in pixels; 224 in the paper.
+      mirror: whether half of the patches are reflected (section 4.1).
+      colour_std: standard deviation of the draws a_i of section 4.1; 0.1 in the paper, 0 for none.
+      seed: of order and draws.
+      first_step: number of the first batch, from 0.
+      threads: batches made at the same time.
+
+    Yields:
+      'image' uint8 [batch, crop, crop, 3]; 'label' int32 [batch]; 'top' and 'left' int32 [batch], the patch's
+      place; 'mirror' bool [batch]; 'colour' float32 [batch, 3], the a_i; 'dropout_seed' uint32 [batch].
+    """
+    reader = Reader(data, 'train')
+
+    def load(examples: np.ndarray) -> Batch:
+        epochs, indices = examples[:, 0], examples[:, 1]
+        draws = _draw(seed, epochs, indices, data.image_size - crop_size + 1)
+        images = np.empty((len(indices), crop_size, crop_size, 3), np.uint8)
+        labels = np.empty(len(indices), np.int32)
+        for i, (pixels, label) in enumerate(reader.read(indices)):
+            top, left = draws['top'][i], draws['left'][i]
+            images[i] = pixels[top : top + crop_size, left : left + crop_size]
+            labels[i] = label
+        draws['mirror'] &= mirror
+        draws['colour'] *= np.float32(colour_std)
+        return {'image': images, 'label': labels, **draws}
+
+    count = len(reader)
+    batches = (
+        grain.MapDataset.range(count)
+        .shuffle(seed=seed)
+        .repeat()
+        .map_with_index(lambda position, record: (position // count, record))[
+            jax.process_index() :: jax.process_count()
+        ]
+        .batch(batch_size // jax.process_count(), batch_fn=lambda examples: np.array(examples, np.int64))[first_step:]
+        .map(load)
+    )
+    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)))
+
+
+def evaluation_batches(data: PreparedDataSet, split: str, *, batch_size: int, threads: int = 2) -> Iterator[Batch]:
+    """Every image of a split once, in order; the last batch is filled up with examples of weight 0.
+
+    In a run of several processes each yields its own share of every batch.
+
+    Args:
+      data: the prepared data set.
+      split: 'train' or 'validation'.
+      batch_size: examples in a batch, over all processes.
+      threads: batches made at the same time.
+
+    Yields:
+      'image' uint8 [batch, size, size, 3], whole; 'label' int32 [batch]; 'weight' float32 [batch], 1 or 0.
+    """
+    reader = Reader(data, split)
+    share = batch_size // jax.process_count()
+    first = jax.process_index() * share
+
+    def load(number: int) -> Batch:
+        start = number * batch_size + first
+        indices = np.arange(start, max(start, min(start + share, len(reader))))
+        batch = {
+            'image': np.zeros((share, data.image_size, data.image_size, 3), np.uint8),
+            'label': np.zeros(share, np.int32),
+            'weight': np.zeros(share, np.float32),
+        }
+        for i, (pixels, label) in enumerate(reader.read(indices)):
+            batch['image'][i], batch['label'][i], batch['weight'][i] = pixels, label, 1.0
+        return batch
+
+    batches = grain.MapDataset.range(-(-len(reader) // batch_size)).map(load)
+    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)))
+
+
+def _draw(seed: int, epochs: np.ndarray, indices: np.ndarray, offsets: int) -> Batch:
+    """The draws of examples, each a function of (seed, epoch, record) alone.
+
+    Args:
+      seed: of the run.
+      epochs, indices: [batch] which use of which record.
+      offsets: number of places for a patch along each side: 33 for 224 of 256. (The paper counts 32.)
+
+    Returns:
+      'top' and 'left', uniform in 0 .. offsets - 1; 'mirror', a fair coin; 'colour' [batch, 3], standard normal;
+      'dropout_seed'.
+    """
+    with np.errstate(over='ignore'):
+        key = _mix(_mix(_mix(np.uint64(seed % 2**64)) + epochs.astype(np.uint64)) + indices.astype(np.uint64))
+        bits = _mix(key[:, None] + np.arange(1, 9, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    uniform = (bits >> np.uint64(11)) * 2.0**-53  # [batch, 8], in [0, 1)
+    radius = np.sqrt(-2 * np.log1p(-uniform[:, [4, 6]]))  # two normals from two uniforms (Box and Muller)
+    angle = 2 * np.pi * uniform[:, [5, 7]]
+    normal = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return {
+        'top': (uniform[:, 0] * offsets).astype(np.int32),
+        'left': (uniform[:, 1] * offsets).astype(np.int32),
+        'mirror': uniform[:, 2] < 0.5,
+        'colour': normal[:, :3].astype(np.float32),
+        'dropout_seed': (bits[:, 3] >> np.uint64(32)).astype(np.uint32),
+    }
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """The output function of SplitMix64 (Steele, Lea and Flood 2014): a bijection that scatters 64 bits."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

@@ -1,0 +1,146 @@
+"""What a config describes, checked and built: the network on its mesh, and the data set it is for."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from alexnet_jax.columns import check_batch, columns_on, make_mesh
+from alexnet_jax.data.augment import VIEWS
+from alexnet_jax.data.prepared import PreparedDataSet, open_prepared
+from alexnet_jax.errors import UserError
+from alexnet_jax.model import AlexNet, classes_of, initial_parameters
+from alexnet_jax.optimizer import check_schedule
+from alexnet_jax.step import TrainState, initial_state, state_sharding
+from alexnet_jax.table import Table, from_config
+
+_PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A config, and what it builds.
+
+    Attributes:
+      config: every field in force.
+      table: the network's layers.
+      mesh: the devices, along 'data' and 'column'.
+      network: as it runs on one device of the mesh.
+    """
+
+    config: ConfigDict
+    table: Table
+    mesh: Mesh
+    network: AlexNet
+
+
+def build(config: ConfigDict) -> Experiment:
+    """Checks a config and builds its network and mesh.
+
+    Raises:
+      UserError: a field does not make sense, or does not fit the devices.
+    """
+    _check(config)
+    table = from_config(config.network)
+    classes_of(table)
+    mesh = make_mesh(config.columns, config.mesh.data, config.mesh.column)
+    check_batch(config.batch_size, mesh)
+    network = AlexNet(table, columns_on(mesh, config.columns), _PRECISIONS[config.precision])
+    return Experiment(config, table, mesh, network)
+
+
+def _check(config: ConfigDict) -> None:
+    """Raises UserError for fields that no network, mesh or data set could make sense of."""
+    positive = ['batch_size', 'epochs', 'log_every_steps', 'checkpoint_every_steps', 'keep_checkpoints', 'data.threads']
+    positive += ['data.image_size', 'data.crop_size', 'rate_control.patience', 'rate_control.divide_by']
+    for field in positive:
+        if _get(config, field) <= 0:
+            raise UserError(f'config.{field}={_get(config, field)} must be above 0.')
+    for field in ['learning_rate', 'momentum', 'weight_decay', 'data.colour_std', 'rate_control.tolerance']:
+        if not 0 <= _get(config, field) < float('inf'):
+            raise UserError(f'config.{field}={_get(config, field)} must be a finite number, at least 0.')
+    if config.precision not in _PRECISIONS:
+        raise UserError(f'config.precision={config.precision!r} is not known; take {" or ".join(_PRECISIONS)}.')
+    if config.data.crop_size > config.data.image_size:
+        raise UserError(
+            f'config.data.crop_size={config.data.crop_size} is larger than '
+            f'config.data.image_size={config.data.image_size}.'
+        )
+    if not 1 <= config.data.quality <= 100:
+        raise UserError(f'config.data.quality={config.data.quality} must be from 1 to 100.')
+    for views in config.evaluation.views:
+        if views not in VIEWS:
+            raise UserError(f'config.evaluation.views: {views!r} is not known; known are {", ".join(VIEWS)}.')
+    check_schedule(config.rate_control.schedule)
+
+
+def _get(config: ConfigDict, field: str):
+    for part in field.split('.'):
+        config = config[part]
+    return config
+
+
+def _initial(experiment: Experiment) -> TrainState:
+    config = experiment.config
+    return initial_state(initial_parameters(experiment.table, config.columns, config.data.crop_size, config.seed))
+
+
+def state_shapes(experiment: Experiment) -> TrainState:
+    """Shapes and types of the training state."""
+    return jax.eval_shape(lambda: _initial(experiment))
+
+
+def first_state(experiment: Experiment) -> TrainState:
+    """The state before the first step, on the mesh; the same values whatever the mesh."""
+    where = state_sharding(state_shapes(experiment), experiment.mesh)
+    return jax.jit(lambda: _initial(experiment), out_shardings=where)()
+
+
+def open_data(experiment: Experiment) -> PreparedDataSet:
+    """Opens the prepared data set that the config names, and makes it first where its source is embedded.
+
+    Raises:
+      UserError: it is missing, damaged, made with other settings, or of another number of classes.
+    """
+    config = experiment.config.data
+    try:
+        data = open_prepared(config.directory)
+    except FileNotFoundError:
+        data = _prepare_embedded(config)
+    for field in ('source', 'image_size', 'quality'):
+        if getattr(data, field) != config[field]:
+            raise UserError(
+                f'{data.directory} was prepared with {field}={getattr(data, field)!r}, the config says '
+                f'config.data.{field}={config[field]!r}; name another config.data.directory, or prepare it again.'
+            )
+    classes = classes_of(experiment.table)
+    if len(data.class_names) != classes:
+        name = experiment.table[-1][0]
+        raise UserError(
+            f'{data.directory} has {len(data.class_names)} classes, the network tells {classes} apart; '
+            f'set --config.network.{name}.units={len(data.class_names)}.'
+        )
+    return data
+
+
+def _prepare_embedded(config: ConfigDict) -> PreparedDataSet:
+    from alexnet_jax.data.prepare import prepare
+    from alexnet_jax.data.sources import EMBEDDED, open_source
+
+    if config.source not in EMBEDDED:
+        raise UserError(missing_data_message(config))
+    source = open_source(config.source)
+    prepare(source, config.source, config.directory, image_size=config.image_size, quality=config.quality)
+    return open_prepared(config.directory)
+
+
+def missing_data_message(config: ConfigDict) -> str:
+    """What to get, where to put it, and what to run instead right now."""
+    return (
+        f'No prepared data set in config.data.directory={config.directory!r} (source {config.source!r}).\n'
+        f'{config.how_to_get}\n'
+        'To train right now, on images that come with scikit-learn:\n'
+        '  python launch.py --workdir=runs/digits --config=experiments/digits.py'
+    )

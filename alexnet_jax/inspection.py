@@ -1,0 +1,210 @@
+"""What a config's network is and what its devices exchange, as tables: `--mode=inspect`."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from alexnet_jax.collectives import Collective, collectives
+from alexnet_jax.columns import COLUMN, DATA, EVERYWHERE, Columns, sharding
+from alexnet_jax.data.augment import Statistics
+from alexnet_jax.experiment import Experiment, build, state_shapes
+from alexnet_jax.model import AlexNet
+from alexnet_jax.step import TrainState, batch_sharding, make_train_step, state_sharding
+from alexnet_jax.table import Convolution, Dense, Exchange, Layer, MaxPooling
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One line of the network's table, all columns together.
+
+    Attributes:
+      name: of the layer.
+      kind: its type.
+      kernel: what it is made of, such as '96 of 11 x 11 x 3, stride 4'.
+      sees: whose values it computes from: 'the image', 'its own column', 'both columns', 'all columns'.
+      output: [height, width, channels] or [units], of all columns.
+      parameters: kernels and biases.
+      multiply_adds: for one image, forward.
+    """
+
+    name: str
+    kind: str
+    kernel: str
+    sees: str
+    output: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+
+
+def lines(experiment: Experiment) -> list[Line]:
+    """The network's lines, as the module itself computes their shapes."""
+    config, table = experiment.config, experiment.table
+    count, crop = config.columns, config.data.crop_size
+    network = AlexNet(table, Columns(count, count))
+    image = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), image)
+    parameters = variables['params']
+    _, traced = jax.eval_shape(lambda p, x: network.apply({'params': p}, x, mutable=['lines']), parameters, image)
+
+    result, joined = [], True  # what columns have before the first exchange is the image, which all of them see
+    inputs = 'the image'
+    everyone = {1: 'its own column', 2: 'both columns'}.get(count, 'all columns')
+    for name, layer in table:
+        shape = traced['lines'][f'after_{name}'][0][0].shape[1:]
+        own = parameters.get(name, {})
+        kernel = own['kernel'].shape if own else ()
+        joined = isinstance(layer, Exchange) or (joined and not own)
+        output = shape if isinstance(layer, Exchange) else (*shape[:-1], shape[-1] * count)
+        result.append(
+            Line(
+                name,
+                type(layer).__name__,
+                _kernel(layer, kernel[1:]),
+                inputs if own else '',
+                output,
+                sum(math.prod(x.shape) for x in own.values()),
+                math.prod(kernel) * math.prod(shape[:-1]),
+            )
+        )
+        if isinstance(layer, Exchange):
+            inputs = everyone
+        elif own:
+            inputs = 'its own column'
+    return result
+
+
+def _kernel(layer: Layer, shape: tuple[int, ...]) -> str:
+    match layer:
+        case Convolution(kernels, size, stride):
+            return f'{kernels} of {size} x {size} x {shape[2]}' + (f', stride {stride}' if stride > 1 else '')
+        case Dense(units):
+            return f'{units} of {shape[0]}'
+        case MaxPooling(size, stride):
+            return f'{size} x {size}, stride {stride}'
+    return ''
+
+
+def compiled_step(experiment: Experiment) -> Any:
+    """Compiles the training step for the experiment's mesh, without making any array."""
+    config, mesh = experiment.config, experiment.mesh
+    batch, crop, size = config.batch_size, config.data.crop_size, config.data.image_size
+    step = make_train_step(
+        experiment.network, mesh, batch_size=batch, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+    return step.lower(*step_arguments(experiment, batch, crop, size)).compile()
+
+
+def step_arguments(experiment: Experiment, batch: int, crop: int, size: int) -> tuple[Any, ...]:
+    """Shapes, types and places of what the training step takes."""
+    mesh = experiment.mesh
+    fields = {
+        'image': ((batch, crop, crop, 3), np.uint8),
+        'label': ((batch,), np.int32),
+        'top': ((batch,), np.int32),
+        'left': ((batch,), np.int32),
+        'mirror': ((batch,), np.bool_),
+        'colour': ((batch, 3), np.float32),
+        'dropout_seed': ((batch,), np.uint32),
+    }
+    everywhere = sharding(mesh, EVERYWHERE)
+    shapes: TrainState = state_shapes(experiment)
+    return (
+        jax.tree.map(lambda x, where: _placed(x.shape, x.dtype, where), shapes, state_sharding(shapes, mesh)),
+        {name: _placed(shape, dtype, batch_sharding(mesh)) for name, (shape, dtype) in fields.items()},
+        Statistics(_placed((size, size, 3), np.float32, everywhere), _placed((3, 3), np.float32, everywhere)),
+        _placed((), np.float32, everywhere),
+    )
+
+
+def _placed(shape: tuple[int, ...], dtype: Any, where: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=where)
+
+
+def inspect(config: ConfigDict, console: Console) -> None:
+    """Prints the layers, where parameters live, and what devices exchange.
+
+    Raises:
+      UserError: the config does not make sense, or does not fit the devices.
+    """
+    experiment = build(config)
+    console.print(_layers_table(experiment))
+    console.print(_places_table(experiment))
+    with console.status('compiling the training step'):
+        found = collectives(compiled_step(experiment).as_text(), experiment.mesh)
+    console.print(_exchanges_table(experiment, found))
+
+
+def _layers_table(experiment: Experiment) -> Table:
+    found = lines(experiment)
+    table = Table(title=f'{experiment.config.name}: the network, {experiment.config.columns} column(s)')
+    table.add_column('layer')
+    table.add_column('type')
+    table.add_column('kernels or windows')
+    table.add_column('sees')
+    table.add_column('output')
+    table.add_column('parameters', justify='right')
+    table.add_column('multiply-adds', justify='right')
+    for line in found:
+        numbers = [f'{n:,}' if n else '' for n in (line.parameters, line.multiply_adds)]
+        table.add_row(line.name, line.kind, line.kernel, line.sees, ' x '.join(map(str, line.output)), *numbers)
+    table.add_section()
+    totals = [
+        f'{sum(values):,}' for values in zip(*((line.parameters, line.multiply_adds) for line in found), strict=True)
+    ]
+    table.add_row('sum', '', '', '', '', *totals)
+    return table
+
+
+def _places_table(experiment: Experiment) -> Table:
+    mesh = experiment.mesh
+    table = Table(title=f'Where parameters live, on {mesh.size} {mesh.devices.flat[0].platform} device(s)')
+    table.add_column('parameter')
+    table.add_column('shape')
+    copies, partners = mesh.devices.shape
+    for copy in range(copies):
+        for partner in range(partners):
+            table.add_column(f'device {mesh.devices[copy, partner].id}\n{DATA} {copy}, {COLUMN} {partner}')
+    shapes = state_shapes(experiment)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes.parameters):
+        where = state_sharding(leaf, mesh).devices_indices_map(leaf.shape)
+        row = [_columns(where[device][0], leaf.shape[0]) for device in mesh.devices.flat]
+        table.add_row('/'.join(part.key for part in path), ' x '.join(map(str, leaf.shape)), *row)
+    return table
+
+
+def _columns(part: slice, count: int) -> str:
+    first, last = part.start or 0, part.stop or count
+    numbers = ', '.join(str(i + 1) for i in range(first, last))
+    return f'column{"s" if last - first > 1 else ""} {numbers}'
+
+
+def _exchanges_table(experiment: Experiment, found: list[Collective]) -> Table:
+    mesh, batch = experiment.mesh, experiment.config.batch_size
+    per_device = batch // mesh.shape[DATA]
+    table = Table(
+        title='What devices exchange in a training step, read from the compiled program',
+        caption=f'{batch} images a step, {per_device} a device' if found else 'Nothing: no device needs another.',
+    )
+    table.add_column('along')
+    table.add_column('exchange')
+    table.add_column('result on a device')
+    table.add_column('received by a device\nbytes a step', justify='right')
+    table.add_column('bytes an image', justify='right')
+    for one in found:
+        shapes = ', '.join(one.shapes[:2]) + (f' and {len(one.shapes) - 2} more' if len(one.shapes) > 2 else '')
+        per_image = f'{one.received / per_device:,.0f}' if DATA not in one.axes else ''
+        table.add_row(' and '.join(one.axes), one.kind, shapes, f'{one.received:,}', per_image)
+    for axis in mesh.axis_names:
+        total = sum(one.received for one in found if one.axes == (axis,))
+        if total:
+            table.add_section()
+            table.add_row(axis, 'sum', '', f'{total:,}', f'{total / per_device:,.0f}' if axis == COLUMN else '')
+    return table

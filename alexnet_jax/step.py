@@ -1,0 +1,119 @@
+"""One training step, as a pure function jitted over the mesh."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+from jax.sharding import Mesh
+
+from alexnet_jax.columns import DATA, EVERYWHERE, PER_COLUMN, PER_EXAMPLE, sharding
+from alexnet_jax.data.augment import Statistics, training_images
+from alexnet_jax.model import AlexNet
+from alexnet_jax.optimizer import update_rule
+
+Batch = dict[str, Array]
+Metrics = dict[str, Array]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that training changes on the devices.
+
+    Attributes:
+      step: int32, updates made so far.
+      parameters: {layer: {'kernel', 'bias'}}, float32, the leading axis being the column.
+      velocity: the state of `optimizer.update_rule`, arrays shaped like the parameters.
+    """
+
+    step: Array
+    parameters: dict[str, dict[str, Array]]
+    velocity: optax.OptState
+
+
+def initial_state(parameters: dict[str, dict[str, Array]]) -> TrainState:
+    """The state before the first step: no velocity."""
+    rule = update_rule(0.0, momentum=0.0, weight_decay=0.0)  # the state's shape does not depend on these
+    return TrainState(jnp.zeros((), jnp.int32), parameters, rule.init(parameters))
+
+
+def state_sharding(state: Any, mesh: Mesh) -> Any:
+    """Where each array of a `TrainState` lives: parameters and velocity with their column."""
+    return jax.tree.map(lambda x: sharding(mesh, PER_COLUMN if x.ndim else EVERYWHERE), state)
+
+
+def wrong(logits: Array, labels: Array, top: int) -> Array:
+    """Which examples' labels are not among the `top` largest logits: float32 [batch], 1 or 0.
+
+    Of equal logits the earlier class counts as larger, as with argmax; what is not a number is wrong.
+    """
+    true = jnp.take_along_axis(logits, labels[:, None], axis=1)
+    earlier = labels[:, None] < jnp.arange(logits.shape[1])
+    beaten = jnp.sum((true > logits) | ((true == logits) & earlier), axis=1)
+    return (logits.shape[1] - 1 - beaten >= top).astype(jnp.float32)
+
+
+def make_train_step(
+    network: AlexNet, mesh: Mesh, *, batch_size: int, momentum: float, weight_decay: float
+) -> Callable[[TrainState, Batch, Statistics, Array], tuple[TrainState, Metrics]]:
+    """Builds the jitted training step.
+
+    Args:
+      network: with the columns as they live on a device of the mesh.
+      mesh: of axes 'data' and 'column'.
+      batch_size: examples in a batch, over all devices.
+      momentum, weight_decay: of the update rule.
+
+    Returns:
+      A function of (state, batch, statistics, learning rate) that returns the next state and the batch's
+      mean 'loss', 'top1_error' and 'top5_error' (float32 scalars). The state given is consumed. What devices
+      exchange is: columns before the lines that see both of them, and the sum of gradients along 'data'.
+    """
+
+    def on_device(parameters: Any, batch: Batch, statistics: Statistics) -> tuple[Any, Metrics]:
+        def share_of_loss(parameters: Any) -> tuple[Array, Array]:
+            images = training_images(batch, statistics)
+            logits = network.apply({'params': parameters}, images, batch['dropout_seed'])
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch['label'])
+            return losses.sum() / batch_size, logits
+
+        # The parameters are the same all along 'data', so their gradients come out summed over it.
+        (loss, logits), gradients = jax.value_and_grad(share_of_loss, has_aux=True)(parameters)
+        errors = {f'top{top}_error': wrong(logits, batch['label'], top).sum() / batch_size for top in (1, 5)}
+        return gradients, lax.psum({'loss': loss, **errors}, DATA)
+
+    gradients_and_metrics = jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=(PER_COLUMN, PER_EXAMPLE, EVERYWHERE),
+        out_specs=(PER_COLUMN, EVERYWHERE),
+    )
+
+    def train_step(state: TrainState, batch: Batch, statistics: Statistics, rate: Array) -> tuple[TrainState, Metrics]:
+        gradients, metrics = gradients_and_metrics(state.parameters, batch, statistics)
+        rule = update_rule(rate, momentum=momentum, weight_decay=weight_decay)
+        updates, velocity = rule.update(gradients, state.velocity, state.parameters)
+        parameters = optax.apply_updates(state.parameters, updates)
+        # Each array stays where it lives, whatever the compiler would choose.
+        state = TrainState(state.step + 1, parameters, velocity)
+        return lax.with_sharding_constraint(state, state_sharding(state, mesh)), metrics
+
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def batch_sharding(mesh: Mesh) -> Any:
+    """Where a batch lives: its examples dealt along 'data', the same for every column."""
+    return sharding(mesh, PER_EXAMPLE)
+
+
+def to_devices(batch: Any, mesh: Mesh) -> Batch:
+    """Sends this process's share of a batch to its devices."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(batch_sharding(mesh), x), batch)
+
+
+def statistics_to_devices(statistics: Statistics, mesh: Mesh) -> Statistics:
+    """Sends the training set's statistics to every device."""
+    return jax.tree.map(lambda x: jax.device_put(x, sharding(mesh, EVERYWHERE)), statistics)

@@ -1,0 +1,69 @@
+"""The network of the paper, on ImageNet (ILSVRC-2012): the base of every other experiment.
+
+Reproduces: Table 2, "1 CNN": 40.7 % top-1 and 18.2 % top-5 error on the validation set.
+Ours: not measured yet; it awaits a run on ImageNet.
+
+paper.py          as it trained in 2012: conv3 to conv5 start from a standard deviation of 0.03
+paper.py:literal  as the text of section 5 has it: 0.01 everywhere. It does not learn: with biases of 1 the
+                  loss stays at ln(classes).
+"""
+
+from ml_collections import ConfigDict
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.model import figure_2
+from alexnet_jax.table import to_config
+
+
+def get_config(variant: str = '') -> ConfigDict:
+    if variant not in ('', 'literal'):
+        raise UserError(f'experiments/paper.py has no variant {variant!r}; it has: literal.')
+    config = ConfigDict(sort_keys=False)
+    config.name = f'paper:{variant}' if variant else 'paper'
+    config.seed = 0
+
+    config.network = to_config(figure_2(classes=1000))  # section 3.5
+    if variant != 'literal':
+        for name in ('conv3', 'conv4', 'conv5'):
+            config.network[name].std = 0.03  # the 2012 code; the text says 0.01
+    config.columns = 2
+    config.precision = 'float32'  # of activations; 'bfloat16' is faster on GPUs
+
+    # Section 5.
+    config.batch_size = 128
+    config.epochs = 90  # "roughly 90 cycles through the training set", at most
+    config.momentum = 0.9
+    config.weight_decay = 0.0005
+    config.learning_rate = 0.01
+    config.rate_control = ConfigDict(sort_keys=False)
+    config.rate_control.divide_by = 10.0  # when the validation error stops improving
+    config.rate_control.drops = 3  # so often; then the run ends
+    config.rate_control.patience = 5  # epochs without improvement
+    config.rate_control.tolerance = 0.0005  # an improvement is more than this, in units of error (0..1)
+    config.rate_control.schedule = ()  # instead: ((epochs completed, rate), ...)
+
+    # Sections 2 and 4.1.
+    config.data = ConfigDict(sort_keys=False)
+    config.data.source = 'imagenet2012'
+    config.data.directory = 'data/imagenet2012'
+    config.data.how_to_get = (
+        'ImageNet (ILSVRC-2012) cannot be downloaded without registration: get ILSVRC2012_img_train.tar (138 GB) and '
+        'ILSVRC2012_img_val.tar (6.3 GB) from image-net.org and prepare them into that directory.'
+    )
+    config.data.image_size = 256
+    config.data.crop_size = 224
+    config.data.quality = 95  # of the prepared JPEGs, 1..100
+    config.data.mirror = True
+    config.data.colour_std = 0.1
+    config.data.threads = 4  # batches made at the same time on the host
+
+    config.evaluation = ConfigDict(sort_keys=False)
+    config.evaluation.views = ('center', 'ten')
+
+    # Devices: 0 for as many as fit. Two columns on an even number of devices, otherwise both on each.
+    config.mesh = ConfigDict({'data': 0, 'column': 0}, sort_keys=False)
+
+    config.log_every_steps = 20
+    config.checkpoint_every_steps = 1000  # and after every epoch
+    config.keep_checkpoints = 3  # the newest; the best stays besides
+    return config

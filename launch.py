@@ -1,0 +1,46 @@
+"""python launch.py --workdir=runs/ --config=experiments/paper.py [--mode=...] [--config.FIELD=VALUE ...]"""
+
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from alexnet_jax import arguments
+from alexnet_jax.errors import UserError
+
+MODES = {
+    'train': 'train; runs on where it stopped',
+    'eval': 'top-1 and top-5 error of a checkpoint',
+    'inspect': 'the network and what its devices exchange, as tables; needs no --workdir',
+}
+CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment: a file in experiments/, or one like them.')
+WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run leaves its files.')
+MODE = flags.DEFINE_enum('mode', 'train', list(MODES), '; '.join(f'{mode}: {what}' for mode, what in MODES.items()))
+CHECKPOINT = flags.DEFINE_string('checkpoint', 'newest', 'For --mode=eval: newest, best, or the number of a step.')
+
+
+def main(argv: list[str]) -> None:
+    """Calls the mode; each imports what it needs, and no more."""
+    arguments.check(argv, CONFIG.value, WORKDIR.value, needs_workdir=MODE.value != 'inspect')
+    config, workdir, console = CONFIG.value, WORKDIR.value, arguments.start(CONFIG.value)
+    match MODE.value:
+        case 'train':
+            from alexnet_jax.train import train
+
+            train(config, workdir, console)
+        case 'eval':
+            from alexnet_jax.evaluate import evaluate_run
+
+            evaluate_run(config, workdir, CHECKPOINT.value, console)
+        case 'inspect':
+            from alexnet_jax.inspection import inspect
+
+            inspect(config, console)
+
+
+if __name__ == '__main__':
+    try:
+        app.run(main, flags_parser=arguments.parse)
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
