@@ -4,6 +4,8 @@ Activations are [batch, height, width, channels] or [batch, units] of one column
 accuracy run in float32 whatever the type of the activations.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -58,7 +60,8 @@ def local_response_normalization(x: Array, *, k: float, n: int, alpha: float, be
     """Section 3.3: b_i = a_i / (k + alpha * sum_j a_j^2)^beta over the n channels around i.
 
     j runs from max(0, i - n/2) to min(N - 1, i + n/2), N being the channels of this column: the paper's
-    GPUs do not talk here. The sum and the power are computed in float32.
+    GPUs do not talk here. The sum and the power are computed in float32. The gradient is written out, as
+    it costs no more than the forward pass, where the one that JAX derives costs ten times as much.
 
     Args:
       x: [..., channels].
@@ -67,12 +70,48 @@ def local_response_normalization(x: Array, *, k: float, n: int, alpha: float, be
     Returns:
       As x, in shape and type.
     """
+    return _normalize(x, k, n, alpha, beta)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def _normalize(x: Array, k: float, n: int, alpha: float, beta: float) -> Array:
+    return _normalize_forward(x, k, n, alpha, beta)[0]
+
+
+def _normalize_forward(x: Array, k: float, n: int, alpha: float, beta: float) -> tuple[Array, Array]:
     a = x.astype(jnp.float32)
-    half = n // 2
-    channels = a.shape[-1]
-    squares = jnp.pad(jnp.square(a), [(0, 0)] * (a.ndim - 1) + [(half, half)])
-    total = sum(lax.slice_in_dim(squares, j, j + channels, axis=-1) for j in range(2 * half + 1))
-    return (a * (k + alpha * total) ** -beta).astype(x.dtype)
+    return (a * _power(_base(a, k, n, alpha), beta)).astype(x.dtype), x
+
+
+def _normalize_backward(k: float, n: int, alpha: float, beta: float, x: Array, gradient: Array) -> tuple[Array]:
+    # With d_i the base: db_i/da_j = delta_ij d_i^-beta - 2 alpha beta a_i a_j d_i^(-beta - 1) for j near i,
+    # and j is near i just where i is near j.
+    a, g = x.astype(jnp.float32), gradient.astype(jnp.float32)
+    base = _base(a, k, n, alpha)
+    scaled = g * _power(base, beta)
+    return ((scaled - 2 * alpha * beta * a * _sum_near(scaled * a / base, n)).astype(x.dtype),)
+
+
+_normalize.defvjp(_normalize_forward, _normalize_backward)
+
+
+def _base(a: Array, k: float, n: int, alpha: float) -> Array:
+    return k + alpha * _sum_near(jnp.square(a), n)
+
+
+def _power(base: Array, beta: float) -> Array:
+    """base^-beta; for the paper's 3/4 by square roots, which cost a fifth of a power."""
+    if beta == 0.75:
+        root = lax.rsqrt(base)
+        return root * jnp.sqrt(root)
+    return base**-beta
+
+
+def _sum_near(values: Array, n: int) -> Array:
+    """For each channel the sum over those at most n/2 away."""
+    half, channels = n // 2, values.shape[-1]
+    padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(half, half)])
+    return sum(lax.slice_in_dim(padded, j, j + channels, axis=-1) for j in range(2 * half + 1))
 
 
 def max_pooling(x: Array, *, size: int, stride: int) -> Array:

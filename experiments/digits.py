@@ -13,12 +13,14 @@ from experiments import paper
 def get_config() -> ConfigDict:
     config = paper.get_config()
     config.name = 'digits'
-    for layer in config.network.values():
-        if layer.type == 'convolution':
-            layer.kernels //= 2
-        elif layer.type == 'dense':
-            layer.units = 256
-    config.network.fc8.units = 10
+    network = config.network
+    network.conv1.kernels = 32
+    for name in ('conv2', 'conv3', 'conv4', 'conv5'):
+        network[name].kernels //= 2
+    network.fc6.units = network.fc7.units = 512
+    network.fc8.units = 10
+    for name, std in (('conv2', 0.02), ('conv3', 0.04), ('conv4', 0.04), ('conv5', 0.04), ('fc6', 0.08), ('fc7', 0.03)):
+        network[name].std = std
 
     config.epochs = 30
     config.rate_control.schedule = ((20, 0.001), (26, 0.0001))
