@@ -64,6 +64,8 @@ def start(config: ConfigDict) -> Console:
     On the CPU as many devices are simulated as the fields `mesh.data` and `mesh.column` ask for.
     """
     console = Console()
+    if not console.is_terminal:
+        console.width = 120  # nobody's window: leave tables room
     line = choose_platform(simulated=max(1, config.mesh.data) * max(1, config.mesh.column))
     console.print(line, highlight=False)
     return console

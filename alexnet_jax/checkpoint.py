@@ -44,19 +44,17 @@ class Checkpoints:
             logging.getLogger(name).setLevel(logging.ERROR)
         self.directory = pathlib.Path(workdir).absolute() / 'checkpoints'
         policies = ocp.checkpoint_managers
-        kept = [
-            policies.LatestN(keep),
-            policies.BestN(
-                n=1, get_metric_fn=lambda m: m['top1_error'], reverse=True, keep_checkpoints_without_metrics=False
-            ),
-        ]
+        best = policies.BestN(n=1, get_metric_fn=_error, reverse=True, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policies.AnyPreservationPolicy(kept),
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+            best_fn=_error,
+            best_mode='min',
             create=not read_only,
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        handlers = {'state': ocp.StandardCheckpointHandler(), 'progress': ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(self.directory, item_handlers=handlers, options=options)
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, ascending."""
@@ -64,12 +62,7 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """Step of the checkpoint with the lowest validation error; None where none was validated."""
-        errors = {}
-        for step in self.steps():
-            metrics = self._manager.metrics(step)
-            if metrics:
-                errors[step] = metrics['top1_error']
-        return min(errors, key=errors.get) if errors else None
+        return self._manager.best_step()
 
     def find(self, which: str) -> int:
         """The step of a checkpoint by name.
@@ -147,6 +140,10 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for saves and lets go of the directory."""
         self._manager.close()
+
+
+def _error(metrics: dict[str, float]) -> float:
+    return metrics['top1_error']
 
 
 def _path(path: tuple[Any, ...]) -> str:

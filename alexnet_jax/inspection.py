@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -18,7 +19,7 @@ from alexnet_jax.data.augment import Statistics
 from alexnet_jax.experiment import Experiment, build, state_shapes
 from alexnet_jax.model import AlexNet
 from alexnet_jax.step import TrainState, batch_sharding, make_train_step, state_sharding
-from alexnet_jax.table import Convolution, Dense, Exchange, Layer, MaxPooling
+from alexnet_jax.table import Convolution, Dense, Dropout, Exchange, Layer, LocalResponseNormalization, MaxPooling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +28,9 @@ class Line:
 
     Attributes:
       name: of the layer.
-      kind: its type.
-      kernel: what it is made of, such as '96 of 11 x 11 x 3, stride 4'.
-      sees: whose values it computes from: 'the image', 'its own column', 'both columns', 'all columns'.
+      kind: its type, such as 'Convolution'.
+      kernel: what it is made of, such as '96 of 11x11x3, stride 4'.
+      sees: whose values it computes from: 'image', 'own column', 'both columns', 'all columns'.
       output: [height, width, channels] or [units], of all columns.
       parameters: kernels and biases.
       multiply_adds: for one image, forward.
@@ -52,16 +53,17 @@ def lines(experiment: Experiment) -> list[Line]:
     image = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), image)
     parameters = variables['params']
-    _, traced = jax.eval_shape(lambda p, x: network.apply({'params': p}, x, mutable=['lines']), parameters, image)
+    _, traced = jax.eval_shape(
+        lambda p, x: network.apply({'params': p}, x, mutable=['intermediates']), parameters, image
+    )
 
-    result, joined = [], True  # what columns have before the first exchange is the image, which all of them see
-    inputs = 'the image'
-    everyone = {1: 'its own column', 2: 'both columns'}.get(count, 'all columns')
+    result = []
+    inputs = 'image'
+    everyone = {1: 'own column', 2: 'both columns'}.get(count, 'all columns')
     for name, layer in table:
-        shape = traced['lines'][f'after_{name}'][0][0].shape[1:]
+        shape = traced['intermediates'][f'after_{name}'][0][0].shape[1:]
         own = parameters.get(name, {})
         kernel = own['kernel'].shape if own else ()
-        joined = isinstance(layer, Exchange) or (joined and not own)
         output = shape if isinstance(layer, Exchange) else (*shape[:-1], shape[-1] * count)
         result.append(
             Line(
@@ -71,40 +73,53 @@ def lines(experiment: Experiment) -> list[Line]:
                 inputs if own else '',
                 output,
                 sum(math.prod(x.shape) for x in own.values()),
-                math.prod(kernel) * math.prod(shape[:-1]),
+                math.prod(kernel) * math.prod(shape[:-1]) if own else 0,
             )
         )
         if isinstance(layer, Exchange):
             inputs = everyone
         elif own:
-            inputs = 'its own column'
+            inputs = 'own column'
     return result
 
 
 def _kernel(layer: Layer, shape: tuple[int, ...]) -> str:
     match layer:
         case Convolution(kernels, size, stride):
-            return f'{kernels} of {size} x {size} x {shape[2]}' + (f', stride {stride}' if stride > 1 else '')
+            return f'{kernels} of {size}x{size}x{shape[2]}' + (f', stride {stride}' if stride > 1 else '')
         case Dense(units):
             return f'{units} of {shape[0]}'
         case MaxPooling(size, stride):
-            return f'{size} x {size}, stride {stride}'
-    return ''
+            return f'max pooling {size}x{size}, stride {stride}'
+        case LocalResponseNormalization(k, n, alpha, beta):
+            return f'LRN k={k:g} n={n} alpha={alpha:g} beta={beta:g}'
+        case Dropout(rate):
+            return f'dropout {rate:g}'
+    return type(layer).__name__.lower().replace('relu', 'ReLU')
 
 
-def compiled_step(experiment: Experiment) -> Any:
-    """Compiles the training step for the experiment's mesh, without making any array."""
-    config, mesh = experiment.config, experiment.mesh
-    batch, crop, size = config.batch_size, config.data.crop_size, config.data.image_size
+def lowered_step(experiment: Experiment) -> jax.stages.Lowered:
+    """The training step as given to the compiler, for the experiment's mesh; no array is made."""
+    config = experiment.config
     step = make_train_step(
-        experiment.network, mesh, batch_size=batch, momentum=config.momentum, weight_decay=config.weight_decay
+        experiment.network,
+        experiment.mesh,
+        batch_size=config.batch_size,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
     )
-    return step.lower(*step_arguments(experiment, batch, crop, size)).compile()
+    return step.lower(*step_arguments(experiment))
 
 
-def step_arguments(experiment: Experiment, batch: int, crop: int, size: int) -> tuple[Any, ...]:
+def compiled_step(experiment: Experiment) -> jax.stages.Compiled:
+    """The compiled training step, for the experiment's mesh; no array is made."""
+    return lowered_step(experiment).compile()
+
+
+def step_arguments(experiment: Experiment) -> tuple[Any, ...]:
     """Shapes, types and places of what the training step takes."""
-    mesh = experiment.mesh
+    mesh, config = experiment.mesh, experiment.config
+    batch, crop, size = config.batch_size, config.data.crop_size, config.data.image_size
     fields = {
         'image': ((batch, crop, crop, 3), np.uint8),
         'label': ((batch,), np.int32),
@@ -144,28 +159,29 @@ def inspect(config: ConfigDict, console: Console) -> None:
 
 def _layers_table(experiment: Experiment) -> Table:
     found = lines(experiment)
-    table = Table(title=f'{experiment.config.name}: the network, {experiment.config.columns} column(s)')
-    table.add_column('layer')
-    table.add_column('type')
-    table.add_column('kernels or windows')
-    table.add_column('sees')
-    table.add_column('output')
-    table.add_column('parameters', justify='right')
-    table.add_column('multiply-adds', justify='right')
+    table = Table(
+        title=f'{experiment.config.name}: the network, {experiment.config.columns} column(s)', box=SIMPLE_HEAD
+    )
+    for column in ('layer', 'what it is', 'sees', 'output'):
+        table.add_column(column, no_wrap=True)
+    for column in ('parameters', 'multiply-adds'):
+        table.add_column(column, justify='right', no_wrap=True)
     for line in found:
         numbers = [f'{n:,}' if n else '' for n in (line.parameters, line.multiply_adds)]
-        table.add_row(line.name, line.kind, line.kernel, line.sees, ' x '.join(map(str, line.output)), *numbers)
+        table.add_row(line.name, line.kernel, line.sees, 'x'.join(map(str, line.output)), *numbers)
     table.add_section()
     totals = [
         f'{sum(values):,}' for values in zip(*((line.parameters, line.multiply_adds) for line in found), strict=True)
     ]
-    table.add_row('sum', '', '', '', '', *totals)
+    table.add_row('sum', '', '', '', *totals)
     return table
 
 
 def _places_table(experiment: Experiment) -> Table:
     mesh = experiment.mesh
-    table = Table(title=f'Where parameters live, on {mesh.size} {mesh.devices.flat[0].platform} device(s)')
+    table = Table(
+        title=f'Where parameters live, on {mesh.size} {mesh.devices.flat[0].platform} device(s)', box=SIMPLE_HEAD
+    )
     table.add_column('parameter')
     table.add_column('shape')
     copies, partners = mesh.devices.shape
@@ -176,7 +192,7 @@ def _places_table(experiment: Experiment) -> Table:
     for path, leaf in jax.tree_util.tree_leaves_with_path(shapes.parameters):
         where = state_sharding(leaf, mesh).devices_indices_map(leaf.shape)
         row = [_columns(where[device][0], leaf.shape[0]) for device in mesh.devices.flat]
-        table.add_row('/'.join(part.key for part in path), ' x '.join(map(str, leaf.shape)), *row)
+        table.add_row('/'.join(part.key for part in path), 'x'.join(map(str, leaf.shape)), *row)
     return table
 
 
@@ -191,13 +207,13 @@ def _exchanges_table(experiment: Experiment, found: list[Collective]) -> Table:
     per_device = batch // mesh.shape[DATA]
     table = Table(
         title='What devices exchange in a training step, read from the compiled program',
+        box=SIMPLE_HEAD,
         caption=f'{batch} images a step, {per_device} a device' if found else 'Nothing: no device needs another.',
     )
-    table.add_column('along')
-    table.add_column('exchange')
-    table.add_column('result on a device')
-    table.add_column('received by a device\nbytes a step', justify='right')
-    table.add_column('bytes an image', justify='right')
+    for column in ('along', 'exchange', 'result on a device'):
+        table.add_column(column)
+    for column in ('bytes received by\na device in a step', 'by image'):
+        table.add_column(column, justify='right')
     for one in found:
         shapes = ', '.join(one.shapes[:2]) + (f' and {len(one.shapes) - 2} more' if len(one.shapes) > 2 else '')
         per_image = f'{one.received / per_device:,.0f}' if DATA not in one.axes else ''

@@ -123,6 +123,10 @@ class AlexNet(nn.Module):
                         for x, kernel, bias in zip(values, *kernels, strict=True)
                     ]
                 case Dense():
+                    if values[0].ndim != 2:
+                        raise UserError(
+                            f'config.network.{name}: a dense layer takes a vector; put a flatten line before it.'
+                        )
                     kernels = self._parameters(name, layer, (values[0].shape[-1],), layer.units)
                     values = [layers.dense(x, kernel, bias) for x, kernel, bias in zip(values, *kernels, strict=True)]
                 case ReLU():
@@ -139,7 +143,7 @@ class AlexNet(nn.Module):
                 case Dropout(rate):
                     keys = self._dropout_keys(name, dropout_seeds)
                     values = [layers.dropout(x, key, rate=rate) for x, key in zip(values, keys, strict=True)]
-            self.sow('lines', f'after_{name}', values)  # what inspection reads; free otherwise
+            self.sow('intermediates', f'after_{name}', values)  # what inspection reads; free otherwise
         return columns.gather_logits(values)[:, : classes_of(self.table)].astype(jnp.float32)
 
     def _parameters(self, name: str, layer: Convolution | Dense, sees: tuple[int, ...], outputs: int):
@@ -197,6 +201,5 @@ def initial_parameters(table: Table, columns: int, crop_size: int, seed: int) ->
       seed: of the draws.
     """
     network = AlexNet(table, Columns(columns, columns))
-    # Only the variables are wanted: under jit the forward pass that `init` traces is never computed.
-    images = jnp.zeros((1, crop_size, crop_size, 3))
-    return jax.jit(lambda key: network.init(key, images)['params'])(jax.random.key(seed))
+    images = jax.ShapeDtypeStruct((1, crop_size, crop_size, 3), jnp.float32)
+    return network.lazy_init(jax.random.key(seed), images)['params']

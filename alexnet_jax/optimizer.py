@@ -39,13 +39,15 @@ class RateControl:
     Attributes:
       learning_rate: epsilon in force.
       best_error: lowest validation error so far (0..1); 1, always wrong, before the first.
-      epochs_without_improvement: validations since the error last improved.
+      error_to_beat: the error at the last improvement by more than the tolerance.
+      epochs_without_improvement: validations since then.
       drops: how often the rate has been divided.
       finished: whether the run has ended.
     """
 
     learning_rate: float
     best_error: float = 1.0
+    error_to_beat: float = 1.0
     epochs_without_improvement: int = 0
     drops: int = 0
     finished: bool = False
@@ -65,12 +67,10 @@ def on_plateau(
       divide_by: 10 in the paper.
       drops: 3 in the paper; when the error stops improving once more, the run is finished.
       patience: validations without improvement that count as having stopped.
-      tolerance: by how much, in units of error, the best error must be undercut to count as improvement.
+      tolerance: an improvement undercuts the error at the last improvement by more than this, 0..1.
     """
-    improved = error < control.best_error - tolerance
-    waited = 0 if improved else control.epochs_without_improvement + 1
-    control = dataclasses.replace(control, best_error=min(error, control.best_error), epochs_without_improvement=waited)
-    if waited < patience:
+    control = _note(control, error, tolerance)
+    if control.epochs_without_improvement < patience:
         return control
     if control.drops >= drops:
         return dataclasses.replace(control, finished=True)
@@ -94,13 +94,18 @@ def on_schedule(
       schedule: pairs (epoch, rate), as `check_schedule` wants them.
     """
     rate = ([control.learning_rate] + [rate for first, rate in schedule if first <= epoch])[-1]
-    improved = error < control.best_error
+    drops = control.drops + (rate < control.learning_rate)
+    return dataclasses.replace(_note(control, error, 0.0), learning_rate=rate, drops=drops)
+
+
+def _note(control: RateControl, error: float, tolerance: float) -> RateControl:
+    """Takes a validation error into account; one that is not a number improves nothing."""
+    improved = error < control.error_to_beat - tolerance
     return dataclasses.replace(
         control,
-        learning_rate=rate,
-        best_error=min(error, control.best_error),
+        best_error=min(control.best_error, error),
+        error_to_beat=error if improved else control.error_to_beat,
         epochs_without_improvement=0 if improved else control.epochs_without_improvement + 1,
-        drops=control.drops + (rate < control.learning_rate),
     )
 
 
@@ -109,7 +114,7 @@ def check_schedule(schedule: Sequence[tuple[int, float]]) -> None:
     try:
         epochs = [epoch for epoch, _ in schedule]
         fine = epochs == sorted({int(epoch) for epoch in epochs}) and all(float(rate) >= 0 for _, rate in schedule)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         fine = False
     if not fine or (epochs and epochs[0] < 1):
         raise UserError(

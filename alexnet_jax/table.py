@@ -6,6 +6,7 @@ columns, as in the paper. Nothing here computes; `model.py` says what each line 
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -114,21 +115,37 @@ def from_config(config: Mapping[str, Any]) -> Table:
     """
     table = []
     for name, line in config.items():
+        if not isinstance(line, Mapping | ConfigDict):
+            raise UserError(f"config.network.{name}={line!r} is no layer: it must have a type and that type's fields.")
         fields = dict(line)
         kind = fields.pop('type', None)
-        if kind not in _TYPES:
+        if not isinstance(kind, str) or kind not in _TYPES:
             raise UserError(
                 f'config.network.{name}: unknown type of layer {kind!r}; known are {", ".join(sorted(_TYPES))}.'
             )
         known = [field.name for field in dataclasses.fields(_TYPES[kind])]
-        for field in fields:
+        for field, value in fields.items():
             if field not in known:
                 raise UserError(
                     f'config.network.{name}.{field}: a layer of type {kind!r} has no such field; '
                     f'it has {", ".join(known) or "none"}.'
                 )
+            _check_value(f'config.network.{name}.{field}', field, value)
         try:
             table.append((name, _TYPES[kind](**fields)))
         except TypeError as error:
             raise UserError(f'config.network.{name} (type {kind!r}) is incomplete: {error}.') from error
+        if isinstance(table[-1][1], MaxPooling) and table[-1][1].stride > table[-1][1].size:
+            raise UserError(f'config.network.{name}: pooling windows of {fields["size"]} must not lie further apart.')
     return tuple(table)
+
+
+def _check_value(path: str, field: str, value: Any) -> None:
+    whole = {'kernels': 1, 'units': 1, 'size': 1, 'stride': 1, 'n': 1, 'pad': 0}  # the least that makes sense
+    if field in whole:
+        if not isinstance(value, int) or value < whole[field]:
+            raise UserError(f'{path}={value!r} must be a whole number, at least {whole[field]}.')
+    elif not isinstance(value, int | float) or not math.isfinite(value) or (value < 0 and field != 'bias'):
+        raise UserError(f'{path}={value!r} must be a finite number' + ('.' if field == 'bias' else ', at least 0.'))
+    if field == 'rate' and value >= 1:
+        raise UserError(f'{path}={value!r} must be below 1.')

@@ -80,8 +80,8 @@ def small_batch(batch=BATCH):
 
 def lines_of(network, params, images, seeds=None):
     """The values of every column after each line of the table."""
-    _, state = network.apply({'params': params}, images, seeds, mutable=['lines'])
-    return {name.removeprefix('after_'): values for name, (values,) in state['lines'].items()}
+    _, state = network.apply({'params': params}, images, seeds, mutable=['intermediates'])
+    return {name.removeprefix('after_'): values for name, (values,) in state['intermediates'].items()}
 
 
 def shapes_at_full_size(columns):

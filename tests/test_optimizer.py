@@ -133,6 +133,18 @@ def test_plateau_tolerance_is_in_units_of_error(tolerance, improved):
     assert state.epochs_without_improvement == (0 if improved else 1)
 
 
+def test_plateau_counts_slow_steady_progress():
+    states = follow([0.5 - 0.009 * epoch for epoch in range(10)], tolerance=0.01, patience=2)
+    assert [s.drops for s in states] == [0] * 10
+    assert states[-1].best_error == pytest.approx(0.419)
+
+
+def test_plateau_is_not_spoilt_by_an_error_that_is_not_a_number():
+    states = follow([0.5, float('nan'), 0.4], patience=5)
+    assert [s.best_error for s in states] == [0.5, 0.5, 0.4]
+    assert [s.epochs_without_improvement for s in states] == [0, 1, 0]
+
+
 def test_plateau_equal_error_is_no_improvement():
     assert follow([0.5, 0.5], tolerance=0.0)[-1].epochs_without_improvement == 1
 
@@ -232,7 +244,7 @@ def test_after_epoch_follows_the_schedule_where_there_is_one():
 
 
 def test_after_epoch_watches_the_error_otherwise():
-    control = RateControl(0.01, best_error=0.5, drops=1)
+    control = RateControl(0.01, best_error=0.5, error_to_beat=0.5, drops=1)
     assert after_epoch(control, 0.4, 1, rate_control_config()).learning_rate == 0.01
     dropped = after_epoch(control, 0.5, 1, rate_control_config(divide_by=4.0))
     assert (dropped.learning_rate, dropped.drops) == (0.0025, 2)
