@@ -11,12 +11,13 @@ from alexnet_jax.errors import UserError
 MODES = {
     'train': 'train; runs on where it stopped',
     'eval': 'top-1 and top-5 error of a checkpoint',
+    'figures': 'learning curves and first-layer kernels of a run, as pictures',
     'inspect': 'the network and what its devices exchange, as tables; needs no --workdir',
 }
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment: a file in experiments/, or one like them.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run leaves its files.')
 MODE = flags.DEFINE_enum('mode', 'train', list(MODES), '; '.join(f'{mode}: {what}' for mode, what in MODES.items()))
-CHECKPOINT = flags.DEFINE_string('checkpoint', 'newest', 'For --mode=eval: newest, best, or the number of a step.')
+CHECKPOINT = flags.DEFINE_string('checkpoint', 'newest', 'For eval and figures: newest, best, or the number of a step.')
 
 
 def main(argv: list[str]) -> None:
@@ -32,6 +33,10 @@ def main(argv: list[str]) -> None:
             from alexnet_jax.evaluate import evaluate_run
 
             evaluate_run(config, workdir, CHECKPOINT.value, console)
+        case 'figures':
+            from alexnet_jax.figures import draw_figures
+
+            draw_figures(config, workdir, CHECKPOINT.value, console)
         case 'inspect':
             from alexnet_jax.inspection import inspect
 

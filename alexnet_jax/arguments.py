@@ -1,6 +1,7 @@
 """The reading of launch.py's flags, so that a mistake in one ends in a plain message."""
 
 import pathlib
+import re
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -16,19 +17,46 @@ def parse(argv: list[str]) -> list[str]:
     Raises:
       UserError: a flag or a field of the config is unknown, or its value is of the wrong type.
     """
-    for argument in argv[1:]:  # ml_collections would report a missing file at length
-        if argument.startswith('--config='):
-            path = argument.removeprefix('--config=').split(':')[0]
-            if not pathlib.Path(path).is_file():
-                raise UserError(f'{argument}: there is no file {path!r}; experiments/ holds those that come with us.')
+    named = re.findall(r'(?:^|\0)--?config[=\0]([^\0]+)', '\0'.join(argv[1:]))  # --config=FILE or --config FILE
+    fields = [argument for argument in argv if argument.startswith('--config.')]
+    if fields and not named:
+        raise UserError(f'{fields[0]} needs --config=FILE, for example --config=experiments/digits.py.')
+    for name in named:  # ml_collections would report at length that there is none
+        if not pathlib.Path(name.split(':')[0]).is_file():
+            raise UserError(f'--config={name}: there is no such file; experiments/ holds those that come with us.')
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        raise UserError(f'{str(error).rstrip(".")}. See python launch.py --help.') from error
+        raise UserError(_of_flags(str(error), named)) from error
+    except SyntaxError as error:
+        raise UserError(f'{error.filename}, line {error.lineno}: {error.msg}.') from error
     except (AttributeError, KeyError) as error:
+        if "no attribute 'get_config'" in str(error):
+            raise UserError(f'--config={named[-1]}: the file has no function get_config().') from error
         if not _is_about_a_field(error):
             raise
-        raise UserError(f'unknown field in a --config.FIELD=VALUE flag: {_plain(error)}') from error
+        raise UserError(_of_field(error, fields)) from error
+
+
+def _of_flags(text: str, named: list[str]) -> str:
+    """The message for what absl or a config file objects to."""
+    if 'Traceback' not in text:
+        return f'{text.rstrip(".")}. See python launch.py --help.'
+    if 'get_config() takes 0 positional arguments' in text:
+        return f'--config={named[-1]}: this experiment has no variants; leave out the colon and what follows.'
+    lines = [line.strip() for line in text.splitlines() if line.strip() and line.strip() != '.']
+    place = [line for line in lines if line.startswith('File ')][-1].removeprefix('File ').split(', in ')[0]
+    return f'--config={named[-1]} could not be read: {lines[-1]} ({place}).'
+
+
+def _of_field(error: Exception, fields: list[str]) -> str:
+    """The message for a field that the config does not have."""
+    words = re.findall(r'[\w.]+', str(error.args[0]).replace('\\n', ' '))
+    unknown = words[0]
+    suggestion = re.search(r'Did you mean "([^"]+)"', str(error))
+    where = next((flag for flag in fields if unknown in flag.split('=')[0].split('.')), '--config.FIELD=VALUE')
+    hint = f'; did you mean {suggestion[1]!r}?' if suggestion else '.'
+    return f'{where}: the config has no field {unknown!r}{hint}'
 
 
 def _is_about_a_field(error: BaseException) -> bool:
@@ -36,14 +64,9 @@ def _is_about_a_field(error: BaseException) -> bool:
     trace = error.__traceback__
     files = []
     while trace is not None:
-        files.append(pathlib.Path(trace.tb_frame.f_code.co_filename).parts[-2:])
+        files.append(pathlib.Path(trace.tb_frame.f_code.co_filename).parent.name)
         trace = trace.tb_next
-    return any(parts[0] == 'config_flags' for parts in files) and files[-1][0] in ('config_dict', 'config_flags')
-
-
-def _plain(error: BaseException) -> str:
-    text = str(error.args[0] if error.args else error).strip('\'"')
-    return ' '.join(text.replace('\\n', ' ').replace("\\'", "'").split())
+    return 'config_flags' in files and files[-1] in ('config_dict', 'config_flags')
 
 
 def check(argv: list[str], config: ConfigDict | None, workdir: str | None, needs_workdir: bool) -> None:

@@ -48,7 +48,9 @@ def build(config: ConfigDict) -> Experiment:
     mesh = make_mesh(config.columns, config.mesh.data, config.mesh.column)
     check_batch(config.batch_size, mesh)
     network = AlexNet(table, columns_on(mesh, config.columns), _PRECISIONS[config.precision])
-    return Experiment(config, table, mesh, network)
+    experiment = Experiment(config, table, mesh, network)
+    state_shapes(experiment)  # a table that does not fit its images or columns is found out here
+    return experiment
 
 
 def _check(config: ConfigDict) -> None:
