@@ -49,3 +49,6 @@ if __name__ == '__main__':
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print('interrupted; the same command carries on from the newest checkpoint', file=sys.stderr)
+        sys.exit(130)

@@ -20,15 +20,15 @@ from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import VIEWS, Statistics, statistics_of, view
 from alexnet_jax.data.prepared import PreparedDataSet
 from alexnet_jax.errors import UserError
-from alexnet_jax.experiment import build, open_data, state_shapes
+from alexnet_jax.experiment import Experiment, build, open_data, state_shapes
 from alexnet_jax.logs import Display
 from alexnet_jax.model import AlexNet
 from alexnet_jax.step import Batch, statistics_to_devices, to_devices, wrong
 
+EvaluationStep = Callable[[Any, Batch, Statistics], dict[str, Array]]
 
-def make_evaluation_step(
-    network: AlexNet, mesh: Mesh, *, crop_size: int, views: str
-) -> Callable[[Any, Batch, Statistics], dict[str, Array]]:
+
+def make_evaluation_step(network: AlexNet, mesh: Mesh, *, crop_size: int, views: str) -> EvaluationStep:
     """Builds the jitted evaluation of one batch.
 
     "The network makes a prediction by extracting five 224 x 224 patches (the four corner patches and the
@@ -62,36 +62,40 @@ def make_evaluation_step(
     return jax.jit(sums)
 
 
+def evaluation_step(experiment: Experiment, views: str) -> EvaluationStep:
+    """The jitted evaluation of one batch, as `make_evaluation_step` describes it."""
+    crop_size = experiment.config.data.crop_size
+    return make_evaluation_step(experiment.network, experiment.mesh, crop_size=crop_size, views=views)
+
+
 def evaluate(
-    evaluation_step: Callable[[Any, Batch, Statistics], dict[str, Array]],
+    step: EvaluationStep,
+    experiment: Experiment,
     parameters: Any,
     statistics: Statistics,
     data: PreparedDataSet,
-    mesh: Mesh,
     *,
-    split: str,
-    batch_size: int,
-    threads: int,
+    split: str = 'validation',
     on_batch: Callable[[int], None] = lambda examples: None,
 ) -> dict[str, float]:
-    """Runs an evaluation step over a whole split.
+    """Runs an evaluation step over a whole split; no example is left out, whatever the batch size.
 
     Args:
-      evaluation_step: as `make_evaluation_step` makes it.
+      step: as `evaluation_step` makes it.
+      experiment: the mesh, the batch size, the number of threads.
       parameters, statistics: on the devices of the mesh.
       data: the prepared data set.
-      mesh: the devices.
       split: 'train' or 'validation'.
-      batch_size: examples in a batch; the last is filled up with examples that do not count.
-      threads: batches made at the same time.
       on_batch: called with the number of examples that each batch has put behind.
 
     Returns:
       The means 'loss', 'top1_error' and 'top5_error' (errors 0..1), and the number of 'examples'.
     """
+    config = experiment.config
     totals: dict[str, float] = {}
-    for batch in pipeline.evaluation_batches(data, split, batch_size=batch_size, threads=threads):
-        sums = evaluation_step(parameters, to_devices(batch, mesh), statistics)
+    batches = pipeline.evaluation_batches(data, split, batch_size=config.batch_size, threads=config.data.threads)
+    for batch in batches:
+        sums = step(parameters, to_devices(batch, experiment.mesh), statistics)
         for name, value in sums.items():
             totals[name] = totals.get(name, 0.0) + float(value)
         on_batch(int(sums['examples']))
@@ -127,9 +131,6 @@ def evaluate_run(config: ConfigDict, workdir: str, which: str, console: Console)
         table.add_column(column, justify='left' if column == 'views' else 'right')
     results = {}
     for views in config.evaluation.views:
-        evaluation_step = make_evaluation_step(
-            experiment.network, experiment.mesh, crop_size=config.data.crop_size, views=views
-        )
         with Display(console, examples, 0, name=f'evaluating, views: {views}', unit='images') as display:
             done = 0
 
@@ -138,17 +139,8 @@ def evaluate_run(config: ConfigDict, workdir: str, which: str, console: Console)
                 done += count
                 display.update(done)
 
-            errors = evaluate(
-                evaluation_step,
-                state.parameters,
-                statistics,
-                data,
-                experiment.mesh,
-                split=split,
-                batch_size=config.batch_size,
-                threads=config.data.threads,
-                on_batch=advance,
-            )
+            step_function = evaluation_step(experiment, views)
+            errors = evaluate(step_function, experiment, state.parameters, statistics, data, on_batch=advance)
         results[views] = {name: errors[name] for name in ('top1_error', 'top5_error', 'loss')}
         table.add_row(views, *(f'{errors[name]:.2%}' for name in ('top1_error', 'top5_error')))
     console.print(table)

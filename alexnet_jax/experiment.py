@@ -1,6 +1,7 @@
 """What a config describes, checked and built: the network on its mesh, and the data set it is for."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from alexnet_jax.data.prepared import PreparedDataSet, open_prepared
 from alexnet_jax.errors import UserError
 from alexnet_jax.model import AlexNet, classes_of, initial_parameters
 from alexnet_jax.optimizer import check_schedule
-from alexnet_jax.step import TrainState, initial_state, state_sharding
+from alexnet_jax.step import Metrics, TrainState, initial_state, make_train_step, state_sharding
 from alexnet_jax.table import Table, from_config
 
 _PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -63,6 +64,8 @@ def _check(config: ConfigDict) -> None:
     for field in ['learning_rate', 'momentum', 'weight_decay', 'data.colour_std', 'rate_control.tolerance']:
         if not 0 <= _get(config, field) < float('inf'):
             raise UserError(f'config.{field}={_get(config, field)} must be a finite number, at least 0.')
+    if not 0 <= config.seed < 2**32:
+        raise UserError(f'config.seed={config.seed} must be from 0 to {2**32 - 1}.')
     if config.precision not in _PRECISIONS:
         raise UserError(f'config.precision={config.precision!r} is not known; take {" or ".join(_PRECISIONS)}.')
     if config.data.crop_size > config.data.image_size:
@@ -98,6 +101,18 @@ def first_state(experiment: Experiment) -> TrainState:
     """The state before the first step, on the mesh; the same values whatever the mesh."""
     where = state_sharding(state_shapes(experiment), experiment.mesh)
     return jax.jit(lambda: _initial(experiment), out_shardings=where)()
+
+
+def training_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Metrics]]:
+    """The jitted training step, as `step.make_train_step` describes it."""
+    config = experiment.config
+    return make_train_step(
+        experiment.network,
+        experiment.mesh,
+        batch_size=config.batch_size,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
 
 
 def open_data(experiment: Experiment) -> PreparedDataSet:
@@ -141,8 +156,10 @@ def _prepare_embedded(config: ConfigDict) -> PreparedDataSet:
 def missing_data_message(config: ConfigDict) -> str:
     """What to get, where to put it, and what to run instead right now."""
     return (
-        f'No prepared data set in config.data.directory={config.directory!r} (source {config.source!r}).\n'
-        f'{config.how_to_get}\n'
-        'To train right now, on images that come with scikit-learn:\n'
+        f'there is no prepared data set in {config.directory!r} (config.data.directory).\n'
+        f'What to get: {config.how_to_get}\n'
+        f'Where to put it: prepared, into {config.directory!r}; alexnet_jax/data/prepared.py describes the files. This '
+        'version has no command that prepares it.\n'
+        'What to run right now, on images that come with scikit-learn:\n'
         '  python launch.py --workdir=runs/digits --config=experiments/digits.py'
     )

@@ -1,15 +1,10 @@
 """Pictures of a run: its learning curves, and the first layer's kernels as in the paper's Figure 3."""
 
+import itertools
+import logging
 import pathlib
 from typing import Any
 
-import matplotlib
-
-matplotlib.use('Agg')  # no display is needed
-
-import itertools
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
@@ -36,6 +31,7 @@ def draw_figures(config: ConfigDict, workdir: str, which: str, console: Console)
     Raises:
       UserError: the run has no metrics or no such checkpoint.
     """
+    logging.getLogger('matplotlib').setLevel(logging.WARNING)  # it tells of its font cache
     metrics = read_metrics(workdir)
     experiment = build(config)
     checkpoints = Checkpoints(workdir, read_only=True)
@@ -55,7 +51,6 @@ def draw_figures(config: ConfigDict, workdir: str, which: str, console: Console)
             figure.savefig(path, dpi=150, bbox_inches='tight')
         except OSError as error:
             raise UserError(f'{path} cannot be written: {error}.') from error
-        plt.close(figure)
         console.print(f'wrote {path}', highlight=False, soft_wrap=True)
         written.append(path)
     return written
@@ -68,7 +63,8 @@ def learning_curves(metrics: list[dict[str, Any]], title: str) -> Figure:
       metrics: the lines of metrics.jsonl.
       title: of the figure.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout='constrained')
+    figure = Figure(figsize=(9, 3.2), layout='constrained')
+    axes = figure.subplots(1, 2)
     panels = [('loss', 'loss (nats)', 1), ('top1_error', 'top-1 error (%)', 100)]
     for axis, (field, label, scale) in zip(axes, panels, strict=True):
         for split, colour in _COLOURS.items():
@@ -104,16 +100,16 @@ def kernels_figure(kernels: np.ndarray, title: str) -> Figure:
     across = min(16, count)
     down = -(-count // across)
     shades = np.clip(0.5 + kernels / (2 * np.abs(kernels).max()), 0, 1)
-    figure, axes = plt.subplots(
-        columns, 1, figsize=(0.5 * across + 0.6, 0.55 * down * columns + 0.5), layout='constrained'
-    )
+    figure = Figure(figsize=(0.5 * across + 0.8, 0.55 * down * columns + 0.5), layout='constrained')
+    axes = figure.subplots(columns, 1)
     for column, axis in enumerate(np.atleast_1d(axes)):
         sheet = np.ones((down * (size + 1) - 1, across * (size + 1) - 1, 3))
         for number in range(count):
             top, left = number // across * (size + 1), number % across * (size + 1)
             sheet[top : top + size, left : left + size] = shades[column, ..., number]
         axis.imshow(sheet, interpolation='nearest')
-        axis.set(xticks=[], yticks=[], ylabel=f'column {column + 1}')
+        axis.set(xticks=[], yticks=[])
+        axis.set_ylabel(f'column {column + 1}', rotation=0, ha='right', va='center')
         axis.spines[:].set_visible(False)
     figure.suptitle(title)
     return figure

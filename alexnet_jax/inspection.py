@@ -16,9 +16,9 @@ from rich.table import Table
 from alexnet_jax.collectives import Collective, collectives
 from alexnet_jax.columns import COLUMN, DATA, EVERYWHERE, Columns, sharding
 from alexnet_jax.data.augment import Statistics
-from alexnet_jax.experiment import Experiment, build, state_shapes
+from alexnet_jax.experiment import Experiment, build, state_shapes, training_step
 from alexnet_jax.model import AlexNet
-from alexnet_jax.step import TrainState, batch_sharding, make_train_step, state_sharding
+from alexnet_jax.step import TrainState, batch_sharding, state_sharding
 from alexnet_jax.table import Convolution, Dense, Dropout, Exchange, Layer, LocalResponseNormalization, MaxPooling
 
 
@@ -100,15 +100,7 @@ def _kernel(layer: Layer, shape: tuple[int, ...]) -> str:
 
 def lowered_step(experiment: Experiment) -> jax.stages.Lowered:
     """The training step as given to the compiler, for the experiment's mesh; no array is made."""
-    config = experiment.config
-    step = make_train_step(
-        experiment.network,
-        experiment.mesh,
-        batch_size=config.batch_size,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-    )
-    return step.lower(*step_arguments(experiment))
+    return training_step(experiment).lower(*step_arguments(experiment))
 
 
 def compiled_step(experiment: Experiment) -> jax.stages.Compiled:

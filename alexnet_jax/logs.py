@@ -1,11 +1,14 @@
 """What a run says while it runs: metrics.jsonl, TensorBoard, and a progress bar or plain lines."""
 
+import collections
 import json
 import os
 import pathlib
+import time
 from types import TracebackType
 from typing import Any, Self
 
+from jax import Array
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -78,6 +81,69 @@ def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+class Window:
+    """Means over the steps since the last line of the log, fetched from the device two steps late.
+
+    So the host never waits for the step it has just sent off, and never runs further ahead than two.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._pending: collections.deque[dict[str, Array]] = collections.deque()
+        self._sums: dict[str, float] = {}
+        self._last: dict[str, float] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        """Begins to measure time anew, after something that is not training."""
+        self._start, self._steps = time.perf_counter(), 0
+
+    def add(self, metrics: dict[str, Array]) -> None:
+        """Takes the metrics of a step, which may not have been computed yet."""
+        self._pending.append(metrics)
+        self._steps += 1
+        while len(self._pending) > 2:
+            self._fetch()
+
+    def _fetch(self) -> None:
+        self._last = {name: float(value) for name, value in self._pending.popleft().items()}
+        for name, value in self._last.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._sums['steps'] = self._sums.get('steps', 0) + 1
+
+    def _images_per_second(self) -> float:
+        return self._steps * self._batch_size / (time.perf_counter() - self._start)
+
+    def status(self, learning_rate: float) -> str:
+        """For the progress bar: loss, rate, speed."""
+        loss = f'loss {self._last["loss"]:.3f}, ' if self._last else ''
+        return f'{loss}rate {learning_rate:g}, {self._images_per_second():.0f} images/s'
+
+    def close(self) -> dict[str, float]:
+        """Means over the window, which then begins anew."""
+        while self._pending:
+            self._fetch()
+        steps = self._sums.pop('steps')
+        means = {name: value / steps for name, value in self._sums.items()}
+        means['images_per_second'] = round(self._images_per_second(), 1)
+        self._sums = {}
+        self.restart()
+        return means
+
+
+def describe(values: dict[str, float]) -> str:
+    """Metrics as a person reads them: errors in per cent."""
+    words = []
+    for name, value in values.items():
+        if name.endswith('_error'):
+            words.append(f'{name.removesuffix("_error").replace("top", "top-")} error {value:.2%}')
+        elif name == 'images_per_second':
+            words.append(f'{value:.0f} images/s')
+        else:
+            words.append(f'{name.replace("_", " ")} {value:.4g}')
+    return ', '.join(words)
+
+
 class Display:
     """A progress bar on a terminal, plain lines elsewhere."""
 
@@ -119,3 +185,43 @@ class Display:
         """Prints a line where there is no bar to show it."""
         if not self._console.is_terminal:
             self.line(f'{self._name}: {self._unit[:-1]} {done}/{self._total}, {status}')
+
+
+class Reporter:
+    """What the training loop tells, and to whom: the log, the bar, the lines on the screen."""
+
+    def __init__(self, log: MetricsLog, display: Display, batch_size: int, examples: int) -> None:
+        """Reports steps of `batch_size` examples, `examples` of which are an epoch."""
+        self._log, self._display = log, display
+        self._window, self._steps_an_epoch = Window(batch_size), examples / batch_size
+
+    def stepped(self, step: int, metrics: dict[str, Array], learning_rate: float) -> None:
+        """A step was sent to the devices; its metrics may not have been computed yet."""
+        self._window.add(metrics)
+        self._display.update(step, self._window.status(learning_rate))
+
+    def training(self, step: int, learning_rate: float) -> None:
+        """A line on the steps since the last one."""
+        values = self._window.close() | {'learning_rate': learning_rate}
+        self._log.write(step, step / self._steps_an_epoch, 'train', values)
+        self._display.plain(step, describe(values))
+
+    def validating(self, step: int) -> None:
+        """A validation begins."""
+        self._display.update(step, 'validating')
+
+    def validated(self, step: int, epoch: int, errors: dict[str, float], old_rate: float, new_rate: float) -> None:
+        """A validation is done, and what it did to the learning rate."""
+        values = {name: errors[name] for name in ('loss', 'top1_error', 'top5_error')}
+        self._log.write(step, step / self._steps_an_epoch, 'validation', values)
+        self._display.line(f'epoch {epoch}, validation: {describe(values)}')
+        if new_rate != old_rate:
+            self._display.line(f'epoch {epoch}: learning rate {old_rate:g} -> {new_rate:g}')
+
+    def saving(self) -> None:
+        """A checkpoint is about to be saved: what was reported before is on disk first."""
+        self._log.flush()
+
+    def resumed(self) -> None:
+        """Training goes on after something else; the time in between does not count as training."""
+        self._window.restart()

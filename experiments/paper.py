@@ -47,8 +47,7 @@ def get_config(variant: str = '') -> ConfigDict:
     config.data.source = 'imagenet2012'
     config.data.directory = 'data/imagenet2012'
     config.data.how_to_get = (
-        'ImageNet (ILSVRC-2012) cannot be downloaded without registration: get ILSVRC2012_img_train.tar (138 GB) and '
-        'ILSVRC2012_img_val.tar (6.3 GB) from image-net.org and prepare them into that directory.'
+        'ILSVRC2012_img_train.tar (138 GB) and ILSVRC2012_img_val.tar (6.3 GB), from image-net.org after registration.'
     )
     config.data.image_size = 256
     config.data.crop_size = 224

@@ -25,7 +25,13 @@ class Reader:
 
     def __init__(self, data: PreparedDataSet, split: str) -> None:
         self._data, self._split = data, split
-        self._records = ArrayRecordDataSource(data.files(split))
+        try:
+            self._records = ArrayRecordDataSource(data.files(split))
+        except RuntimeError as error:  # which does not say which of the files
+            raise UserError(
+                f'A shard of {split!r} is damaged ({", ".join(data.files(split))}): {error}; '
+                'prepare the data set again (--mode=prepare).'
+            ) from error
         if len(self._records) != data.examples(split):
             raise UserError(
                 f'{data.directory}: the shards of {split!r} hold {len(self._records)} records, the manifest says '
@@ -46,15 +52,15 @@ class Reader:
         """
         size = self._data.image_size
         images = []
-        for index, data in zip(indices, self._records.__getitems__(indices.tolist()), strict=True):
+        for index in indices.tolist():
             try:
-                record = records.decode(data)
+                record = records.decode(self._records[index])
                 pixels = simplejpeg.decode_jpeg(record.image, colorspace='RGB')
                 if pixels.shape != (size, size, 3):
                     raise ValueError(f'an image of {pixels.shape}, not of {size} x {size}')
                 if record.label >= len(self._data.class_names):
                     raise ValueError(f'label {record.label} of {len(self._data.class_names)} classes')
-            except ValueError as error:
+            except (ValueError, RuntimeError) as error:  # ArrayRecord's checksums raise RuntimeError
                 raise UserError(f'{self._where(int(index))} is damaged: {error}.') from error
             images.append((pixels, record.label))
         return images
@@ -120,7 +126,11 @@ def training_batches(
         .map_with_index(lambda position, record: (position // count, record))[
             jax.process_index() :: jax.process_count()
         ]
-        .batch(batch_size // jax.process_count(), batch_fn=lambda examples: np.array(examples, np.int64))[first_step:]
+        .batch(
+            batch_size // jax.process_count(),
+            batch_fn=lambda examples: np.array(examples, np.int64),
+            drop_remainder=True,
+        )[first_step:]
         .map(load)
     )
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)))
@@ -173,7 +183,7 @@ def _draw(seed: int, epochs: np.ndarray, indices: np.ndarray, offsets: int) -> B
       'dropout_seed'.
     """
     with np.errstate(over='ignore'):
-        key = _mix(_mix(_mix(np.uint64(seed % 2**64)) + epochs.astype(np.uint64)) + indices.astype(np.uint64))
+        key = _mix(_mix(_mix(np.uint64(seed)) + epochs.astype(np.uint64)) + indices.astype(np.uint64))
         bits = _mix(key[:, None] + np.arange(1, 9, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
     uniform = (bits >> np.uint64(11)) * 2.0**-53  # [batch, 8], in [0, 1)
     radius = np.sqrt(-2 * np.log1p(-uniform[:, [4, 6]]))  # two normals from two uniforms (Box and Muller)

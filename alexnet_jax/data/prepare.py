@@ -125,7 +125,7 @@ def _write_shard(
     ):
         try:
             pixels = normalized(item.image, image_size)
-        except OSError as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's
             raise UserError(f'The image {item.name!r} of the split {split!r} cannot be read: {error}.') from error
         jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, colorspace='RGB', colorsubsampling='420')
         if split == 'train':  # the mean of what training will see: the pixels after JPEG

@@ -54,12 +54,13 @@ class PreparedDataSet:
         """The mean of the training images, float32 [size, size, 3] in 0..255."""
         path = self.directory / MEAN_IMAGE
         try:
-            mean = np.load(path, allow_pickle=False)
+            with path.open('rb') as file:
+                mean = np.lib.format.read_array(file, allow_pickle=False).astype(np.float32)
         except (OSError, ValueError) as error:
             raise UserError(f'{path} cannot be read ({error}); prepare the data set again (--mode=prepare).') from error
         if mean.shape != (self.image_size, self.image_size, 3):
             raise UserError(f'{path} has the shape {mean.shape}, the manifest says {self.image_size} pixels a side.')
-        return mean.astype(np.float32)
+        return mean
 
     def colour_components(self) -> np.ndarray:
         """Principal components of the training pixels' RGB (section 4.1), each as long as its standard deviation.
@@ -91,7 +92,12 @@ def open_prepared(directory: str | pathlib.Path) -> PreparedDataSet:
     """
     directory = pathlib.Path(directory)
     path = directory / MANIFEST
-    text = path.read_bytes()
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f'config.data.directory={str(directory)!r} cannot be read: {error}.') from error
     try:
         fields = json.loads(text)
         version = fields.pop('format')
