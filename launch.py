@@ -12,6 +12,7 @@ MODES = {
     'train': 'train; runs on where it stopped',
     'eval': 'top-1 and top-5 error of a checkpoint',
     'figures': 'learning curves and first-layer kernels of a run, as pictures',
+    'prepare': 'images to a prepared data set; needs no --workdir; carries on where it stopped',
     'inspect': 'the network and what its devices exchange, as tables; needs no --workdir',
 }
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment: a file in experiments/, or one like them.')
@@ -22,7 +23,7 @@ CHECKPOINT = flags.DEFINE_string('checkpoint', 'newest', 'For eval and figures: 
 
 def main(argv: list[str]) -> None:
     """Calls the mode; each imports what it needs, and no more."""
-    arguments.check(argv, CONFIG.value, WORKDIR.value, needs_workdir=MODE.value != 'inspect')
+    arguments.check(argv, CONFIG.value, WORKDIR.value, needs_workdir=MODE.value not in ('inspect', 'prepare'))
     config, workdir, console = CONFIG.value, WORKDIR.value, arguments.start(CONFIG.value)
     match MODE.value:
         case 'train':
@@ -37,6 +38,11 @@ def main(argv: list[str]) -> None:
             from alexnet_jax.figures import draw_figures
 
             draw_figures(config, workdir, CHECKPOINT.value, console)
+        case 'prepare':
+            from alexnet_jax.experiment import check, prepare_data
+
+            check(config)
+            prepare_data(config.data, console)
         case 'inspect':
             from alexnet_jax.inspection import inspect
 

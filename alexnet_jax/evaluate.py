@@ -119,7 +119,7 @@ def evaluate_run(config: ConfigDict, workdir: str, which: str, console: Console)
       UserError: the config, the data set or the checkpoint cannot be used.
     """
     experiment = build(config)
-    data = open_data(experiment)
+    data = open_data(experiment, console)
     checkpoints = Checkpoints(workdir, read_only=True)
     step = checkpoints.find(which)
     state, progress = checkpoints.restore(step, state_shapes(experiment), experiment.mesh)

@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
+from rich.console import Console
 
 from alexnet_jax.columns import check_batch, columns_on, make_mesh
 from alexnet_jax.data.augment import VIEWS
-from alexnet_jax.data.prepared import PreparedDataSet, open_prepared
+from alexnet_jax.data.prepared import PreparedDataSet, Settings, open_prepared
+from alexnet_jax.data.records import STORAGE
+from alexnet_jax.data.sources import EMBEDDED, open_source
 from alexnet_jax.errors import UserError
 from alexnet_jax.model import AlexNet, classes_of, initial_parameters
 from alexnet_jax.optimizer import check_schedule
@@ -43,7 +46,7 @@ def build(config: ConfigDict) -> Experiment:
     Raises:
       UserError: a field does not make sense, or does not fit the devices.
     """
-    _check(config)
+    check(config)
     table = from_config(config.network)
     classes_of(table)
     mesh = make_mesh(config.columns, config.mesh.data, config.mesh.column)
@@ -54,10 +57,16 @@ def build(config: ConfigDict) -> Experiment:
     return experiment
 
 
-def _check(config: ConfigDict) -> None:
+def check(config: ConfigDict) -> None:
     """Raises UserError for fields that no network, mesh or data set could make sense of."""
     positive = ['batch_size', 'epochs', 'log_every_steps', 'checkpoint_every_steps', 'keep_checkpoints', 'data.threads']
-    positive += ['data.image_size', 'data.crop_size', 'rate_control.patience', 'rate_control.divide_by']
+    positive += [
+        'data.image_size',
+        'data.crop_size',
+        'data.images_per_shard',
+        'rate_control.patience',
+        'rate_control.divide_by',
+    ]
     for field in positive:
         if _get(config, field) <= 0:
             raise UserError(f'config.{field}={_get(config, field)} must be above 0.')
@@ -73,6 +82,10 @@ def _check(config: ConfigDict) -> None:
             f'config.data.crop_size={config.data.crop_size} is larger than '
             f'config.data.image_size={config.data.image_size}.'
         )
+    if config.data.storage not in STORAGE:
+        raise UserError(f'config.data.storage={config.data.storage!r} is not known; take {" or ".join(STORAGE)}.')
+    if config.data.colour_scale not in ('deviation', 'eigenvalue'):
+        raise UserError(f'config.data.colour_scale={config.data.colour_scale!r}: take deviation or eigenvalue.')
     if not 1 <= config.data.quality <= 100:
         raise UserError(f'config.data.quality={config.data.quality} must be from 1 to 100.')
     for views in config.evaluation.views:
@@ -115,7 +128,7 @@ def training_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Met
     )
 
 
-def open_data(experiment: Experiment) -> PreparedDataSet:
+def open_data(experiment: Experiment, console: Console) -> PreparedDataSet:
     """Opens the prepared data set that the config names, and makes it first where its source is embedded.
 
     Raises:
@@ -124,14 +137,11 @@ def open_data(experiment: Experiment) -> PreparedDataSet:
     config = experiment.config.data
     try:
         data = open_prepared(config.directory)
-    except FileNotFoundError:
-        data = _prepare_embedded(config)
-    for field in ('source', 'image_size', 'quality'):
-        if getattr(data, field) != config[field]:
-            raise UserError(
-                f'{data.directory} was prepared with {field}={getattr(data, field)!r}, the config says '
-                f'config.data.{field}={config[field]!r}; name another config.data.directory, or prepare it again.'
-            )
+    except FileNotFoundError as error:
+        if config.source not in EMBEDDED:
+            raise UserError(missing_data_message(config)) from error
+        data = prepare_data(config, console)
+    _check_settings(data, config)
     classes = classes_of(experiment.table)
     if len(data.class_names) != classes:
         name = experiment.table[-1][0]
@@ -142,24 +152,61 @@ def open_data(experiment: Experiment) -> PreparedDataSet:
     return data
 
 
-def _prepare_embedded(config: ConfigDict) -> PreparedDataSet:
-    from alexnet_jax.data.prepare import prepare
-    from alexnet_jax.data.sources import EMBEDDED, open_source
+def settings_of(config: ConfigDict) -> Settings:
+    """What the config's data set is prepared with."""
+    return Settings(
+        source=config.source,
+        image_size=config.image_size,
+        storage=config.storage,
+        quality=config.quality,
+        images_per_shard=config.images_per_shard,
+    )
 
-    if config.source not in EMBEDDED:
-        raise UserError(missing_data_message(config))
-    source = open_source(config.source)
-    prepare(source, config.source, config.directory, image_size=config.image_size, quality=config.quality)
-    return open_prepared(config.directory)
+
+def _check_settings(data: PreparedDataSet, config: ConfigDict) -> None:
+    """Raises UserError where a data set was prepared with other settings than the config's."""
+    wanted = settings_of(config)
+    for field in ('source', 'image_size', 'storage') + (('quality',) if config.storage == 'jpeg' else ()):
+        found = getattr(data.settings, field)
+        if found != getattr(wanted, field):
+            raise UserError(
+                f'{data.directory} was prepared with {field}={found!r}, the config says '
+                f'config.data.{field}={config[field]!r}; name another config.data.directory, or delete it and prepare '
+                'it again (--mode=prepare).'
+            )
+
+
+def prepare_data(config: ConfigDict, console: Console) -> PreparedDataSet:
+    """Prepares the data set that an experiment's `data` names: `--mode=prepare`.
+
+    Raises:
+      UserError: the source is missing or damaged, or the directory cannot be written.
+    """
+    from alexnet_jax.data.prepare import prepare
+
+    try:
+        data = open_prepared(config.directory)
+    except FileNotFoundError:
+        pass
+    else:
+        _check_settings(data, config)
+        console.print(f'{data.directory} is prepared already.', highlight=False, soft_wrap=True)
+        return data
+    source = open_source(config.source, config.source_directory)
+    data = prepare(source, settings_of(config), config.directory, console, skip_broken=config.skip_broken)
+    counts = ', '.join(f'{data.examples(split):,} {split}' for split in data.shards)
+    left_out = f'; {data.left_out:,} broken ones left out' if data.left_out else ''
+    console.print(f'Prepared {data.directory}: {counts} images{left_out}.', highlight=False, soft_wrap=True)
+    return data
 
 
 def missing_data_message(config: ConfigDict) -> str:
     """What to get, where to put it, and what to run instead right now."""
     return (
         f'there is no prepared data set in {config.directory!r} (config.data.directory).\n'
-        f'What to get: {config.how_to_get}\n'
-        f'Where to put it: prepared, into {config.directory!r}; alexnet_jax/data/prepared.py describes the files. This '
-        'version has no command that prepares it.\n'
-        'What to run right now, on images that come with scikit-learn:\n'
+        f'To make it: {config.how_to_get}\n'
+        f'  Put that into {config.source_directory!r} (config.data.source_directory), and run the same command with '
+        '--mode=prepare.\n'
+        'To train right now, on images that come with scikit-learn:\n'
         '  python launch.py --workdir=runs/digits --config=experiments/digits.py'
     )

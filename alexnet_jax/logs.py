@@ -1,10 +1,12 @@
 """What a run says while it runs: metrics.jsonl, TensorBoard, and a progress bar or plain lines."""
 
 import collections
+import contextlib
 import json
 import os
 import pathlib
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -96,7 +98,7 @@ class Window:
 
     def restart(self) -> None:
         """Begins to measure time anew, after something that is not training."""
-        self._start, self._steps = time.perf_counter(), 0
+        self._start, self._steps, self._waited = time.perf_counter(), 0, 0.0
 
     def add(self, metrics: dict[str, Array]) -> None:
         """Takes the metrics of a step, which may not have been computed yet."""
@@ -104,6 +106,17 @@ class Window:
         self._steps += 1
         while len(self._pending) > 2:
             self._fetch()
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Measures what is done within as time spent waiting for images."""
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+
+    def waiting_share(self) -> str:
+        """For a person: what part of the window's time was spent waiting for images."""
+        return f'{self._waited / (time.perf_counter() - self._start):.0%} waiting for images'
 
     def _fetch(self) -> None:
         self._last = {name: float(value) for name, value in self._pending.popleft().items()}
@@ -117,7 +130,7 @@ class Window:
     def status(self, learning_rate: float) -> str:
         """For the progress bar: loss, rate, speed."""
         loss = f'loss {self._last["loss"]:.3f}, ' if self._last else ''
-        return f'{loss}rate {learning_rate:g}, {self._images_per_second():.0f} images/s'
+        return f'{loss}rate {learning_rate:g}, {self._images_per_second():.0f} images/s, {self.waiting_share()}'
 
     def close(self) -> dict[str, float]:
         """Means over the window, which then begins anew."""
@@ -195,6 +208,10 @@ class Reporter:
         self._log, self._display = log, display
         self._window, self._steps_an_epoch = Window(batch_size), examples / batch_size
 
+    def waiting(self) -> contextlib.AbstractContextManager[None]:
+        """Measures the wait for a batch."""
+        return self._window.waiting()
+
     def stepped(self, step: int, metrics: dict[str, Array], learning_rate: float) -> None:
         """A step was sent to the devices; its metrics may not have been computed yet."""
         self._window.add(metrics)
@@ -202,9 +219,10 @@ class Reporter:
 
     def training(self, step: int, learning_rate: float) -> None:
         """A line on the steps since the last one."""
+        share = self._window.waiting_share()
         values = self._window.close() | {'learning_rate': learning_rate}
         self._log.write(step, step / self._steps_an_epoch, 'train', values)
-        self._display.plain(step, describe(values))
+        self._display.plain(step, f'{describe(values)}, {share}')
 
     def validating(self, step: int) -> None:
         """A validation begins."""

@@ -1,6 +1,7 @@
 """One training step, as a pure function jitted over the mesh."""
 
-from collections.abc import Callable
+import collections
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.struct
@@ -112,6 +113,16 @@ def batch_sharding(mesh: Mesh) -> Any:
 def to_devices(batch: Any, mesh: Mesh) -> Batch:
     """Sends this process's share of a batch to its devices."""
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(batch_sharding(mesh), x), batch)
+
+
+def ahead(batches: Iterator[Any], mesh: Mesh, count: int = 2) -> Iterator[Batch]:
+    """Sends batches to the devices `count` steps before they are asked for, so that no step waits for the transfer."""
+    waiting: collections.deque[Batch] = collections.deque()
+    for batch in batches:
+        waiting.append(to_devices(batch, mesh))
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def statistics_to_devices(statistics: Statistics, mesh: Mesh) -> Statistics:

@@ -18,7 +18,7 @@ from alexnet_jax.evaluate import evaluate, evaluation_step
 from alexnet_jax.experiment import Experiment, build, first_state, open_data, state_shapes, training_step
 from alexnet_jax.logs import Display, MetricsLog, Reporter
 from alexnet_jax.optimizer import RateControl, after_epoch
-from alexnet_jax.step import TrainState, statistics_to_devices, to_devices
+from alexnet_jax.step import TrainState, ahead, statistics_to_devices
 
 
 def train(config, workdir: str, console: Console) -> Progress:
@@ -36,7 +36,7 @@ def train(config, workdir: str, console: Console) -> Progress:
       UserError: the config, the data set or the workdir cannot be used.
     """
     experiment = build(config)
-    data = open_data(experiment)
+    data = open_data(experiment, console)
     make_workdir(workdir)
     checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
     state, progress = restore_or_initialize(experiment, checkpoints)
@@ -65,18 +65,19 @@ def _run(
     console: Console,
 ) -> Progress:
     config, mesh = experiment.config, experiment.mesh
-    statistics = statistics_to_devices(statistics_of(data), mesh)
+    statistics = statistics_to_devices(statistics_of(data, config.data.colour_scale), mesh)
     train_step, validation_step = training_step(experiment), evaluation_step(experiment, 'center')
     examples = data.examples('train')
     last_step = math.ceil(config.epochs * examples / config.batch_size)
     step, epoch, control = progress.step, progress.epoch, progress.control
-    batches = _batches(experiment, data, step)
+    batches = ahead(_batches(experiment, data, step), mesh)
 
     with Display(console, last_step, step) as display:
         report = Reporter(log, display, config.batch_size, examples)
         while step < last_step and not control.finished:
             rate = control.learning_rate
-            batch = to_devices(next(batches), mesh)
+            with report.waiting():
+                batch = next(batches)
             state, metrics = train_step(state, batch, statistics, np.float32(rate))
             step += 1
             report.stepped(step, metrics, rate)

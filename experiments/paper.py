@@ -45,15 +45,21 @@ def get_config(variant: str = '') -> ConfigDict:
     # Sections 2 and 4.1.
     config.data = ConfigDict(sort_keys=False)
     config.data.source = 'imagenet2012'
-    config.data.directory = 'data/imagenet2012'
+    config.data.source_directory = 'data/downloads'  # where the source's own files are
     config.data.how_to_get = (
-        'ILSVRC2012_img_train.tar (138 GB) and ILSVRC2012_img_val.tar (6.3 GB), from image-net.org after registration.'
+        'get ILSVRC2012_img_train.tar (138 GB) and ILSVRC2012_img_val.tar (6.3 GB) from image-net.org, which asks for '
+        'registration.'
     )
+    config.data.directory = 'data/imagenet2012'  # of the prepared data set
+    config.data.storage = 'jpeg'  # or 'raw': pixels, ten times the disk and no decoding
+    config.data.quality = 95  # of the prepared JPEGs, 1..100
+    config.data.images_per_shard = 8192
+    config.data.skip_broken = False  # whether preparation leaves out images that cannot be read
     config.data.image_size = 256
     config.data.crop_size = 224
-    config.data.quality = 95  # of the prepared JPEGs, 1..100
     config.data.mirror = True
     config.data.colour_std = 0.1
+    config.data.colour_scale = 'deviation'  # as in the 2012 code; the text says 'eigenvalue'
     config.data.threads = 4  # batches made at the same time on the host
 
     config.evaluation = ConfigDict(sort_keys=False)

@@ -20,16 +20,17 @@ class Statistics(NamedTuple):
 
     Attributes:
       mean_image: float32 [size, size, 3], 0..255.
-      colour_components: float32 [3, 3]; column i is p_i times the standard deviation along it.
+      colour_components: float32 [3, 3]; column i is p_i times the standard deviation along it (or the
+        eigenvalue, where the config says so).
     """
 
     mean_image: Array
     colour_components: Array
 
 
-def statistics_of(data: PreparedDataSet) -> Statistics:
-    """Reads a prepared data set's statistics, as NumPy arrays."""
-    return Statistics(data.mean_image(), data.colour_components())
+def statistics_of(data: PreparedDataSet, colour_scale: str = 'deviation') -> Statistics:
+    """Reads a prepared data set's statistics, as NumPy arrays; see `PreparedDataSet.colour_components`."""
+    return Statistics(data.mean_image(), data.colour_components(colour_scale))
 
 
 def training_images(batch: dict[str, Array], statistics: Statistics) -> Array:

@@ -10,67 +10,34 @@ from collections.abc import Iterator
 import grain
 import jax
 import numpy as np
-import simplejpeg
-from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from alexnet_jax.data import records
 from alexnet_jax.data.prepared import PreparedDataSet
+from alexnet_jax.data.records import Shards
 from alexnet_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
 
 
-class Reader:
-    """Random access to the decoded images of a split."""
+def open_shards(data: PreparedDataSet, split: str) -> Shards:
+    """Random access to the images of a split."""
+    return Shards(data.files(split), data.counts(split), data.settings.storage, data.image_size)
 
-    def __init__(self, data: PreparedDataSet, split: str) -> None:
-        self._data, self._split = data, split
-        try:
-            self._records = ArrayRecordDataSource(data.files(split))
-        except RuntimeError as error:  # which does not say which of the files
-            raise UserError(
-                f'A shard of {split!r} is damaged ({", ".join(data.files(split))}): {error}; '
-                'prepare the data set again (--mode=prepare).'
-            ) from error
-        if len(self._records) != data.examples(split):
-            raise UserError(
-                f'{data.directory}: the shards of {split!r} hold {len(self._records)} records, the manifest says '
-                f'{data.examples(split)}; prepare the data set again (--mode=prepare).'
-            )
 
-    def __len__(self) -> int:
-        return len(self._records)
+def read(shards: Shards, index: int, classes: int) -> tuple[np.ndarray, int]:
+    """An image's pixels, uint8 [size, size, 3], and its label.
 
-    def read(self, indices: np.ndarray) -> list[tuple[np.ndarray, int]]:
-        """Reads records by index.
-
-        Returns:
-          For each its pixels, uint8 [size, size, 3] in RGB, and its label.
-
-        Raises:
-          UserError: a record is damaged.
-        """
-        size = self._data.image_size
-        images = []
-        for index in indices.tolist():
-            try:
-                record = records.decode(self._records[index])
-                pixels = simplejpeg.decode_jpeg(record.image, colorspace='RGB')
-                if pixels.shape != (size, size, 3):
-                    raise ValueError(f'an image of {pixels.shape}, not of {size} x {size}')
-                if record.label >= len(self._data.class_names):
-                    raise ValueError(f'label {record.label} of {len(self._data.class_names)} classes')
-            except (ValueError, RuntimeError) as error:  # ArrayRecord's checksums raise RuntimeError
-                raise UserError(f'{self._where(int(index))} is damaged: {error}.') from error
-            images.append((pixels, record.label))
-        return images
-
-    def _where(self, index: int) -> str:
-        for shard in self._data.shards[self._split]:
-            if index < shard['examples']:
-                return f'{self._data.directory / shard["file"]}, record {index},'
-            index -= shard['examples']
-        return f'{self._data.directory}, {self._split} record {index},'
+    Raises:
+      UserError: the record is damaged; names file and record.
+    """
+    try:
+        pixels, label = shards.read(index)
+        if label >= classes:
+            raise ValueError(f'label {label} of {classes} classes')
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f'{shards.where(index)} is damaged: {error}. Prepare the data set again (--mode=prepare).'
+        ) from error
+    return pixels, label
 
 
 def training_batches(
@@ -103,22 +70,21 @@ def training_batches(
       'image' uint8 [batch, crop, crop, 3]; 'label' int32 [batch]; 'top' and 'left' int32 [batch], the patch's
       place; 'mirror' bool [batch]; 'colour' float32 [batch, 3], the a_i; 'dropout_seed' uint32 [batch].
     """
-    reader = Reader(data, 'train')
+    shards, classes = open_shards(data, 'train'), len(data.class_names)
 
     def load(examples: np.ndarray) -> Batch:
         epochs, indices = examples[:, 0], examples[:, 1]
         draws = _draw(seed, epochs, indices, data.image_size - crop_size + 1)
         images = np.empty((len(indices), crop_size, crop_size, 3), np.uint8)
         labels = np.empty(len(indices), np.int32)
-        for i, (pixels, label) in enumerate(reader.read(indices)):
-            top, left = draws['top'][i], draws['left'][i]
+        for i, (index, top, left) in enumerate(zip(indices.tolist(), draws['top'], draws['left'], strict=True)):
+            pixels, labels[i] = read(shards, index, classes)
             images[i] = pixels[top : top + crop_size, left : left + crop_size]
-            labels[i] = label
         draws['mirror'] &= mirror
         draws['colour'] *= np.float32(colour_std)
         return {'image': images, 'label': labels, **draws}
 
-    count = len(reader)
+    count = len(shards)
     batches = (
         grain.MapDataset.range(count)
         .shuffle(seed=seed)
@@ -150,23 +116,23 @@ def evaluation_batches(data: PreparedDataSet, split: str, *, batch_size: int, th
     Yields:
       'image' uint8 [batch, size, size, 3], whole; 'label' int32 [batch]; 'weight' float32 [batch], 1 or 0.
     """
-    reader = Reader(data, split)
+    shards, classes = open_shards(data, split), len(data.class_names)
     share = batch_size // jax.process_count()
     first = jax.process_index() * share
 
     def load(number: int) -> Batch:
         start = number * batch_size + first
-        indices = np.arange(start, max(start, min(start + share, len(reader))))
         batch = {
             'image': np.zeros((share, data.image_size, data.image_size, 3), np.uint8),
             'label': np.zeros(share, np.int32),
             'weight': np.zeros(share, np.float32),
         }
-        for i, (pixels, label) in enumerate(reader.read(indices)):
-            batch['image'][i], batch['label'][i], batch['weight'][i] = pixels, label, 1.0
+        for i, index in enumerate(range(start, min(start + share, len(shards)))):
+            batch['image'][i], batch['label'][i] = read(shards, index, classes)
+            batch['weight'][i] = 1.0
         return batch
 
-    batches = grain.MapDataset.range(-(-len(reader) // batch_size)).map(load)
+    batches = grain.MapDataset.range(-(-len(shards) // batch_size)).map(load)
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)))
 
 

@@ -1,138 +1,302 @@
-"""Images to a prepared data set, once (section 2): shorter side to 256, the central 256 x 256, RGB, JPEG.
+"""Images to a prepared data set, once (section 2): `--mode=prepare`.
 
-"We first rescaled the image such that the shorter side was of length 256, and then cropped out the central
-256 x 256 patch from the resulting image." The training set's mean image and the covariance of its pixels'
-RGB are accumulated on the way, in integers and therefore exactly.
+The work is cut into shards. A shard is written under another name and renamed when it is complete, with the sums
+that the statistics need beside it; so a preparation that is interrupted carries on where it was, and ends with the
+very bytes of an undisturbed one. The whole stands in DIRECTORY.partial until it is complete.
 """
 
+import collections
+import concurrent.futures
+import dataclasses
+import fcntl
 import hashlib
 import io
+import itertools
+import json
+import os
 import pathlib
 import shutil
-import tempfile
+from collections.abc import Iterator
 
 import numpy as np
-import simplejpeg
-from array_record.python.array_record_module import ArrayRecordWriter
-from PIL import Image
-from rich.progress import track
+from rich.console import Console
 
-from alexnet_jax.data.prepared import MEAN_IMAGE, PreparedDataSet, write_manifest
-from alexnet_jax.data.records import Record, encode
+from alexnet_jax.data import records
+from alexnet_jax.data.images import normalized
+from alexnet_jax.data.prepared import BROKEN_IMAGES, MEAN_IMAGE, PreparedDataSet, Settings, write_manifest
 from alexnet_jax.data.sources import Source
 from alexnet_jax.errors import UserError
+from alexnet_jax.logs import Display
 
-# One record a group, so that reading one image reads nothing else; a JPEG cannot be compressed further.
-_WRITER_OPTIONS = 'group_size:1,uncompressed'
-
-
-def normalized(image: bytes, size: int) -> np.ndarray:
-    """Decodes an image and brings it to size x size as section 2 says.
-
-    Args:
-      image: an encoded image of any size and colour mode.
-      size: height and width of the result, in pixels; 256 in the paper.
-
-    Returns:
-      uint8 [size, size, 3], RGB.
-
-    Raises:
-      OSError: the bytes are no image that can be read.
-    """
-    picture = Image.open(io.BytesIO(image)).convert('RGB')
-    width, height = picture.size
-    shorter = min(width, height)
-    # The part that becomes the central square; resizing it alone gives the same pixels with less work.
-    left, top = (width - shorter) / 2, (height - shorter) / 2
-    square = picture.resize((size, size), Image.Resampling.LANCZOS, (left, top, left + shorter, top + shorter))
-    return np.asarray(square)
+_CHUNK = 16  # images that a thread takes at a time
+_SAMPLE = 64  # images from which the size of the whole is estimated
 
 
-class _Statistics:
-    """Sums over the training images, exact: integers throughout."""
-
-    def __init__(self, size: int) -> None:
-        self.images = 0
-        self.sum = np.zeros((size, size, 3), np.int64)
-        self.products = np.zeros((3, 3), np.int64)
-
-    def add(self, pixels: np.ndarray) -> None:
-        flat = pixels.reshape(-1, 3).astype(np.float64)  # products and sums below 2**53: exact in float64
-        self.images += 1
-        self.sum += pixels
-        self.products += (flat.T @ flat).astype(np.int64)
-
-    def mean_image(self) -> np.ndarray:
-        return (self.sum / self.images).astype(np.float32)
-
-    def rgb(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean [3] and covariance [3, 3] of all training pixels, float64."""
-        pixels = self.images * self.sum.shape[0] * self.sum.shape[1]
-        mean = self.sum.sum((0, 1)) / pixels
-        return mean, self.products / pixels - np.outer(mean, mean)
-
-
-def prepare(source: Source, name: str, directory: str | pathlib.Path, *, image_size: int, quality: int) -> None:
+def prepare(
+    source: Source,
+    settings: Settings,
+    directory: str | pathlib.Path,
+    console: Console,
+    *,
+    skip_broken: bool = False,
+    threads: int = 0,
+) -> PreparedDataSet:
     """Writes a prepared data set; the directory appears when it is complete, and not before.
 
     Args:
       source: where the images come from.
-      name: the source's name, for the manifest.
+      settings: what to make of them.
       directory: where to; must not exist yet.
-      image_size: height and width of the stored images, in pixels; 256 in the paper.
-      quality: of the JPEGs, 1..100.
+      console: where to show progress.
+      skip_broken: whether images that cannot be read are left out; otherwise they are an error, at the end.
+      threads: that work at the same time; 0 for one a processor.
 
     Raises:
-      UserError: the directory cannot be written, or an image cannot be read.
+      UserError: the disk is too small or cannot be written, images are broken, or another preparation is at it.
     """
     directory = pathlib.Path(directory)
+    partial = directory.with_name(directory.name + '.partial')
+    if directory.exists():
+        raise UserError(f'{directory} exists already; delete it, or name another config.data.directory.')
+    if not all(source.splits.get(split) for split in ('train', 'validation')):
+        raise UserError(f'The source {settings.source!r} needs images for training and validation: {source.splits}.')
+    job = _Preparation(source, settings, partial, console, threads or len(os.sched_getaffinity(0)))
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        partial = pathlib.Path(tempfile.mkdtemp(prefix=f'.{directory.name}-', dir=directory.parent))
+        partial.mkdir(parents=True, exist_ok=True)
+        with (partial / 'lock').open('w') as lock:
+            _lock(lock, partial)
+            job.check_settings()
+            job.check_disk()
+            job.write_shards()
+            data = job.finish(skip_broken)
+            partial.rename(directory)
     except OSError as error:
-        raise UserError(f'config.data.directory={str(directory)!r} cannot be written: {error}.') from error
+        raise UserError(
+            f'Preparing {directory} failed: {error}. What is done stands in {partial}; free space if the disk is '
+            'full, and the same command carries on.'
+        ) from error
+    return dataclasses.replace(data, directory=directory)
+
+
+def _lock(lock, partial: pathlib.Path) -> None:
     try:
-        partial.chmod(0o755)
-        statistics = _Statistics(image_size)
-        shards = {
-            split: [
-                _write_shard(source, split, partial / f'{split}-00000.array_record', image_size, quality, statistics)
-            ]
-            for split in source.splits
-        }
-        np.save(partial / MEAN_IMAGE, statistics.mean_image())
-        rgb_mean, covariance = statistics.rgb()
-        write_manifest(
-            PreparedDataSet(
-                partial, name, image_size, quality, source.class_names, shards, rgb_mean.tolist(), covariance.tolist()
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f'Another process is preparing {partial}; wait for it.') from error
+
+
+def _bytes(count: float) -> str:
+    return f'{count / 1e9:.1f} GB' if count >= 1e9 else f'{max(count, 0) / 1e6:.1f} MB'
+
+
+def _sums_file(path: pathlib.Path) -> pathlib.Path:
+    return path.with_suffix('.sums')
+
+
+def _write_whole(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file so that it is there whole or not at all."""
+    new = path.with_name('new-' + path.name)
+    new.write_bytes(content)
+    new.rename(path)
+
+
+class _Sums:
+    """Exact sums over the pixels of some images, as they are stored."""
+
+    def __init__(self, size: int) -> None:
+        self.images = 0
+        self.pixels = np.zeros((size, size, 3), np.int64)
+        self.products = np.zeros((3, 3), np.int64)
+
+    def add(self, pixels: np.ndarray) -> None:
+        flat = pixels.reshape(-1, 3).astype(np.float64)  # an image's sums stay below 2**53: exact in float64
+        self.images += 1
+        self.pixels += pixels
+        self.products += (flat.T @ flat).astype(np.int64)
+
+    def merge(self, images: int, pixels: np.ndarray, products: np.ndarray) -> None:
+        self.images += images
+        self.pixels += pixels
+        self.products += products
+
+    def mean_image(self) -> np.ndarray:
+        return (self.pixels / self.images).astype(np.float32)
+
+    def rgb(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean [3] and covariance [3, 3] of the pixels' RGB, float64."""
+        count = self.images * self.pixels.shape[0] * self.pixels.shape[1]
+        mean = self.pixels.sum((0, 1)) / count
+        return mean, self.products / count - np.outer(mean, mean)
+
+
+@dataclasses.dataclass
+class _Part:
+    """What a thread made of some images: names and payloads, what was broken, and the sums."""
+
+    payloads: list[tuple[str, bytes]]
+    broken: list[str]
+    sums: _Sums
+
+
+@dataclasses.dataclass(frozen=True)
+class _Preparation:
+    """The steps of a preparation, in the order in which `prepare` takes them."""
+
+    source: Source
+    settings: Settings
+    partial: pathlib.Path
+    console: Console
+    threads: int
+
+    def check_settings(self) -> None:
+        path = self.partial / 'settings.json'
+        wanted = dataclasses.asdict(self.settings)
+        found = json.loads(path.read_text()) if path.exists() else wanted
+        if found != wanted:
+            field = next(name for name in wanted if found.get(name) != wanted[name])
+            raise UserError(
+                f'{self.partial} was begun with {field}={found.get(field)!r}, the config says {wanted[field]!r}; '
+                'delete it, or go back to that setting.'
             )
+        _write_whole(path, json.dumps(wanted).encode())
+
+    def check_disk(self) -> None:
+        """Says how much disk is needed, and refuses if there is less; from images sampled evenly."""
+        splits, size = self.source.splits, self.settings.image_size
+        if self.settings.storage == 'raw':
+            each = records.raw_type(size).itemsize + 64.0
+        else:
+            places = {(split, i) for split, n in splits.items() for i in range(0, n, max(1, n // _SAMPLE))}
+            payloads = self.make(sorted(places)).payloads
+            each = 32 + sum(len(payload) for _, payload in payloads) / max(1, len(payloads))
+        images = sum(splits.values())
+        done = sum(file.stat().st_size for file in self.partial.iterdir())
+        needed, free = 1.05 * each * images + 2**20, shutil.disk_usage(self.partial).free
+        self.console.print(
+            f'{images:,} images of {len(self.source.class_names):,} classes need about {_bytes(needed)} in '
+            f'{self.partial}; {_bytes(free)} are free' + (f', {_bytes(done)} are done.' if done > 2**20 else '.'),
+            highlight=False,
+            soft_wrap=True,
         )
-        partial.rename(directory)
-    except OSError as error:
-        raise UserError(f'Preparing {directory} failed: {error}.') from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if needed - done > free:
+            raise UserError(
+                f'{self.partial} needs about {_bytes(needed - done)} more, {_bytes(free)} are free; free some, or '
+                'name a config.data.directory on another disk.'
+            )
 
+    def shards(self) -> Iterator[tuple[str, range, pathlib.Path]]:
+        """Split, images and file of every shard."""
+        step, ending = self.settings.images_per_shard, records.STORAGE[self.settings.storage]
+        for split, count in self.source.splits.items():
+            for number, first in enumerate(range(0, count, step)):
+                yield split, range(first, min(first + step, count)), self.partial / f'{split}-{number:05d}{ending}'
 
-def _write_shard(
-    source: Source, split: str, path: pathlib.Path, image_size: int, quality: int, statistics: _Statistics
-) -> dict[str, object]:
-    """Writes the images of a split to one file, and returns the manifest's line about it."""
-    writer = ArrayRecordWriter(str(path), _WRITER_OPTIONS)
-    count = 0
-    for item in track(
-        source.items(split), description=f'preparing {split}', total=source.splits[split], transient=True
-    ):
+    def write_shards(self) -> None:
+        """Writes every shard that is not there yet."""
+        total, done = sum(self.source.splits.values()), 0
+        with (
+            concurrent.futures.ThreadPoolExecutor(self.threads) as pool,
+            Display(self.console, total, 0, name='preparing', unit='images') as display,
+        ):
+            for split, images, path in self.shards():
+                if not _sums_file(path).exists():
+                    for written in self.write_shard(split, images, path, pool):
+                        display.update(done + written)
+                done += len(images)
+                display.update(done)
+                display.plain(done, f'{path.name} done')
+
+    def write_shard(
+        self, split: str, images: range, path: pathlib.Path, pool: concurrent.futures.Executor
+    ) -> Iterator[int]:
+        """Writes one shard and, when it is complete, the sums over it; yields how many images are done."""
+        new = path.with_name('new-' + path.name)
+        writer = records.RawWriter(new) if self.settings.storage == 'raw' else records.JpegWriter(new)
+        total = _Part([], [], _Sums(self.settings.image_size))
+        for part in self.in_order(split, images, pool):
+            for name, payload in part.payloads:
+                writer.write(name, payload)
+            total.broken += part.broken
+            total.sums.merge(part.sums.images, part.sums.pixels, part.sums.products)
+            yield total.sums.images + len(total.broken)
+        writer.close()
+        if self.settings.storage == 'raw':
+            records.names_file(new).rename(records.names_file(path))
+        with new.open('rb') as file:
+            os.fsync(file.fileno())
+            digest = hashlib.file_digest(file, 'sha256').hexdigest()
+        new.rename(path)
+        facts = {'file': path.name, 'examples': total.sums.images, 'sha256': digest, 'broken': total.broken}
+        content = io.BytesIO()
+        np.savez(content, pixels=total.sums.pixels, products=total.sums.products, facts=np.array(json.dumps(facts)))
+        _write_whole(_sums_file(path), content.getvalue())  # from here on the shard counts as done
+
+    def in_order(self, split: str, images: range, pool: concurrent.futures.Executor) -> Iterator[_Part]:
+        """The parts of a shard, made by the pool, in order; never more under way than keep it busy."""
+        chunks = ([(split, i) for i in images[first : first + _CHUNK]] for first in range(0, len(images), _CHUNK))
+        waiting = collections.deque(
+            pool.submit(self.make, chunk) for chunk in itertools.islice(chunks, 2 * self.threads)
+        )
         try:
-            pixels = normalized(item.image, image_size)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's
-            raise UserError(f'The image {item.name!r} of the split {split!r} cannot be read: {error}.') from error
-        jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, colorspace='RGB', colorsubsampling='420')
-        if split == 'train':  # the mean of what training will see: the pixels after JPEG
-            statistics.add(simplejpeg.decode_jpeg(jpeg, colorspace='RGB'))
-        writer.write(encode(Record(item.name, item.label, jpeg)))
-        count += 1
-    writer.close()
-    with path.open('rb') as file:
-        digest = hashlib.file_digest(file, 'sha256').hexdigest()
-    return {'file': path.name, 'examples': count, 'sha256': digest}
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(self.make, chunk) for chunk in itertools.islice(chunks, 1))
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def make(self, places: list[tuple[str, int]]) -> _Part:
+        """Prepares some images, given by split and index."""
+        settings, classes = self.settings, len(self.source.class_names)
+        part = _Part([], [], _Sums(settings.image_size))
+        for split, index in places:
+            item = self.source.item(split, index)
+            if not 0 <= item.label < classes:
+                raise UserError(f'{item.name} ({split}) has the label {item.label}; there are {classes} classes.')
+            try:
+                pixels = normalized(item.image, settings.image_size)
+            except ValueError as error:
+                part.broken.append(f'{split}\t{item.name}\t{" ".join(str(error).split())}')
+                continue
+            payload, stored = records.payload(settings.storage, item.name, item.label, pixels, settings.quality)
+            part.payloads.append((item.name, payload))
+            part.sums.add(stored)
+        return part
+
+    def finish(self, skip_broken: bool) -> PreparedDataSet:
+        """Adds the shards' sums up, writes what describes the whole, and removes what only the work needed."""
+        sums, shards, broken = _Sums(self.settings.image_size), {split: [] for split in self.source.splits}, []
+        for split, _, path in self.shards():
+            with np.load(_sums_file(path), allow_pickle=False) as saved:
+                facts = json.loads(str(saved['facts']))
+                broken += facts.pop('broken')
+                if split == 'train':
+                    sums.merge(facts['examples'], saved['pixels'], saved['products'])
+            if facts['examples']:
+                shards[split].append(facts)
+        _write_whole(self.partial / BROKEN_IMAGES, ''.join(line + '\n' for line in broken).encode())
+        if broken and not skip_broken:
+            raise UserError(
+                f'{len(broken):,} of {sum(self.source.splits.values()):,} images cannot be read, the first: '
+                f'{": ".join(broken[0].split(chr(9)))}. All are listed in {self.partial / BROKEN_IMAGES}. '
+                'To go on without them: --config.data.skip_broken=True.'
+            )
+        if not sums.images or not shards['validation']:
+            raise UserError(f'No image of {self.settings.source!r} could be read for training or for validation.')
+        np.save(self.partial / MEAN_IMAGE, sums.mean_image())
+        mean, covariance = sums.rgb()
+        data = PreparedDataSet(
+            self.partial,
+            self.settings,
+            self.source.class_names,
+            self.source.class_ids,
+            shards,
+            len(broken),
+            mean.tolist(),
+            covariance.tolist(),
+        )
+        write_manifest(data)
+        for pattern in ('*.sums', 'new-*', 'settings.json', 'lock'):
+            for file in self.partial.glob(pattern):
+                file.unlink()
+        return data

@@ -2,7 +2,8 @@
 
 DIRECTORY/manifest.json            settings, class names, counts, checksums, the RGB statistics
 DIRECTORY/mean_image.npy           float32 [size, size, 3], 0..255: the training images' mean (section 2)
-DIRECTORY/train-00000.array_record and so on, validation likewise
+DIRECTORY/train-00000.array_record and so on, validation likewise (see `records.py`)
+DIRECTORY/broken_images.txt        images that could not be read and were left out, a line each
 """
 
 import dataclasses
@@ -14,8 +15,27 @@ import numpy as np
 
 from alexnet_jax.errors import UserError
 
-FORMAT = 1
-MANIFEST, MEAN_IMAGE = 'manifest.json', 'mean_image.npy'
+FORMAT = 2
+MANIFEST, MEAN_IMAGE, BROKEN_IMAGES = 'manifest.json', 'mean_image.npy', 'broken_images.txt'
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a data set is prepared with; two that agree here are the same.
+
+    Attributes:
+      source: name of the source.
+      image_size: height and width of the stored images, in pixels; 256 in the paper.
+      storage: 'jpeg' or 'raw'.
+      quality: JPEG quality, 1..100.
+      images_per_shard: how many images a file holds.
+    """
+
+    source: str
+    image_size: int
+    storage: str
+    quality: int
+    images_per_shard: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,27 +44,36 @@ class PreparedDataSet:
 
     Attributes:
       directory: where the shards are.
-      source: name of the source that was prepared.
-      image_size: height and width of the stored images, in pixels.
-      quality: JPEG quality, 1..100.
+      settings: what it was prepared with.
       class_names: readable names of the classes.
+      class_ids: unambiguous names of them, such as WordNet ids.
       shards: for each split a list of {'file', 'examples', 'sha256'}.
+      left_out: number of images that could not be read.
       rgb_mean: mean of the training pixels' red, green and blue, 0..255.
       rgb_covariance: 3 x 3, of the training pixels, in squared units of 0..255.
     """
 
     directory: pathlib.Path
-    source: str
-    image_size: int
-    quality: int
+    settings: Settings
     class_names: tuple[str, ...]
+    class_ids: tuple[str, ...]
     shards: dict[str, list[dict[str, Any]]]
+    left_out: int
     rgb_mean: list[float]
     rgb_covariance: list[list[float]]
 
+    @property
+    def image_size(self) -> int:
+        """Height and width of the stored images, in pixels."""
+        return self.settings.image_size
+
     def examples(self, split: str) -> int:
         """Number of images in a split."""
-        return sum(shard['examples'] for shard in self.shards[split])
+        return sum(self.counts(split))
+
+    def counts(self, split: str) -> list[int]:
+        """Number of images in each shard of a split."""
+        return [shard['examples'] for shard in self.shards[split]]
 
     def files(self, split: str) -> list[str]:
         """Paths of a split's shards, in order."""
@@ -62,18 +91,21 @@ class PreparedDataSet:
             raise UserError(f'{path} has the shape {mean.shape}, the manifest says {self.image_size} pixels a side.')
         return mean
 
-    def colour_components(self) -> np.ndarray:
-        """Principal components of the training pixels' RGB (section 4.1), each as long as its standard deviation.
+    def colour_components(self, scale: str = 'deviation') -> np.ndarray:
+        """Principal components of the training pixels' RGB (section 4.1), as long as the draws a_i multiply them.
+
+        Args:
+          scale: 'deviation': p_i sqrt(lambda_i), as the 2012 code has it; 'eigenvalue': p_i lambda_i, as the
+            paper's text has it, which on values in 0..255 swamps the image.
 
         Returns:
-          float32 [3, 3]: column i is p_i sqrt(lambda_i), in 0..255 units, largest first. The paper's text
-          multiplies p_i with lambda_i itself; on values in 0..255 that would swamp the image, and the 2012
-          code uses the standard deviation.
+          float32 [3, 3]: column i belongs to the i-th largest eigenvalue; in 0..255 units.
         """
         values, vectors = np.linalg.eigh(np.asarray(self.rgb_covariance, np.float64))
         values, vectors = np.clip(values[::-1], 0, None), vectors[:, ::-1]
         signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), range(3)])  # eigh leaves them open
-        return (vectors * signs * np.sqrt(values)).astype(np.float32)
+        lengths = np.sqrt(values) if scale == 'deviation' else values
+        return (vectors * signs * lengths).astype(np.float32)
 
 
 def write_manifest(data: PreparedDataSet) -> None:
@@ -102,17 +134,23 @@ def open_prepared(directory: str | pathlib.Path) -> PreparedDataSet:
         fields = json.loads(text)
         version = fields.pop('format')
         if version != FORMAT:
-            raise UserError(f'{path} has format {version}; this version reads {FORMAT}. Prepare the data set again.')
-        fields['class_names'] = tuple(fields['class_names'])
-        data = PreparedDataSet(directory=directory, **fields)
+            raise UserError(
+                f'{path} has format {version}; this version reads {FORMAT}. Delete {directory} and prepare the data '
+                'set again (--mode=prepare).'
+            )
+        fields['class_names'], fields['class_ids'] = tuple(fields['class_names']), tuple(fields['class_ids'])
+        data = PreparedDataSet(directory=directory, **{**fields, 'settings': Settings(**fields['settings'])})
         missing = [file for split in data.shards for file in data.files(split) if not pathlib.Path(file).is_file()]
         empty = [split for split in ('train', 'validation') if data.examples(split) < 1]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
-            f'{path} is damaged ({type(error).__name__}: {error}); delete {directory} and prepare the data set again.'
+            f'{path} is damaged ({type(error).__name__}: {error}); delete {directory} and prepare the data set '
+            'again (--mode=prepare).'
         ) from error
     if missing:
-        raise UserError(f'{missing[0]} is missing, though {path} names it; prepare the data set again.')
+        raise UserError(
+            f'{missing[0]} is missing, though {path} names it; prepare the data set again (--mode=prepare).'
+        )
     if empty:
         raise UserError(f'{path}: the split {empty[0]!r} has no images.')
     return data

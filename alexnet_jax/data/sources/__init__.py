@@ -1,0 +1,45 @@
+"""Where images come from: one class a kind of source, all behind `base.Source`."""
+
+from alexnet_jax.data.sources.base import Item, Source
+from alexnet_jax.data.sources.digits import Digits
+from alexnet_jax.errors import UserError
+
+__all__ = ['EMBEDDED', 'Item', 'Source', 'open_source']
+
+EMBEDDED = ('digits',)  # sources that need no download; prepared when first asked for
+
+
+def open_source(name: str, directory: str) -> Source:
+    """Opens a source by name.
+
+    Args:
+      name: 'digits'; 'imagenet2012' or 'imagenet2010', the official files; 'folder', a folder of class folders;
+        'tfds:NAME', a data set of TensorFlow Datasets.
+      directory: where the source's files are; the embedded ones need none.
+
+    Raises:
+      UserError: there is no such source, or its files are missing or damaged.
+    """
+    match name.split(':', 1):
+        case ['digits']:
+            return Digits()
+        case ['imagenet2012']:
+            from alexnet_jax.data.sources.imagenet import ImageNet2012
+
+            return ImageNet2012(directory)
+        case ['imagenet2010']:
+            from alexnet_jax.data.sources.imagenet import ImageNet2010
+
+            return ImageNet2010(directory)
+        case ['folder']:
+            from alexnet_jax.data.sources.folder import Folder
+
+            return Folder(directory)
+        case ['tfds', data_set]:
+            from alexnet_jax.data.sources.tfds import TensorFlowDatasets
+
+            return TensorFlowDatasets(data_set, directory)
+    raise UserError(
+        f'config.data.source={name!r} is not a known source; known are digits, imagenet2012, imagenet2010, folder, '
+        'and tfds:NAME for a data set of TensorFlow Datasets.'
+    )
