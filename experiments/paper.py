@@ -52,7 +52,7 @@ def get_config(variant: str = '') -> ConfigDict:
     )
     config.data.directory = 'data/imagenet2012'  # of the prepared data set
     config.data.storage = 'jpeg'  # or 'raw': pixels, ten times the disk and no decoding
-    config.data.quality = 95  # of the prepared JPEGs, 1..100
+    config.data.quality = 90  # of the prepared JPEGs, 1..100
     config.data.images_per_shard = 8192
     config.data.skip_broken = False  # whether preparation leaves out images that cannot be read
     config.data.image_size = 256
