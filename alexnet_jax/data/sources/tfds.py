@@ -1,0 +1,282 @@
+"""Any data set for image classification of TensorFlow Datasets (TFDS), read without TensorFlow."""
+
+import difflib
+import functools
+import importlib.util
+import os
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alexnet_jax.data.sources.base import Item
+from alexnet_jax.errors import UserError
+
+if TYPE_CHECKING:  # to import it takes a while, and only this source needs it
+    import tensorflow_datasets as tfds
+
+_HELD_OUT = 10  # one example in so many, where TFDS has nothing to validate on
+_NAME_FEATURES = ('file_name', 'filename', 'image/filename', 'image_name', 'id', 'image_id')
+_DOWNLOAD_TRIES, _DOWNLOAD_TIMEOUTS = 5, (15.0, 60.0)  # seconds to wait for a connection, and for more bytes
+_LONGEST_REASON = 500  # characters; some of TFDS's messages fill a screen
+
+
+class TensorFlowDatasets:
+    """A data set of TFDS: 'cifar10', 'imagenette/320px', 'imagenet2012', with a version 'cifar10:3.0.2'.
+
+    What TFDS has prepared in the directory is taken, in whatever version is there; what it has not, it prepares now,
+    downloading what can be downloaded. The files must be in the ArrayRecord format, the one of TFDS's that any example
+    can be read from by itself; TFDS's own default is another, TFRecord. Images are handed out as TFDS stores them,
+    JPEG or PNG.
+
+    Preparing needs TensorFlow for nearly every data set, imagenet2012, imagenette and cifar10 among them, as TFDS opens
+    archives and files with it. (It does not for data sets of one's own whose code does without.) Reading what is
+    prepared never does.
+
+    Training is on TFDS's split 'train'. Validation is on 'validation', or where there is none on 'test'; where there
+    are both, 'test' is a split of its own. A split without labels (the test images of imagenet2012) counts as absent.
+    Where there is only 'train', every tenth of its examples, from the first on, is held out for validation. TFDS's
+    other splits are not used.
+
+    The classes are those of the label feature, in TFDS's order; it names them as it likes (imagenet2012: WordNet ids).
+    """
+
+    def __init__(self, name: str, directory: str | pathlib.Path) -> None:
+        """Opens the data set, and prepares it if that has not been done.
+
+        Args:
+          name: the data set, as TFDS writes it.
+          directory: TFDS's data directory; '' is TFDS's own default, ~/tensorflow_datasets.
+
+        Raises:
+          UserError: there is no such data set, or it is not one of images with one class each; it cannot be prepared
+            here, or is prepared in another format; files of it are missing or damaged.
+        """
+        import tensorflow_datasets as tfds
+
+        self._title = f'tfds:{name}'
+        builder = _builder(tfds, name, os.fspath(directory) or None)
+        self._image, self._label = _image_and_label(tfds, self._title, builder.info)
+        if not os.path.exists(os.path.join(builder.data_dir, 'dataset_info.json')):
+            _prepare(self._title, name, builder)
+        _use_array_record(self._title, name, builder)
+        features = builder.info.features
+        self.class_names = self.class_ids = tuple(features[self._label].names)
+        self._name = next((key for key in _NAME_FEATURES if key in features and _is_name(tfds, features[key])), None)
+        wanted = [key for key in (self._image, self._label, self._name) if key]
+        self._features = tfds.features.FeaturesDict({key: features[key] for key in wanted})  # no other is looked at
+        self._decoders = {self._image: tfds.decode.SkipDecoding()}
+        self._prefix = builder.name
+        self._split_in_tfds, self._records = {}, {}
+        for split in ('train', 'validation', 'test'):
+            if split in builder.info.splits and builder.info.splits[split].num_examples:
+                self._records[split] = builder.as_data_source(
+                    split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+                )
+        if 'train' not in self._records:
+            raise UserError(
+                f'{self._title} has nothing to train on: its splits are {", ".join(builder.info.splits) or "none"}.'
+            )
+        self.splits = self._choose_splits()
+
+    def item(self, split: str, index: int) -> Item:
+        """Reads one image; safe to call from several threads.
+
+        Args:
+          split: one of `splits`.
+          index: 0 .. splits[split] - 1.
+
+        Returns:
+          The image, named by its file name or id in TFDS, or else by its place there: 'mnist-test-00000042'.
+
+        Raises:
+          UserError: the files are damaged.
+        """
+        origin = self._split_in_tfds[split]
+        if self._held_out:
+            index = _HELD_OUT * index if split == 'validation' else index + index // (_HELD_OUT - 1) + 1
+        example = self._example(origin, index)
+        name = example[self._name] if self._name else f'{self._prefix}-{origin}-{index:08d}'
+        name = name.decode('utf-8', 'replace') if isinstance(name, bytes) else str(name)
+        label = int(example[self._label])
+        if not 0 <= label < len(self.class_names):
+            raise UserError(f'{self._title}: {name} ({origin}, {index}) has no label ({label}); all images need one.')
+        return Item(name, example[self._image], label)
+
+    def _choose_splits(self) -> dict[str, int]:
+        """The splits as the class's docstring says, and how many examples are in each."""
+        labelled = [
+            split
+            for split in ('validation', 'test')
+            if split in self._records and int(self._example(split, 0)[self._label]) >= 0
+        ]
+        self._held_out = not labelled
+        self._split_in_tfds = {'train': 'train', 'validation': (labelled or ['train'])[0]}
+        if len(labelled) == 2:
+            self._split_in_tfds['test'] = 'test'
+        splits = {split: len(self._records[origin]) for split, origin in self._split_in_tfds.items()}
+        if self._held_out:
+            splits['validation'] = -(-splits['train'] // _HELD_OUT)
+            splits['train'] -= splits['validation']
+        return splits
+
+    def _example(self, split: str, index: int) -> dict[str, Any]:
+        """The features that are of use, of one example of one of TFDS's splits."""
+        try:
+            example = self._features.deserialize_example_np(self._records[split][index], decoders=self._decoders)
+            if None in example.values():  # what ArrayRecord makes of a file that is cut short
+                raise ValueError('it is empty')
+            return example
+        except Exception as error:  # ArrayRecord, protocol buffers and TFDS raise many kinds
+            raise UserError(
+                f'Example {index} of the split {split!r} of {self._title} cannot be read, its files are damaged: '
+                f'{_reason(error)}. Delete the data set and prepare it again.'
+            ) from error
+
+
+def _builder(tfds: Any, name: str, directory: str | None) -> 'tfds.core.DatasetBuilder':
+    """TFDS's object for the data set: from its files if there are some, else from its code."""
+    from tensorflow_datasets.core.read_only_builder import builder_from_files
+    from tensorflow_datasets.core.registered import DatasetNotFoundError
+
+    try:
+        try:
+            return builder_from_files(name, data_dir=directory)
+        except DatasetNotFoundError:
+            return tfds.builder(name, data_dir=directory)
+    except DatasetNotFoundError as error:
+        base = name.split('/')[0].split(':')[0]
+        near = difflib.get_close_matches(base, tfds.list_builders(with_community_datasets=False))
+        raise UserError(
+            f'TensorFlow Datasets has no data set {base!r}, and none is prepared in {directory or "its directory"}'
+            + (f'; did you mean {" or ".join(near)}?' if near else '.')
+            + ' All are listed at https://www.tensorflow.org/datasets/catalog.'
+        ) from error
+    except ImportError as error:
+        raise _missing_package(f'tfds:{name}', name, directory, error) from error
+    except Exception as error:  # TFDS raises many kinds: wrong names, configs, versions
+        raise UserError(f'TensorFlow Datasets cannot open {name!r}: {_reason(error)}.') from error
+
+
+def _image_and_label(tfds: Any, title: str, info: 'tfds.core.DatasetInfo') -> tuple[str, str]:
+    """Names of the features that hold the image and its class.
+
+    They are the ones that TFDS declares as input and target; where it declares none, the only ones of their kind.
+
+    Raises:
+      UserError: there are none such.
+    """
+    features = info.features if isinstance(info.features, tfds.features.FeaturesDict) else {}
+    kinds = (tfds.features.Image, tfds.features.ClassLabel)
+    declared = info.supervised_keys or ([key for key in features if type(features[key]) is kind] for kind in kinds)
+    chosen = []
+    for kind, key in zip(kinds, declared, strict=False):
+        if isinstance(key, list):
+            key = key[0] if len(key) == 1 else None
+        if not isinstance(key, str) or key not in features or type(features[key]) is not kind:
+            listed = ', '.join(f'{key} ({type(features[key]).__name__})' for key in features)
+            raise UserError(
+                f'{title} is not a data set for image classification: it needs one image and one class label an '
+                f'example; TFDS declares {info.supervised_keys or "no"} input and target of: {listed}.'
+            )
+        chosen.append(key)
+    image, label = chosen
+    if np.dtype(features[image].np_dtype) != np.uint8:
+        raise UserError(
+            f'The images of {title} are of {np.dtype(features[image].np_dtype)}; only those of uint8 can be used.'
+        )
+    if (features[label].num_classes or 0) < 2:
+        raise UserError(f'{title} has {features[label].num_classes or "no"} classes; there must be two or more.')
+    return image, label
+
+
+def _is_name(tfds: Any, feature: Any) -> bool:
+    """Whether a feature is one text or one whole number."""
+    text = isinstance(feature, tfds.features.Text)
+    return text or (type(feature) in (tfds.features.Scalar, tfds.features.Tensor) and feature.shape == ())
+
+
+def _prepare(title: str, name: str, builder: 'tfds.core.DatasetBuilder') -> None:
+    """Lets TFDS download the data set and write it as ArrayRecord."""
+    _bound_downloads()
+    directory = str(pathlib.Path(builder.data_dir).parents[1 if builder.builder_config is None else 2])
+    try:
+        builder.download_and_prepare(file_format='array_record')
+    except ImportError as error:
+        raise _missing_package(title, name, directory, error) from error
+    except Exception as error:  # TFDS raises many kinds
+        remedy = (
+            f'Get them, put them as they are into {os.path.join(directory, "downloads", "manual")}, and try again'
+            if builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+            else 'Try again with a working network and enough disk; what has been downloaded is kept'
+        )
+        raise UserError(
+            f'{title} is not prepared in {directory}, and TensorFlow Datasets could not do it now: {_reason(error)}. '
+            f'{remedy}. Or prepare it on another machine and copy the directory: {_command(name, directory)}'
+        ) from error
+
+
+def _missing_package(title: str, name: str, directory: str | None, error: ImportError) -> UserError:
+    """What to say when TFDS needs a package that is not there; most often it is TensorFlow."""
+    if importlib.util.find_spec('tensorflow') is None and 'tensorflow' in str(error):
+        what = 'TensorFlow, which is not installed. `pip install tensorflow-cpu` and try again (what has been '
+        what += 'downloaded is kept); once the data set is prepared, TensorFlow is not needed any more'
+    else:
+        what = f'a package that is not installed or does not work: {_reason(error)}'
+    return UserError(
+        f'{title} is not prepared in {directory or "the default directory"}, and to prepare it TensorFlow Datasets '
+        f'needs {what}. Or prepare it on another machine and copy the directory: {_command(name, directory)}'
+    )
+
+
+def _use_array_record(title: str, name: str, builder: 'tfds.core.DatasetBuilder') -> None:
+    """Turns to the ArrayRecord files of a data set that is prepared.
+
+    They count if they are all there, even if TFDS's own description mentions another format alone: that is how
+    TFDS 4.9 leaves a data set whose files were converted.
+    """
+    info = builder.info
+    formats = {file_format.value for file_format in info.available_file_formats()}
+    if info.file_format is None or info.file_format.value != 'array_record':
+        info.set_file_format('array_record', override=True, override_if_initialized=True)
+    files = [os.fspath(file) for split in info.splits.values() for file in split.filepaths]
+    missing = [file for file in files if not os.path.exists(file)]
+    if not missing:
+        return
+    if 'array_record' in formats:
+        raise UserError(
+            f'{title} is prepared in {builder.data_dir}, but {len(missing)} of its {len(files)} files are missing, '
+            f'{missing[0]} the first. Copy them there, or delete that directory to have it prepared again.'
+        )
+    where = pathlib.Path(builder.data_dir)
+    raise UserError(
+        f'{title} is prepared in {where} as {" and ".join(sorted(formats))}; array_record is needed. Either rename or '
+        'delete that directory and try again (what TensorFlow Datasets downloaded is kept beside it and used again), '
+        f'or name another directory. Preparing by hand: {_command(name, "DIRECTORY")}'
+    )
+
+
+def _bound_downloads() -> None:
+    """Makes TFDS give up on a server that does not answer.
+
+    Left to itself it tries for four minutes where there is no network, and waits for ever for a server that is silent.
+    For good, as its threads outlive a download that failed; it changes nothing but TFDS's own downloads.
+    """
+    from tensorflow_datasets.core.download import downloader
+
+    downloader.MAX_RETRIES = _DOWNLOAD_TRIES
+    downloader._open_with_requests = functools.partial(downloader._open_with_requests, timeout=_DOWNLOAD_TIMEOUTS)
+
+
+def _command(name: str, directory: str | None) -> str:
+    where = f', data_dir={directory!r}' if directory else ''
+    return (
+        'python -c "import tensorflow_datasets as tfds; '
+        f"tfds.builder({name!r}{where}).download_and_prepare(file_format='array_record')\""
+    )
+
+
+def _reason(error: Exception) -> str:
+    """An error's message on one line, and not too long."""
+    text = ' '.join(str(error).split()) or type(error).__name__
+    return (text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + ' ...').rstrip('.')
