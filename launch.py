@@ -3,7 +3,8 @@
 import sys
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
+from rich.console import Console
 
 from alexnet_jax import arguments
 from alexnet_jax.errors import UserError
@@ -22,9 +23,14 @@ CHECKPOINT = flags.DEFINE_string('checkpoint', 'newest', 'For eval and figures: 
 
 
 def main(argv: list[str]) -> None:
-    """Calls the mode; each imports what it needs, and no more."""
+    """Checks what was given, and calls the mode."""
     arguments.check(argv, CONFIG.value, WORKDIR.value, needs_workdir=MODE.value not in ('inspect', 'prepare'))
-    config, workdir, console = CONFIG.value, WORKDIR.value, arguments.start(CONFIG.value)
+    with arguments.complete_config():
+        call(CONFIG.value, WORKDIR.value, arguments.start(CONFIG.value))
+
+
+def call(config: ConfigDict, workdir: str, console: Console) -> None:
+    """Calls the mode; each imports what it needs, and no more."""
     match MODE.value:
         case 'train':
             from alexnet_jax.train import train

@@ -1,7 +1,10 @@
 """The reading of launch.py's flags, so that a mistake in one ends in a plain message."""
 
+import contextlib
 import pathlib
 import re
+import traceback
+from collections.abc import Iterator
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -17,7 +20,7 @@ def parse(argv: list[str]) -> list[str]:
     Raises:
       UserError: a flag or a field of the config is unknown, or its value is of the wrong type.
     """
-    named = re.findall(r'(?:^|\0)--?config[=\0]([^\0]+)', '\0'.join(argv[1:]))  # --config=FILE or --config FILE
+    named = re.findall(r'(?:^|\0)--?config[=\0]([^\0]*)', '\0'.join(argv[1:]))  # --config=FILE or --config FILE
     fields = [argument for argument in argv if argument.startswith('--config.')]
     if fields and not named:
         raise UserError(f'{fields[0]} needs --config=FILE, for example --config=experiments/digits.py.')
@@ -25,17 +28,53 @@ def parse(argv: list[str]) -> list[str]:
         if not pathlib.Path(name.split(':')[0]).is_file():
             raise UserError(f'--config={name}: there is no such file; experiments/ holds those that come with us.')
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        if named and not isinstance(flags.FLAGS.config, ConfigDict):
+            kind = type(flags.FLAGS.config).__name__
+            raise UserError(f'--config={named[-1]}: get_config() must return an ml_collections.ConfigDict, not {kind}.')
+        return rest
     except flags.Error as error:
         raise UserError(_of_flags(str(error), named)) from error
     except SyntaxError as error:
         raise UserError(f'{error.filename}, line {error.lineno}: {error.msg}.') from error
-    except (AttributeError, KeyError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever a config file may raise
         if "no attribute 'get_config'" in str(error):
             raise UserError(f'--config={named[-1]}: the file has no function get_config().') from error
-        if not _is_about_a_field(error):
+        place = _place_in_config(error)
+        if place is None and isinstance(error, AttributeError | KeyError):
+            raise UserError(_of_field(error, fields)) from error
+        raise UserError(f'--config={named[-1]} could not be read: {_described(error)} ({place}).') from error
+
+
+def _place_in_config(error: BaseException) -> str | None:
+    """Where in a config file an error comes from; None where ml_collections itself raised it, over a flag."""
+    places = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        known = {'absl', 'flags', 'ml_collections', 'config_flags', 'config_dict', 'alexnet_jax'}
+        if pathlib.Path(frame.filename).parent.name not in known and not frame.filename.startswith('<'):
+            places.append(f'{frame.filename}, line {frame.lineno}')
+    return places[-1] if places else None
+
+
+def _described(error: BaseException) -> str:
+    return f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else "without a message"}'
+
+
+@contextlib.contextmanager
+def complete_config() -> Iterator[None]:
+    """Turns the access to a field that the config file does not set into a plain message."""
+    try:
+        yield
+    except AttributeError as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        if pathlib.Path(last.filename).parent.name != 'config_dict':
             raise
-        raise UserError(_of_field(error, fields)) from error
+        field = re.findall(r'\w+', str(error))[0]
+        raise UserError(
+            f'the config has no field {field!r}; begin with the config of experiments/paper.py, which has them all.'
+        ) from error
 
 
 def _of_flags(text: str, named: list[str]) -> str:
@@ -57,16 +96,6 @@ def _of_field(error: Exception, fields: list[str]) -> str:
     where = next((flag for flag in fields if unknown in flag.split('=')[0].split('.')), '--config.FIELD=VALUE')
     hint = f'; did you mean {suggestion[1]!r}?' if suggestion else '.'
     return f'{where}: the config has no field {unknown!r}{hint}'
-
-
-def _is_about_a_field(error: BaseException) -> bool:
-    """Whether ml_collections raised it while looking a field up, rather than the config file while it ran."""
-    trace = error.__traceback__
-    files = []
-    while trace is not None:
-        files.append(pathlib.Path(trace.tb_frame.f_code.co_filename).parent.name)
-        trace = trace.tb_next
-    return 'config_flags' in files and files[-1] in ('config_dict', 'config_flags')
 
 
 def check(argv: list[str], config: ConfigDict | None, workdir: str | None, needs_workdir: bool) -> None:

@@ -6,6 +6,8 @@ import os
 
 import jax
 
+from alexnet_jax.errors import UserError
+
 
 def choose_platform(simulated: int = 0) -> str:
     """Chooses the CPU where there is no NVIDIA driver, so that no plugin stumbles over its absence.
@@ -15,16 +17,24 @@ def choose_platform(simulated: int = 0) -> str:
 
     Returns:
       One line that says what is used, for the user.
+
+    Raises:
+      UserError: JAX_PLATFORMS asks for devices that are not there.
     """
     chosen = os.environ.get('JAX_PLATFORMS', '') or jax.config.jax_platforms or ''
     if not chosen and not _has_nvidia_driver():
         chosen = 'cpu'
         jax.config.update('jax_platforms', chosen)
+    if {'cuda', 'gpu'} & set(chosen.split(',')) and not _has_nvidia_driver():
+        raise UserError(f'JAX_PLATFORMS={chosen} asks for a GPU, and there is no NVIDIA driver; unset it.')
     # JAX warns that a GPU may be present on this machine; that is what was just looked into.
     logging.getLogger('jax._src.xla_bridge').setLevel(logging.ERROR)
     if chosen.split(',')[0] == 'cpu' and simulated > 1:
         jax.config.update('jax_num_cpu_devices', simulated)
-    devices = jax.devices()
+    try:
+        devices = jax.devices()
+    except RuntimeError as error:
+        raise UserError(f'JAX_PLATFORMS={chosen} cannot be had: {str(error).splitlines()[0]}') from error
     if devices[0].platform == 'cpu':
         reason = 'as JAX_PLATFORMS asks' if os.environ.get('JAX_PLATFORMS') else 'no NVIDIA driver found'
         simulation = f', simulating {len(devices)} devices' if len(devices) > 1 else ''

@@ -119,9 +119,9 @@ def evaluate_run(config: ConfigDict, workdir: str, which: str, console: Console)
       UserError: the config, the data set or the checkpoint cannot be used.
     """
     experiment = build(config)
-    data = open_data(experiment, console)
     checkpoints = Checkpoints(workdir, read_only=True)
     step = checkpoints.find(which)
+    data = open_data(experiment, console)
     state, progress = checkpoints.restore(step, state_shapes(experiment), experiment.mesh)
     statistics = statistics_to_devices(statistics_of(data), experiment.mesh)
 

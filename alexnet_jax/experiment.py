@@ -70,7 +70,14 @@ def check(config: ConfigDict) -> None:
     for field in positive:
         if _get(config, field) <= 0:
             raise UserError(f'config.{field}={_get(config, field)} must be above 0.')
-    for field in ['learning_rate', 'momentum', 'weight_decay', 'data.colour_std', 'rate_control.tolerance']:
+    for field in [
+        'learning_rate',
+        'momentum',
+        'weight_decay',
+        'data.colour_std',
+        'rate_control.tolerance',
+        'rate_control.drops',
+    ]:
         if not 0 <= _get(config, field) < float('inf'):
             raise UserError(f'config.{field}={_get(config, field)} must be a finite number, at least 0.')
     if not 0 <= config.seed < 2**32:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from jax import Array
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from alexnet_jax.errors import UserError
 
@@ -27,8 +27,6 @@ class MetricsLog:
           workdir: of the run.
           first_step: the step of that checkpoint; lines of later steps are dropped.
         """
-        from tensorboardX import SummaryWriter
-
         workdir = pathlib.Path(workdir)
         path = workdir / 'metrics.jsonl'
         kept = [line for line in _complete_lines(path) if json.loads(line)['step'] <= first_step]
@@ -36,7 +34,7 @@ class MetricsLog:
         replacement.write_text(''.join(kept))
         replacement.replace(path)
         self._file = path.open('a')
-        self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=first_step + 1 if first_step else None)
+        self._board = _TensorBoard(workdir / 'tensorboard', first_step)
 
     def write(self, step: int, epoch: float, split: str, values: dict[str, float]) -> None:
         """Writes one line.
@@ -48,8 +46,7 @@ class MetricsLog:
           values: by name: loss, errors (0..1), learning_rate, images_per_second.
         """
         self._file.write(json.dumps({'step': step, 'epoch': round(epoch, 6), 'split': split, **values}) + '\n')
-        for name, value in values.items():
-            self._board.add_scalar(f'{split}/{name}', value, step)
+        self._board.write(step, {f'{split}/{name}': value for name, value in values.items()})
 
     def flush(self) -> None:
         """Puts all lines on disk."""
@@ -62,6 +59,34 @@ class MetricsLog:
         self.flush()
         self._file.close()
         self._board.close()
+
+
+class _TensorBoard:
+    """Writes TensorBoard's event files at once: what was written before `flush` is in the file after it."""
+
+    def __init__(self, directory: pathlib.Path, first_step: int) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        directory.mkdir(exist_ok=True)
+        self._event = Event
+        # The name ends in the step, as otherwise a file of the same second would be written over.
+        self._writer = EventsWriter(str(directory / 'events'), f'.{first_step}')
+        if first_step:  # TensorBoard then drops what earlier files have from this step on
+            start = SessionLog(status=SessionLog.START)
+            self._writer.write_event(Event(wall_time=time.time(), step=first_step + 1, session_log=start))
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        event = self._event(wall_time=time.time(), step=step)
+        for tag, value in values.items():
+            event.summary.value.add(tag=tag, simple_value=value)
+        self._writer.write_event(event)
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 def _complete_lines(path: pathlib.Path) -> list[str]:
@@ -103,7 +128,6 @@ class Window:
     def add(self, metrics: dict[str, Array]) -> None:
         """Takes the metrics of a step, which may not have been computed yet."""
         self._pending.append(metrics)
-        self._steps += 1
         while len(self._pending) > 2:
             self._fetch()
 
@@ -116,13 +140,13 @@ class Window:
 
     def waiting_share(self) -> str:
         """For a person: what part of the window's time was spent waiting for images."""
-        return f'{self._waited / (time.perf_counter() - self._start):.0%} waiting for images'
+        return f'{self._waited / (time.perf_counter() - self._start):.0%} waiting'
 
     def _fetch(self) -> None:
         self._last = {name: float(value) for name, value in self._pending.popleft().items()}
         for name, value in self._last.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
-        self._sums['steps'] = self._sums.get('steps', 0) + 1
+        self._steps += 1
 
     def _images_per_second(self) -> float:
         return self._steps * self._batch_size / (time.perf_counter() - self._start)
@@ -136,8 +160,7 @@ class Window:
         """Means over the window, which then begins anew."""
         while self._pending:
             self._fetch()
-        steps = self._sums.pop('steps')
-        means = {name: value / steps for name, value in self._sums.items()}
+        means = {name: value / self._steps for name, value in self._sums.items()}
         means['images_per_second'] = round(self._images_per_second(), 1)
         self._sums = {}
         self.restart()
@@ -163,14 +186,14 @@ class Display:
     def __init__(self, console: Console, total: int, first: int, name: str = 'training', unit: str = 'steps') -> None:
         """Shows `first` of `total`, in `unit`, as done."""
         self._console, self._total, self._name, self._unit = console, total, name, unit
+        wide = console.width >= 100  # on 80 columns there is room for the figures, and for a short bar
         self._bar = Progress(
-            TextColumn('{task.description}'),
-            BarColumn(),
+            *([TextColumn('{task.description}')] if wide else []),
+            BarColumn(bar_width=24 if wide else 4),
             MofNCompleteColumn(),
             TextColumn('{task.fields[status]}'),
-            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
             TextColumn('left'),
-            TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
             transient=True,
@@ -222,7 +245,7 @@ class Reporter:
         share = self._window.waiting_share()
         values = self._window.close() | {'learning_rate': learning_rate}
         self._log.write(step, step / self._steps_an_epoch, 'train', values)
-        self._display.plain(step, f'{describe(values)}, {share}')
+        self._display.plain(step, f'{describe(values)}, {share} for images')
 
     def validating(self, step: int) -> None:
         """A validation begins."""

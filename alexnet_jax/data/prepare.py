@@ -150,12 +150,12 @@ class _Preparation:
 
     def check_settings(self) -> None:
         path = self.partial / 'settings.json'
-        wanted = dataclasses.asdict(self.settings)
+        wanted = {**dataclasses.asdict(self.settings), 'splits': self.source.splits}
         found = json.loads(path.read_text()) if path.exists() else wanted
         if found != wanted:
             field = next(name for name in wanted if found.get(name) != wanted[name])
             raise UserError(
-                f'{self.partial} was begun with {field}={found.get(field)!r}, the config says {wanted[field]!r}; '
+                f'{self.partial} was begun with {field}={found.get(field)!r}, now it is {wanted[field]!r}; '
                 'delete it, or go back to that setting.'
             )
         _write_whole(path, json.dumps(wanted).encode())

@@ -28,7 +28,7 @@ def open_source(name: str, directory: str) -> Source:
 
             return ImageNet2012(directory)
         case ['imagenet2010']:
-            from alexnet_jax.data.sources.imagenet import ImageNet2010
+            from alexnet_jax.data.sources.imagenet2010 import ImageNet2010
 
             return ImageNet2010(directory)
         case ['folder']:

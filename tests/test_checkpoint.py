@@ -1,0 +1,273 @@
+"""Checkpoints: every bit and all progress come back, on any mesh; the newest and the best stay; others are refused."""
+
+import dataclasses
+import functools
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alexnet_jax.checkpoint import Checkpoints, Progress
+from alexnet_jax.errors import UserError
+from alexnet_jax.experiment import build, state_shapes
+from alexnet_jax.optimizer import RateControl
+from alexnet_jax.step import state_sharding
+from experiments import digits
+
+CONTROL = RateControl(0.1 + 0.2, 1 / 3, 2 / 7, epochs_without_improvement=3, drops=2, finished=True)
+MESHES = [(1, 1), (1, 2), (2, 1), (2, 2)]
+
+
+@functools.cache
+def experiment(data=1, column=1, without=(), **kernels):
+    """Small, on a mesh of data x column; `kernels` by layer, and layers to leave out."""
+    config = digits.get_config()
+    config.mesh.data, config.mesh.column = data, column
+    for name in ('conv1', 'conv2', 'conv3', 'conv4', 'conv5'):
+        config.network[name].kernels = kernels.get(name, 16)
+    config.network.fc6.units = config.network.fc7.units = 32
+    for name in without:
+        del config.network[name]
+    return build(config)
+
+
+def made_up_state(on, seed=0):
+    """A training state of random bits on the experiment's mesh: infinities and NaNs of any payload among them."""
+    random = np.random.default_rng(seed)
+
+    def bits(shape):
+        words = random.integers(0, 2**32, shape.shape, np.uint32)
+        words |= np.where((words & 0x7F800000 == 0x7F800000) & (words & 0x7FFFFF > 0), 0x400000, 0).astype(np.uint32)
+        return words.view(np.float32) if shape.dtype == jnp.float32 else words.astype(shape.dtype)
+
+    shapes = state_shapes(on)
+    return jax.tree.map(lambda x, where: jax.device_put(bits(x), where), shapes, state_sharding(shapes, on.mesh))
+
+
+def leaves(state):
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def assert_same_bits(one, other):
+    one, other = leaves(one), leaves(other)
+    assert one.keys() == other.keys() and len(one) == 33  # 16 parameters, 16 velocities, the step
+    for name, leaf in one.items():
+        assert other[name].dtype == leaf.dtype and other[name].shape == leaf.shape, name
+        assert np.asarray(other[name]).tobytes() == np.asarray(leaf).tobytes(), name
+
+
+def save(workdir, errors, keep=3):
+    """Saves steps 1, 2, ...; yields the checkpoints after each, once it is on disk."""
+    state = made_up_state(experiment())
+    checkpoints = Checkpoints(workdir, keep=keep)
+    for step, error in enumerate(errors, start=1):
+        checkpoints.save(state, Progress(step, step, CONTROL), error)
+        checkpoints.wait()
+        yield checkpoints
+    checkpoints.close()
+
+
+def everything(directory):
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+        for path in sorted([directory, *directory.rglob('*')])
+    }
+
+
+@pytest.fixture(scope='module')
+def saved(tmp_path_factory):
+    """A workdir with the steps 10 and 20, and the states saved in them."""
+    workdir = tmp_path_factory.mktemp('saved')
+    checkpoints = Checkpoints(workdir)
+    states = {step: made_up_state(experiment(), seed=step) for step in (10, 20)}
+    for step, state in states.items():
+        checkpoints.save(state, Progress(step, step // 7, dataclasses.replace(CONTROL, drops=step)), 1 / step)
+    checkpoints.close()
+    return workdir, states
+
+
+@pytest.mark.parametrize('step', [10, 20])
+def test_restored_bit_for_bit(saved, step):
+    workdir, states = saved
+    on = experiment()
+    state, progress = Checkpoints(workdir).restore(step, state_shapes(on), on.mesh)
+    assert_same_bits(states[step], state)
+    assert progress == Progress(step, step // 7, dataclasses.replace(CONTROL, drops=step))
+    assert type(progress.control) is RateControl and progress.control.finished is True
+
+
+def test_the_made_up_states_are_hard_to_keep(saved):
+    _, states = saved
+    kernel = np.asarray(states[10].parameters['fc6']['kernel'])
+    assert np.isnan(kernel).any() and (np.abs(kernel[kernel != 0]) < np.finfo(np.float32).tiny).any()
+    assert (np.asarray(states[20].parameters['fc6']['kernel']) != kernel).any()
+
+
+def test_changes_after_the_call_do_not_reach_the_checkpoint(tmp_path):
+    on, checkpoints = experiment(), Checkpoints(tmp_path)
+    state = made_up_state(on)
+    expected = jax.tree.map(lambda x: np.array(x, copy=True), state)
+    checkpoints.save(state, Progress(1, 0, CONTROL), None)
+    for leaf in jax.tree.leaves(state):
+        leaf.delete()  # as the next training step consumes it
+    checkpoints.close()
+    assert_same_bits(expected, Checkpoints(tmp_path).restore(1, state_shapes(on), on.mesh)[0])
+
+
+@pytest.mark.parametrize('mesh', MESHES)
+def test_restored_on_another_mesh(saved, mesh):
+    workdir, states = saved
+    on = experiment(*mesh)
+    state, _ = Checkpoints(workdir).restore(20, state_shapes(on), on.mesh)
+    assert_same_bits(states[20], state)
+    for leaf, where in zip(jax.tree.leaves(state), jax.tree.leaves(state_sharding(state, on.mesh)), strict=True):
+        assert leaf.sharding.is_equivalent_to(where, leaf.ndim)
+        assert len(leaf.devices()) == mesh[0] * mesh[1]
+    for name, part in (('kernel', (11, 11, 3, 8)), ('bias', (8,))):
+        pieces = state.parameters['conv1'][name].addressable_shards
+        assert {piece.data.shape for piece in pieces} == {(2 // mesh[1], *part)}
+
+
+def test_written_on_four_devices_read_on_one(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    state = made_up_state(experiment(2, 2))
+    checkpoints.save(state, Progress(3, 1, CONTROL), 0.5)
+    checkpoints.close()
+    on = experiment()
+    restored, _ = Checkpoints(tmp_path).restore(3, state_shapes(on), on.mesh)
+    assert_same_bits(state, restored)
+    assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(restored))
+
+
+def test_the_newest_and_the_best_stay(tmp_path):
+    errors = [0.9, 0.2, None, 0.5, None, 0.4, 0.1, 0.3, None]
+    expected = [
+        ([1], 1),
+        ([1, 2], 2),
+        ([2, 3], 2),
+        ([2, 3, 4], 2),
+        ([2, 4, 5], 2),
+        ([2, 5, 6], 2),
+        ([6, 7], 7),  # a new best
+        ([7, 8], 7),
+        ([7, 8, 9], 7),
+    ]
+    for (steps, best), checkpoints in zip(expected, save(tmp_path, errors, keep=2), strict=True):
+        again = Checkpoints(tmp_path, read_only=True)  # what is on disk, rather than what this object remembers
+        for view in (checkpoints, again):
+            assert (view.steps(), view.best()) == (steps, best)
+            assert (view.find('newest'), view.find('best'), view.find(str(steps[0]))) == (steps[-1], best, steps[0])
+        assert sorted(int(path.name) for path in (tmp_path / 'checkpoints').iterdir()) == steps
+
+
+def test_as_many_as_asked_for_stay(tmp_path):
+    *_, checkpoints = save(tmp_path, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], keep=4)
+    assert checkpoints.steps() == [1, 3, 4, 5, 6]
+
+
+def test_of_equally_good_ones_the_latest_is_the_best(tmp_path):
+    seen = [(view.steps(), view.best()) for view in save(tmp_path, [0.25, 0.5, 0.25, 0.5, 0.5], keep=1)]
+    assert seen == [([1], 1), ([1, 2], 1), ([3], 3), ([3, 4], 3), ([3, 5], 3)]
+
+
+def test_none_is_best_where_none_was_validated(tmp_path):
+    *_, checkpoints = save(tmp_path, [None, None, None], keep=2)
+    assert (checkpoints.steps(), checkpoints.best()) == ([2, 3], None)
+    with pytest.raises(UserError, match=r'--checkpoint=best: .* take newest, best, or one of 2, 3'):
+        checkpoints.find('best')
+
+
+@pytest.mark.parametrize('which', ['15', '1', '010', 'last', '', '-1', 'None'])
+def test_unknown_checkpoints_are_refused(saved, which):
+    with pytest.raises(UserError, match=f'^--checkpoint={which}: .* newest, best, or one of 10, 20'):
+        Checkpoints(saved[0], read_only=True).find(which)
+
+
+@pytest.mark.parametrize(
+    'other, name, there, here',
+    [
+        ({'conv1': 32}, 'conv1/bias', 'is [2, 8]', 'is [2, 16]'),
+        ({'conv3': 32, 'conv4': 32}, 'conv3/bias', 'is [2, 8]', 'is [2, 16]'),
+        ({'without': ('conv4', 'relu4')}, 'conv4/bias', 'is [2, 8]', 'does not exist'),
+        # conv3 has half the kernels, hence conv4 sees half as many: its bias is the same, its kernel is not.
+        ({'without': ('conv5', 'relu5'), 'conv4': 16}, 'conv5/bias', 'is [2, 8]', 'does not exist'),
+    ],
+    ids=str,
+)
+def test_another_network_is_refused(saved, other, name, there, here):
+    workdir, _ = saved
+    on = experiment(**other)
+    before = everything(workdir)
+    with pytest.raises(UserError) as caught:
+        Checkpoints(workdir, read_only=True).restore(20, state_shapes(on), on.mesh)
+    message = str(caught.value)
+    assert f'the parameter {name} {there} in the checkpoint and {here} in the config' in message
+    assert str(workdir / 'checkpoints' / '20') in message and 'config.json' in message
+    assert everything(workdir) == before
+
+
+def test_a_network_with_one_layer_more_is_refused(tmp_path):
+    smaller, on = experiment(without=('conv4', 'relu4')), experiment()
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(made_up_state(smaller), Progress(1, 0, CONTROL), None)
+    checkpoints.close()
+    with pytest.raises(UserError, match=r'parameter conv4/bias does not exist in the checkpoint and is \[2, 8\] in'):
+        Checkpoints(tmp_path).restore(1, state_shapes(on), on.mesh)
+
+
+def test_only_the_kernel_differs(tmp_path):
+    """Its bias is named first where both differ; here the bias is alike."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(made_up_state(experiment()), Progress(1, 0, CONTROL), None)
+    checkpoints.close()
+    on = experiment(without=('exchange3',))  # conv3 then sees half as many channels
+    with pytest.raises(UserError, match=r'conv3/kernel is \[2, 3, 3, 16, 8\] in the checkpoint and is \[2, 3, 3, 8, 8'):
+        Checkpoints(tmp_path).restore(1, state_shapes(on), on.mesh)
+
+
+@pytest.fixture
+def interrupted(saved, tmp_path):
+    """A workdir in whose checkpoints a save was cut off."""
+    shutil.copytree(saved[0], tmp_path / 'run')
+    directory = tmp_path / 'run' / 'checkpoints'
+    shutil.copytree(directory / '20', directory / '30.orbax-checkpoint-tmp')
+    (directory / '30.orbax-checkpoint-tmp' / 'commit_success.txt').unlink()
+    return tmp_path / 'run'
+
+
+def test_read_only_touches_nothing(interrupted, saved):
+    before = everything(interrupted)
+    on, checkpoints = experiment(), Checkpoints(interrupted, keep=1, read_only=True)
+    assert (checkpoints.steps(), checkpoints.best(), checkpoints.find('newest')) == ([10, 20], 20, 20)
+    state, _ = checkpoints.restore(10, state_shapes(on), on.mesh)
+    assert_same_bits(saved[1][10], state)
+    checkpoints.close()
+    assert everything(interrupted) == before
+
+
+def test_what_a_cut_off_save_left_is_no_checkpoint_and_goes_away(interrupted):
+    checkpoints = Checkpoints(interrupted)
+    assert checkpoints.steps() == [10, 20]
+    checkpoints.save(made_up_state(experiment()), Progress(30, 1, CONTROL), None)  # the very step that was cut off
+    checkpoints.close()
+    assert sorted(path.name for path in (interrupted / 'checkpoints').iterdir()) == ['10', '20', '30']
+    on = experiment()
+    assert_same_bits(made_up_state(on), Checkpoints(interrupted).restore(30, state_shapes(on), on.mesh)[0])
+
+
+def test_read_only_works_without_a_directory(tmp_path):
+    workdir = tmp_path / 'not' / 'there'
+    checkpoints = Checkpoints(workdir, read_only=True)
+    assert (checkpoints.steps(), checkpoints.best()) == ([], None)
+    with pytest.raises(UserError, match='holds no checkpoint; train first, or name another --workdir') as caught:
+        checkpoints.find('newest')
+    assert str(workdir / 'checkpoints') in str(caught.value)
+    checkpoints.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_directory_is_made_unless_read_only(tmp_path):
+    Checkpoints(tmp_path / 'run').close()
+    assert (tmp_path / 'run' / 'checkpoints').is_dir()
