@@ -119,5 +119,5 @@ def start(config: ConfigDict) -> Console:
     if not console.is_terminal:
         console.width = 120  # nobody's window: leave tables room
     line = choose_platform(simulated=max(1, config.mesh.data) * max(1, config.mesh.column))
-    console.print(line, highlight=False)
+    console.print(line, highlight=False, markup=False)
     return console

@@ -197,13 +197,15 @@ def prepare_data(config: ConfigDict, console: Console) -> PreparedDataSet:
         pass
     else:
         _check_settings(data, config)
-        console.print(f'{data.directory} is prepared already.', highlight=False, soft_wrap=True)
+        console.print(f'{data.directory} is prepared already.', highlight=False, markup=False, soft_wrap=True)
         return data
     source = open_source(config.source, config.source_directory)
     data = prepare(source, settings_of(config), config.directory, console, skip_broken=config.skip_broken)
     counts = ', '.join(f'{data.examples(split):,} {split}' for split in data.shards)
     left_out = f'; {data.left_out:,} broken ones left out' if data.left_out else ''
-    console.print(f'Prepared {data.directory}: {counts} images{left_out}.', highlight=False, soft_wrap=True)
+    console.print(
+        f'Prepared {data.directory}: {counts} images{left_out}.', highlight=False, markup=False, soft_wrap=True
+    )
     return data
 
 

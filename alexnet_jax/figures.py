@@ -51,7 +51,7 @@ def draw_figures(config: ConfigDict, workdir: str, which: str, console: Console)
             figure.savefig(path, dpi=150, bbox_inches='tight')
         except OSError as error:
             raise UserError(f'{path} cannot be written: {error}.') from error
-        console.print(f'wrote {path}', highlight=False, soft_wrap=True)
+        console.print(f'wrote {path}', highlight=False, markup=False, soft_wrap=True)
         written.append(path)
     return written
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fakes import settings
 
 from alexnet_jax.data.augment import VIEWS, Statistics, statistics_of, training_images, view
 from alexnet_jax.data.prepared import MEAN_IMAGE, PreparedDataSet
@@ -119,9 +120,12 @@ def test_the_paper_looks_from_sixteen_pixels_inside():
 def test_statistics_of_a_prepared_data_set(tmp_path):
     statistics, _, _ = some_statistics()
     covariance = np.diag([4.0, 9.0, 1.0]).tolist()
-    data = PreparedDataSet(tmp_path, 'fake', SIZE, 90, ('a',), {}, [0.0, 0.0, 0.0], covariance)
+    data = PreparedDataSet(tmp_path, settings(image_size=SIZE), ('a',), ('a',), {}, 0, [0.0, 0.0, 0.0], covariance)
     np.save(tmp_path / MEAN_IMAGE, statistics.mean_image)
     result = statistics_of(data)
     np.testing.assert_array_equal(result.mean_image, statistics.mean_image)
     np.testing.assert_array_equal(np.abs(result.colour_components), [[0, 2, 0], [3, 0, 0], [0, 0, 1]])
     assert result.mean_image.dtype == result.colour_components.dtype == np.float32
+    text = statistics_of(data, 'eigenvalue')
+    np.testing.assert_array_equal(text.mean_image, statistics.mean_image)
+    np.testing.assert_array_equal(np.abs(text.colour_components), [[0, 4, 0], [9, 0, 0], [0, 0, 1]])

@@ -1,8 +1,8 @@
 """Guards the pipeline: each image once an epoch, draws from (seed, epoch, record) alone, and damaged records."""
 
 import dataclasses
-import io
 import itertools
+import os
 import shutil
 
 import jax
@@ -11,12 +11,12 @@ import pytest
 import simplejpeg
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
-from PIL import Image
+from fakes import encoded, noise
+from fakes import prepared as prepare
 
 from alexnet_jax.data import records
 from alexnet_jax.data.augment import statistics_of, training_images
 from alexnet_jax.data.pipeline import evaluation_batches, training_batches
-from alexnet_jax.data.prepare import prepare
 from alexnet_jax.data.prepared import open_prepared
 from alexnet_jax.data.sources import Item
 from alexnet_jax.errors import UserError
@@ -30,25 +30,36 @@ class Noise:
 
     def __init__(self, train, validation, size):
         self.splits = {'train': train, 'validation': validation}
-        self.class_names = tuple(str(i) for i in range(max(train, validation)))
+        self.class_names = self.class_ids = tuple(str(i) for i in range(max(train, validation)))
         self._size = size
 
-    def items(self, split):
-        rng = np.random.default_rng(list(self.splits).index(split))
-        for i in range(self.splits[split]):
-            image = io.BytesIO()
-            Image.fromarray(rng.integers(0, 256, (self._size, self._size, 3), np.uint8)).save(image, 'PNG')
-            yield Item(f'{split} {i}', image.getvalue(), i)
+    def pixels(self, split, index):
+        return noise(self._size, self._size, [list(self.splits).index(split), index])
+
+    def item(self, split, index):
+        return Item(f'{split} {index}', encoded(self.pixels(split, index)), index)
 
 
-def prepared(directory, train, validation, size):
-    prepare(Noise(train, validation, size), 'noise', directory, image_size=size, quality=90)
+def prepared(directory, train, validation, size, **fields):
+    prepare(Noise(train, validation, size), directory, image_size=size, **fields)
     return open_prepared(directory)
 
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     return prepared(tmp_path_factory.mktemp('pipeline') / 'data', TRAIN, VALIDATION, SIZE)
+
+
+@pytest.fixture(scope='module')
+def raw(tmp_path_factory):
+    """The same images as raw pixels, in several shards."""
+    return prepared(tmp_path_factory.mktemp('raw') / 'data', TRAIN, VALIDATION, SIZE, storage='raw', images_per_shard=5)
+
+
+@pytest.fixture(scope='module')
+def sharded(tmp_path_factory):
+    """The same images as JPEG in several shards."""
+    return prepared(tmp_path_factory.mktemp('sharded') / 'data', TRAIN, VALIDATION, SIZE, images_per_shard=5)
 
 
 def stored_records(data, split):
@@ -58,6 +69,10 @@ def stored_records(data, split):
 
 def stored_images(data, split):
     """The decoded images by record, [count, size, size, 3]."""
+    if data.settings.storage == 'raw':
+        content = np.concatenate([np.fromfile(file, np.uint8) for file in data.files(split)])
+        rows = content.reshape(-1, 4 + 3 * data.image_size**2)
+        return rows[:, 4:].reshape(-1, data.image_size, data.image_size, 3)
     images = [simplejpeg.decode_jpeg(record.image, colorspace='RGB') for record in stored_records(data, split)]
     return np.stack(images)
 
@@ -207,13 +222,63 @@ def test_processes_start_later_together(data, monkeypatch):
             assert_same(expected, batch)
 
 
-def test_a_patch_is_the_image_at_its_place(data):
+@pytest.mark.parametrize('storage', ['data', 'raw', 'sharded'])
+def test_a_patch_is_the_image_at_its_place(request, storage):
+    data = request.getfixturevalue(storage)
     images = stored_images(data, 'train')
     stream = joined(train(data, 12))
     for i, label in enumerate(stream['label']):
         top, left = stream['top'][i], stream['left'][i]
         np.testing.assert_array_equal(stream['image'][i], images[label, top : top + CROP, left : left + CROP])
     assert len(set(zip(stream['top'].tolist(), stream['left'].tolist(), strict=True))) > 10
+
+
+# --- storage ---
+
+
+def test_raw_patches_are_those_of_the_very_source(raw):
+    source = Noise(TRAIN, VALIDATION, SIZE)
+    stream = joined(train(raw, 12))
+    for i, label in enumerate(stream['label'].tolist()):
+        top, left = stream['top'][i], stream['left'][i]
+        expected = source.pixels('train', label)[top : top + CROP, left : left + CROP]
+        np.testing.assert_array_equal(stream['image'][i], expected)
+    for split, count in source.splits.items():
+        stream = joined(evaluate(raw, split, batch_size=4))
+        expected = np.stack([source.pixels(split, i) for i in range(count)])
+        np.testing.assert_array_equal(stream['image'][:count], expected)
+        np.testing.assert_array_equal(stream['label'][:count], np.arange(count))
+
+
+def test_storage_changes_nothing_but_the_pixels_and_shards_nothing_at_all(data, raw, sharded):
+    assert len(data.files('train')) == 1 and len(raw.files('train')) == len(sharded.files('train')) == 5
+    expected = joined(train(data, 12))
+    assert_same(expected, joined(train(sharded, 12)))
+    found = joined(train(raw, 12))
+    assert (expected['image'] != found['image']).any()
+    del expected['image'], found['image']
+    assert_same(expected, found)
+    for split in ('train', 'validation'):
+        expected = joined(evaluate(data, split, batch_size=4))
+        assert_same(expected, joined(evaluate(sharded, split, batch_size=4)))
+        found = joined(evaluate(raw, split, batch_size=4))
+        del expected['image'], found['image']
+        assert_same(expected, found)
+
+
+def test_batches_of_raw_pixels_are_copies(raw):
+    # A batch may be written to, and must not hold on to a file.
+    for batch in (train(raw, 1)[0], evaluate(raw, batch_size=4)[0]):
+        assert batch['image'].flags.writeable and type(batch['image']) is np.ndarray
+        batch['image'][:] = 0
+    assert stored_images(raw, 'train').any()
+    assert joined(evaluate(raw, batch_size=4))['image'][:4].any()
+
+
+@pytest.mark.parametrize('seed', [0, 2**31, 2**32 - 1])
+def test_every_seed_that_a_config_may_have(data, seed):
+    stream = joined(train(data, 3, seed=seed))
+    assert len(np.unique(stream['dropout_seed'])) == 24 and np.isfinite(stream['colour']).all()
 
 
 def test_patches_as_large_as_the_image_have_one_place(data):
@@ -239,7 +304,7 @@ def test_colour_draws_scale_with_their_deviation(data):
 @pytest.fixture(scope='module')
 def many_draws(tmp_path_factory):
     """Draws of 100 epochs of 200 images, as the paper's: 33 places along each side."""
-    many = prepared(tmp_path_factory.mktemp('draws') / 'data', 200, 1, 40)
+    many = prepared(tmp_path_factory.mktemp('draws') / 'data', 200, 1, 40, storage='raw')
     draws = joined(train(many, 50, batch_size=400, crop_size=8, seed=1, threads=1))
     del draws['image']
     return draws
@@ -304,9 +369,10 @@ def test_dropout_seeds_are_distinct(many_draws, data):
     assert_even(np.bincount(many_draws['dropout_seed'] & 63, minlength=64))
 
 
-def test_an_image_that_is_the_mean_becomes_nothing_at_any_place(tmp_path):
+@pytest.mark.parametrize('storage', ['jpeg', 'raw'])
+def test_an_image_that_is_the_mean_becomes_nothing_at_any_place(tmp_path, storage):
     # One training image: the mean is that image. Preparation, pipeline and augmentation must agree on every pixel.
-    one = prepared(tmp_path / 'one', 1, 1, SIZE)
+    one = prepared(tmp_path / 'one', 1, 1, SIZE, storage=storage)
     stream = joined(train(one, 10, colour_std=0.0))
     assert stream['mirror'].any() and len(np.unique(stream['top'])) > 3
     assert stream['image'].any()
@@ -335,7 +401,9 @@ def test_every_image_once_in_order_then_weight_0(data, split, count, batch_size)
 
 
 @pytest.mark.parametrize('threads', [1, 4])
-def test_threads_do_not_change_the_order(data, threads):
+@pytest.mark.parametrize('storage', ['data', 'raw', 'sharded'])
+def test_threads_do_not_change_the_order(request, storage, threads):
+    data = request.getfixturevalue(storage)
     for expected, batch in zip(
         evaluate(data, batch_size=2), evaluate(data, batch_size=2, threads=threads), strict=True
     ):
@@ -354,17 +422,15 @@ def test_processes_evaluate_the_very_batches_of_one(data, monkeypatch, batch_siz
         assert_same(expected, joined(parts))
 
 
-def test_colours_come_back_as_red_green_blue(tmp_path):
+@pytest.mark.parametrize('storage', ['jpeg', 'raw'])
+def test_colours_come_back_as_red_green_blue(tmp_path, storage):
     colours = [(250, 10, 20), (10, 240, 30), (20, 30, 230)]
 
     class Plain(Noise):
-        def items(self, split):
-            for i, colour in enumerate(colours):
-                image = io.BytesIO()
-                Image.new('RGB', (SIZE, SIZE), colour).save(image, 'PNG')
-                yield Item(str(i), image.getvalue(), i)
+        def pixels(self, split, index):
+            return np.broadcast_to(np.uint8(colours[index]), (SIZE, SIZE, 3))
 
-    prepare(Plain(3, 3, SIZE), 'plain', tmp_path / 'plain', image_size=SIZE, quality=95)
+    prepare(Plain(3, 3, SIZE), tmp_path / 'plain', image_size=SIZE, quality=95, storage=storage)
     plain = open_prepared(tmp_path / 'plain')
     for stream in (joined(train(plain, 3)), evaluate(plain, batch_size=3)[0]):
         means = stream['image'].mean((1, 2))
@@ -488,3 +554,43 @@ def test_manifest_that_counts_otherwise_than_the_shard(copy, claimed):
     for read in (lambda: train(other, 1), lambda: evaluate(other, batch_size=4)):
         assert_user_error(read, str(copy.directory), str(TRAIN), str(claimed), '--mode=prepare')
     evaluate(other, 'validation', batch_size=4)  # the other split is as good as ever
+
+
+# --- damage to raw shards ---
+
+
+@pytest.fixture
+def raw_copy(raw, tmp_path):
+    shutil.copytree(raw.directory, tmp_path / 'copy')
+    return open_prepared(tmp_path / 'copy')
+
+
+READS = [lambda data: train(data, 3), lambda data: evaluate(data, batch_size=4)]
+
+
+@pytest.mark.parametrize('read', READS)
+def test_damaged_label_in_a_raw_shard_is_the_users_error(raw_copy, read):
+    path = raw_copy.files('train')[3]
+    with open(path, 'r+b') as file:
+        file.seek(2 * (4 + 3 * SIZE**2) + 3)
+        file.write(b'\x80')
+    assert_user_error(lambda: read(raw_copy), path, 'record 2,', str(17 + 2**31))
+
+
+@pytest.mark.parametrize('length', [0, 1000, -1, 1])
+@pytest.mark.parametrize('read', READS)
+def test_raw_shard_of_a_wrong_length_is_the_users_error(raw_copy, read, length):
+    path = raw_copy.files('train')[3]
+    whole = 5 * (4 + 3 * SIZE**2)
+    with open(path, 'r+b') as file:
+        file.truncate(length if length in (0, 1000) else whole + length)
+    assert_user_error(lambda: read(raw_copy), path, '--mode=prepare')
+
+
+@pytest.mark.parametrize('read', READS)
+def test_shard_that_vanishes_is_the_users_error(raw_copy, sharded, tmp_path, read):
+    shutil.copytree(sharded.directory, tmp_path / 'other copy')
+    for data in (raw_copy, open_prepared(tmp_path / 'other copy')):
+        path = data.files('train')[4]
+        os.unlink(path)
+        assert_user_error(lambda data=data: read(data), path, '--mode=prepare')

@@ -4,9 +4,19 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 _MOST_PIXELS = 2**27  # 134 million: 400 MB of RGB; what claims more is refused before it is decoded
+_TURN = Image.Transpose
+_TURNS = {  # EXIF's orientation: how to undo it. (ImageOps.exif_transpose fails where other notes are damaged.)
+    2: _TURN.FLIP_LEFT_RIGHT,
+    3: _TURN.ROTATE_180,
+    4: _TURN.FLIP_TOP_BOTTOM,
+    5: _TURN.TRANSPOSE,
+    6: _TURN.ROTATE_270,
+    7: _TURN.TRANSVERSE,
+    8: _TURN.ROTATE_90,
+}
 
 
 def normalized(image: bytes, size: int) -> np.ndarray:
@@ -33,8 +43,12 @@ def normalized(image: bytes, size: int) -> np.ndarray:
             if picture.width * picture.height > _MOST_PIXELS:
                 raise ValueError(f'{picture.width} x {picture.height} pixels are more than {_MOST_PIXELS:,}')
             picture.draft('RGB', (4 * size, 4 * size))  # of a far larger JPEG, decode no more than is of use
-            picture = _rgb(ImageOps.exif_transpose(picture))
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
+            picture = _rgb(_upright(picture))
+    except UnidentifiedImageError as error:
+        raise ValueError('no image in a format that Pillow reads') from error
+    except MemoryError:
+        raise
+    except Exception as error:  # on damaged files Pillow raises TypeError, RuntimeError, struct.error, and more
         raise ValueError(str(error) or type(error).__name__) from error
     width, height = picture.size
     shorter = min(width, height)
@@ -42,6 +56,15 @@ def normalized(image: bytes, size: int) -> np.ndarray:
     left, top = (width - shorter) / 2, (height - shorter) / 2
     square = picture.resize((size, size), Image.Resampling.LANCZOS, (left, top, left + shorter, top + shorter))
     return np.asarray(square)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    picture.load()
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # the note is damaged; the pixels are not
+        return picture
+    return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
 
 
 def _rgb(picture: Image.Image) -> Image.Image:

@@ -55,9 +55,9 @@ def prepare(
       UserError: the disk is too small or cannot be written, images are broken, or another preparation is at it.
     """
     directory = pathlib.Path(directory)
-    partial = directory.with_name(directory.name + '.partial')
     if directory.exists():
         raise UserError(f'{directory} exists already; delete it, or name another config.data.directory.')
+    partial = directory.with_name(directory.name + '.partial')
     if not all(source.splits.get(split) for split in ('train', 'validation')):
         raise UserError(f'The source {settings.source!r} needs images for training and validation: {source.splits}.')
     job = _Preparation(source, settings, partial, console, threads or len(os.sched_getaffinity(0)))
@@ -96,7 +96,10 @@ def _sums_file(path: pathlib.Path) -> pathlib.Path:
 def _write_whole(path: pathlib.Path, content: bytes) -> None:
     """Writes a file so that it is there whole or not at all."""
     new = path.with_name('new-' + path.name)
-    new.write_bytes(content)
+    with new.open('wb') as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     new.rename(path)
 
 
@@ -150,7 +153,12 @@ class _Preparation:
 
     def check_settings(self) -> None:
         path = self.partial / 'settings.json'
-        wanted = {**dataclasses.asdict(self.settings), 'splits': self.source.splits}
+        ids = hashlib.sha256('\n'.join(self.source.class_ids).encode(errors='backslashreplace')).hexdigest()
+        wanted = {
+            **dataclasses.asdict(self.settings),
+            'splits': self.source.splits,
+            'classes': f'{len(self.source.class_ids)}, of ids {ids[:12]}',
+        }
         found = json.loads(path.read_text()) if path.exists() else wanted
         if found != wanted:
             field = next(name for name in wanted if found.get(name) != wanted[name])
@@ -176,9 +184,12 @@ class _Preparation:
             f'{images:,} images of {len(self.source.class_names):,} classes need about {_bytes(needed)} in '
             f'{self.partial}; {_bytes(free)} are free' + (f', {_bytes(done)} are done.' if done > 2**20 else '.'),
             highlight=False,
+            markup=False,
             soft_wrap=True,
         )
         if needed - done > free:
+            if not any(self.partial.glob('*.sums')):  # nothing is done that would be worth keeping
+                shutil.rmtree(self.partial)
             raise UserError(
                 f'{self.partial} needs about {_bytes(needed - done)} more, {_bytes(free)} are free; free some, or '
                 'name a config.data.directory on another disk.'
@@ -256,7 +267,7 @@ class _Preparation:
             try:
                 pixels = normalized(item.image, settings.image_size)
             except ValueError as error:
-                part.broken.append(f'{split}\t{item.name}\t{" ".join(str(error).split())}')
+                part.broken.append('\t'.join(' '.join(text.split()) for text in (split, item.name, str(error))))
                 continue
             payload, stored = records.payload(settings.storage, item.name, item.label, pixels, settings.quality)
             part.payloads.append((item.name, payload))
@@ -274,7 +285,9 @@ class _Preparation:
                     sums.merge(facts['examples'], saved['pixels'], saved['products'])
             if facts['examples']:
                 shards[split].append(facts)
-        _write_whole(self.partial / BROKEN_IMAGES, ''.join(line + '\n' for line in broken).encode())
+        _write_whole(
+            self.partial / BROKEN_IMAGES, ''.join(line + '\n' for line in broken).encode(errors='backslashreplace')
+        )
         if broken and not skip_broken:
             raise UserError(
                 f'{len(broken):,} of {sum(self.source.splits.values()):,} images cannot be read, the first: '

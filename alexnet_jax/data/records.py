@@ -41,7 +41,7 @@ class Record(NamedTuple):
 
 def encode(record: Record) -> bytes:
     """Packs a record: label (uint32), length of the name (uint16), both little-endian, name (UTF-8), image."""
-    name = record.name.encode()[:65535]
+    name = record.name.encode(errors='backslashreplace')[:65535]  # file names may hold bytes that are no text
     return _HEADER.pack(record.label, len(name)) + name + record.image
 
 
@@ -125,12 +125,12 @@ class RawWriter:
 
     def __init__(self, path: pathlib.Path) -> None:
         self._file = path.open('wb')
-        self._names = names_file(path).open('w')
+        self._names = names_file(path).open('wb')
 
     def write(self, name: str, payload: bytes) -> None:
         """Appends a record and its name."""
         self._file.write(payload)
-        self._names.write(name.replace('\n', ' ') + '\n')
+        self._names.write(' '.join(name.splitlines()).encode(errors='backslashreplace') + b'\n')
 
     def close(self) -> None:
         """Finishes the files."""
@@ -180,23 +180,33 @@ class Shards:
         if self._storage == 'raw':
             record = self._reader(shard)[place]
             return record['image'], int(record['label'])
-        try:
-            record = decode(self._reader(shard).read([place])[0])
-        except RuntimeError as error:  # ArrayRecord's checksums
-            raise ValueError(str(error)) from error
+        record = self._record(shard, place)
         pixels = simplejpeg.decode_jpeg(record.image, colorspace='RGB')
         if pixels.shape != (self._size, self._size, 3):
             raise ValueError(f'an image of {pixels.shape}, not of {self._size} x {self._size}')
         return pixels, record.label
 
     def name(self, index: int) -> str:
-        """What an image is called in its source."""
+        """What an image is called in its source.
+
+        Raises:
+          ValueError: the record is damaged, or the names are.
+        """
         shard, place = self.locate(index)
         if self._storage == 'raw':
             names = names_file(pathlib.Path(self._files[shard]))
-            with names.open() as lines:
-                return next(itertools.islice(lines, place, None)).rstrip('\n')
-        return decode(self._reader(shard).read([place])[0]).name
+            with names.open('rb') as lines:
+                line = next(itertools.islice(lines, place, None), None)
+            if line is None:
+                raise ValueError(f'{names} holds no line {place + 1}')
+            return line.decode().rstrip('\n')
+        return self._record(shard, place).name
+
+    def _record(self, shard: int, place: int) -> Record:
+        try:
+            return decode(self._reader(shard).read([place])[0])
+        except RuntimeError as error:  # ArrayRecord's checksums
+            raise ValueError(str(error)) from error
 
     def _reader(self, shard: int) -> ArrayRecordReader | np.memmap:
         reader = self._open[shard]
