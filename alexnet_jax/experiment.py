@@ -59,7 +59,7 @@ def build(config: ConfigDict) -> Experiment:
 
 def check(config: ConfigDict) -> None:
     """Raises UserError for fields that no network, mesh or data set could make sense of."""
-    positive = ['batch_size', 'epochs', 'log_every_steps', 'checkpoint_every_steps', 'keep_checkpoints', 'data.threads']
+    positive = ['batch_size', 'epochs', 'log_every_steps', 'checkpoint_every_steps', 'keep_checkpoints']
     positive += [
         'data.image_size',
         'data.crop_size',

@@ -32,10 +32,10 @@ from alexnet_jax.data.prepared import PreparedDataSet, Settings
 from alexnet_jax.data.sources import Item
 from alexnet_jax.devices import choose_platform
 
-IMAGES = flags.DEFINE_integer('images', 4096, 'Images in the data set; they stay in the page cache.')
+IMAGES = flags.DEFINE_integer('images', 5000, 'Images in the data set; they stay in the page cache.')
 SECONDS = flags.DEFINE_float('seconds', 4.0, 'How long each measurement takes.')
 ROUNDS = flags.DEFINE_integer('rounds', 3, 'How often the sides take turns.')
-QUALITY = flags.DEFINE_integer('quality', 86, 'JPEG quality; the default gives about 20 kB an image.')
+QUALITY = flags.DEFINE_integer('quality', 88, 'JPEG quality; the default gives about 20 kB an image.')
 WORKERS = flags.DEFINE_list('workers', ['1', '2', '4'], 'Numbers of DataLoader workers to try.')
 BATCH, CROP, SIZE = 128, 224, 256
 

@@ -30,5 +30,4 @@ def get_config() -> ConfigDict:
     config.data.image_size = 72
     config.data.crop_size = 64
     config.data.mirror = False
-    config.data.threads = 2
     return config

@@ -60,7 +60,7 @@ def get_config(variant: str = '') -> ConfigDict:
     config.data.mirror = True
     config.data.colour_std = 0.1
     config.data.colour_scale = 'deviation'  # as in the 2012 code; the text says 'eigenvalue'
-    config.data.threads = 4  # batches made at the same time on the host
+    config.data.threads = 0  # batches made at the same time on the host; 0: one a core, up to 16
 
     config.evaluation = ConfigDict(sort_keys=False)
     config.evaluation.views = ('center', 'ten')

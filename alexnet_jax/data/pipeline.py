@@ -5,17 +5,20 @@ and e without a list, and an example's draws come from (seed, epoch, record) alo
 threads, batch size or device count, and the position in the data is the number of the step.
 """
 
+import os
 from collections.abc import Iterator
 
 import grain
 import jax
 import numpy as np
 
+from alexnet_jax.data.chance import draw, order
 from alexnet_jax.data.prepared import PreparedDataSet
 from alexnet_jax.data.records import Shards
 from alexnet_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
+_WITHOUT_END = 2**55  # steps; positions in the data stay below 2**63
 
 
 def open_shards(data: PreparedDataSet, split: str) -> Shards:
@@ -49,7 +52,7 @@ def training_batches(
     colour_std: float,
     seed: int,
     first_step: int = 0,
-    threads: int = 2,
+    threads: int = 0,
 ) -> Iterator[Batch]:
     """Batches for training, without end: shuffled anew each epoch, every image once an epoch.
 
@@ -64,45 +67,34 @@ def training_batches(
       colour_std: standard deviation of the draws a_i of section 4.1; 0.1 in the paper, 0 for none.
       seed: of order and draws.
       first_step: number of the first batch, from 0.
-      threads: batches made at the same time.
+      threads: batches made at the same time; 0 for one a core, up to 16.
 
     Yields:
       'image' uint8 [batch, crop, crop, 3]; 'label' int32 [batch]; 'top' and 'left' int32 [batch], the patch's
       place; 'mirror' bool [batch]; 'colour' float32 [batch, 3], the a_i; 'dropout_seed' uint32 [batch].
     """
     shards, classes = open_shards(data, 'train'), len(data.class_names)
+    own = np.arange(jax.process_index(), batch_size, jax.process_count())  # this process's places in a batch
 
-    def load(examples: np.ndarray) -> Batch:
-        epochs, indices = examples[:, 0], examples[:, 1]
-        draws = _draw(seed, epochs, indices, data.image_size - crop_size + 1)
+    def load(step: int) -> Batch:
+        epochs, indices = order(seed, step * batch_size + own, len(shards))
+        draws = draw(seed, epochs, indices, data.image_size - crop_size + 1)
         images = np.empty((len(indices), crop_size, crop_size, 3), np.uint8)
         labels = np.empty(len(indices), np.int32)
-        for i, (index, top, left) in enumerate(zip(indices.tolist(), draws['top'], draws['left'], strict=True)):
+        for i, (index, top, left) in enumerate(
+            zip(indices.tolist(), draws['top'].tolist(), draws['left'].tolist(), strict=True)
+        ):
             pixels, labels[i] = read(shards, index, classes)
             images[i] = pixels[top : top + crop_size, left : left + crop_size]
         draws['mirror'] &= mirror
         draws['colour'] *= np.float32(colour_std)
         return {'image': images, 'label': labels, **draws}
 
-    count = len(shards)
-    batches = (
-        grain.MapDataset.range(count)
-        .shuffle(seed=seed)
-        .repeat()
-        .map_with_index(lambda position, record: (position // count, record))[
-            jax.process_index() :: jax.process_count()
-        ]
-        .batch(
-            batch_size // jax.process_count(),
-            batch_fn=lambda examples: np.array(examples, np.int64),
-            drop_remainder=True,
-        )[first_step:]
-        .map(load)
-    )
-    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)))
+    batches = grain.MapDataset.range(first_step, _WITHOUT_END).map(load)
+    return _in_threads(batches, threads)
 
 
-def evaluation_batches(data: PreparedDataSet, split: str, *, batch_size: int, threads: int = 2) -> Iterator[Batch]:
+def evaluation_batches(data: PreparedDataSet, split: str, *, batch_size: int, threads: int = 0) -> Iterator[Batch]:
     """Every image of a split once, in order; the last batch is filled up with examples of weight 0.
 
     In a run of several processes each yields its own share of every batch.
@@ -111,7 +103,7 @@ def evaluation_batches(data: PreparedDataSet, split: str, *, batch_size: int, th
       data: the prepared data set.
       split: 'train' or 'validation'.
       batch_size: examples in a batch, over all processes.
-      threads: batches made at the same time.
+      threads: batches made at the same time; 0 for one a core, up to 16.
 
     Yields:
       'image' uint8 [batch, size, size, 3], whole; 'label' int32 [batch]; 'weight' float32 [batch], 1 or 0.
@@ -133,39 +125,10 @@ def evaluation_batches(data: PreparedDataSet, split: str, *, batch_size: int, th
         return batch
 
     batches = grain.MapDataset.range(-(-len(shards) // batch_size)).map(load)
-    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)))
+    return _in_threads(batches, threads)
 
 
-def _draw(seed: int, epochs: np.ndarray, indices: np.ndarray, offsets: int) -> Batch:
-    """The draws of examples, each a function of (seed, epoch, record) alone.
-
-    Args:
-      seed: of the run.
-      epochs, indices: [batch] which use of which record.
-      offsets: number of places for a patch along each side: 33 for 224 of 256. (The paper counts 32.)
-
-    Returns:
-      'top' and 'left', uniform in 0 .. offsets - 1; 'mirror', a fair coin; 'colour' [batch, 3], standard normal;
-      'dropout_seed'.
-    """
-    with np.errstate(over='ignore'):
-        key = _mix(_mix(_mix(np.uint64(seed)) + epochs.astype(np.uint64)) + indices.astype(np.uint64))
-        bits = _mix(key[:, None] + np.arange(1, 9, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-    uniform = (bits >> np.uint64(11)) * 2.0**-53  # [batch, 8], in [0, 1)
-    radius = np.sqrt(-2 * np.log1p(-uniform[:, [4, 6]]))  # two normals from two uniforms (Box and Muller)
-    angle = 2 * np.pi * uniform[:, [5, 7]]
-    normal = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-    return {
-        'top': (uniform[:, 0] * offsets).astype(np.int32),
-        'left': (uniform[:, 1] * offsets).astype(np.int32),
-        'mirror': uniform[:, 2] < 0.5,
-        'colour': normal[:, :3].astype(np.float32),
-        'dropout_seed': (bits[:, 3] >> np.uint64(32)).astype(np.uint32),
-    }
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """The output function of SplitMix64 (Steele, Lea and Flood 2014): a bijection that scatters 64 bits."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+def _in_threads(batches: grain.MapDataset, threads: int) -> Iterator[Batch]:
+    """Makes batches ahead of time, in threads: decoding and copying let go of the interpreter's lock."""
+    threads = threads or min(16, len(os.sched_getaffinity(0)))
+    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)))
