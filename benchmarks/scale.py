@@ -62,8 +62,8 @@ def main(argv: list[str]) -> None:
                 next(batches)
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
             console.print(
-                f'{IMAGENET:,} records, from step {first_step:,}: first batch after {seconds:.2f} s; peak memory of the '
-                f'process after 1,000 batches {memory:.2f} GB',
+                f'{IMAGENET:,} records, from step {first_step:,}: first batch after {seconds:.2f} s; peak memory of '
+                f'the process after 1,000 batches {memory:.2f} GB',
                 highlight=False,
             )
 
