@@ -1,6 +1,7 @@
 """What a config describes, checked and built: the network on its mesh, and the data set it is for."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable
 
 import jax
@@ -11,9 +12,9 @@ from rich.console import Console
 
 from alexnet_jax.columns import check_batch, columns_on, make_mesh
 from alexnet_jax.data.augment import VIEWS
-from alexnet_jax.data.prepared import PreparedDataSet, Settings, open_prepared
+from alexnet_jax.data.prepared import MANIFEST, PreparedDataSet, Settings, open_prepared
 from alexnet_jax.data.records import STORAGE
-from alexnet_jax.data.sources import EMBEDDED, open_source
+from alexnet_jax.data.sources import EMBEDDED, how_to_get, open_source
 from alexnet_jax.errors import UserError
 from alexnet_jax.model import AlexNet, classes_of, initial_parameters
 from alexnet_jax.optimizer import check_schedule
@@ -191,11 +192,8 @@ def prepare_data(config: ConfigDict, console: Console) -> PreparedDataSet:
     """
     from alexnet_jax.data.prepare import prepare
 
-    try:
+    if (pathlib.Path(config.directory) / MANIFEST).exists():
         data = open_prepared(config.directory)
-    except FileNotFoundError:
-        pass
-    else:
         _check_settings(data, config)
         console.print(f'{data.directory} is prepared already.', highlight=False, markup=False, soft_wrap=True)
         return data
@@ -213,9 +211,8 @@ def missing_data_message(config: ConfigDict) -> str:
     """What to get, where to put it, and what to run instead right now."""
     return (
         f'there is no prepared data set in {config.directory!r} (config.data.directory).\n'
-        f'To make it: {config.how_to_get}\n'
-        f'  Put that into {config.source_directory!r} (config.data.source_directory), and run the same command with '
-        '--mode=prepare.\n'
+        f'To make it: {how_to_get(config.source, config.source_directory)} (config.data.source_directory), and run the '
+        'same command with --mode=prepare.\n'
         'To train right now, on images that come with scikit-learn:\n'
         '  python launch.py --workdir=runs/digits --config=experiments/digits.py'
     )

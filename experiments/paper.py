@@ -46,10 +46,6 @@ def get_config(variant: str = '') -> ConfigDict:
     config.data = ConfigDict(sort_keys=False)
     config.data.source = 'imagenet2012'
     config.data.source_directory = 'data/downloads'  # where the source's own files are
-    config.data.how_to_get = (
-        'get ILSVRC2012_img_train.tar (138 GB) and ILSVRC2012_img_val.tar (6.3 GB) from image-net.org, which asks for '
-        'registration.'
-    )
     config.data.directory = 'data/imagenet2012'  # of the prepared data set
     config.data.storage = 'jpeg'  # or 'raw': pixels, ten times the disk and no decoding
     config.data.quality = 90  # of the prepared JPEGs, 1..100

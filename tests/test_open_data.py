@@ -191,7 +191,7 @@ REFUSED = [
     ('data.quality', 0),
     ('data.quality', 101),
     ('data.images_per_shard', 0),
-    ('data.threads', 0),
+    ('data.threads', -1),
     ('data.colour_std', -0.1),
     ('data.colour_std', float('inf')),
     ('data.colour_std', float('nan')),

@@ -4,7 +4,7 @@ from alexnet_jax.data.sources.base import Item, Source
 from alexnet_jax.data.sources.digits import Digits
 from alexnet_jax.errors import UserError
 
-__all__ = ['EMBEDDED', 'Item', 'Source', 'open_source']
+__all__ = ['EMBEDDED', 'Item', 'Source', 'how_to_get', 'open_source']
 
 EMBEDDED = ('digits',)  # sources that need no download; prepared when first asked for
 
@@ -39,7 +39,37 @@ def open_source(name: str, directory: str) -> Source:
             from alexnet_jax.data.sources.tfds import TensorFlowDatasets
 
             return TensorFlowDatasets(data_set, directory)
-    raise UserError(
+    raise _unknown(name)
+
+
+def how_to_get(name: str, directory: str) -> str:
+    """What a person has to do before a source can be prepared, for a message.
+
+    Raises:
+      UserError: there is no such source.
+    """
+    match name.split(':', 1):
+        case ['imagenet2012']:
+            return (
+                'get ILSVRC2012_img_train.tar (138 GB) and ILSVRC2012_img_val.tar (6.3 GB) from image-net.org, which '
+                f'asks for registration, put them into {directory!r}'
+            )
+        case ['imagenet2010']:
+            return (
+                'get the images and the development kit of ILSVRC-2010 from image-net.org, which asks for '
+                f'registration, put them into {directory!r}'
+            )
+        case ['folder']:
+            return f'have your pictures, in folders named by their classes, in {directory!r}'
+        case ['tfds', data_set]:
+            return f'let TensorFlow Datasets keep {data_set} in {directory!r}'
+        case ['digits']:
+            return f'nothing is needed, not even {directory!r}'
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> UserError:
+    return UserError(
         f'config.data.source={name!r} is not a known source; known are digits, imagenet2012, imagenet2010, folder, '
         'and tfds:NAME for a data set of TensorFlow Datasets.'
     )
