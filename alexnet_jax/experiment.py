@@ -78,6 +78,7 @@ def check(config: ConfigDict) -> None:
         'data.colour_std',
         'rate_control.tolerance',
         'rate_control.drops',
+        'data.threads',
     ]:
         if not 0 <= _get(config, field) < float('inf'):
             raise UserError(f'config.{field}={_get(config, field)} must be a finite number, at least 0.')
