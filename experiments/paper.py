@@ -4,8 +4,9 @@ Reproduces: Table 2, "1 CNN": 40.7 % top-1 and 18.2 % top-5 error on the validat
 Ours: not measured yet; it awaits a run on ImageNet.
 
 paper.py          as it trained in 2012: conv3 to conv5 start from a standard deviation of 0.03
-paper.py:literal  as the text of section 5 has it: 0.01 everywhere. It does not learn: with biases of 1 the
-                  loss stays at ln(classes).
+paper.py:literal  as the text of section 5 has it: 0.01 everywhere. Caffe's authors met a flat loss with it (their
+                  pull request 327). Ours, on digits enlarged to 256 x 256, batches of 64: it learned, with a
+                  validation loss of 0.78 after two epochs (2026-11-20, two CPU cores).
 """
 
 from ml_collections import ConfigDict
