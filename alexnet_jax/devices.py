@@ -36,11 +36,17 @@ def choose_platform(simulated: int = 0) -> str:
     except RuntimeError as error:
         raise UserError(f'JAX_PLATFORMS={chosen} cannot be had: {str(error).splitlines()[0]}') from error
     if devices[0].platform == 'cpu':
-        reason = 'as JAX_PLATFORMS asks' if os.environ.get('JAX_PLATFORMS') else 'no NVIDIA driver found'
+        reason = 'JAX finds no GPU' if _has_nvidia_driver() else 'no NVIDIA driver found'
+        reason = 'as JAX_PLATFORMS asks' if os.environ.get('JAX_PLATFORMS') else reason
         simulation = f', simulating {len(devices)} devices' if len(devices) > 1 else ''
         return f'Running on the CPU ({reason}){simulation}.'
     kinds = ', '.join(sorted({device.device_kind for device in devices}))
     return f'Running on {len(devices)} device(s): {kinds}.'
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use; where the system does not say, those that there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def _has_nvidia_driver() -> bool:

@@ -30,7 +30,7 @@ from alexnet_jax.data.augment import statistics_of, training_images
 from alexnet_jax.data.prepare import prepare
 from alexnet_jax.data.prepared import PreparedDataSet, Settings
 from alexnet_jax.data.sources import Item
-from alexnet_jax.devices import choose_platform
+from alexnet_jax.devices import available_cores, choose_platform
 
 IMAGES = flags.DEFINE_integer('images', 5000, 'Images in the data set; they stay in the page cache.')
 SECONDS = flags.DEFINE_float('seconds', 4.0, 'How long each measurement takes.')
@@ -107,7 +107,7 @@ def main(argv: list[str]) -> None:
     """Prepares the photographs, measures, prints."""
     console = Console(width=120)
     console.print(choose_platform(), highlight=False)
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     with tempfile.TemporaryDirectory() as directory:
         root = pathlib.Path(directory)
         source = Photographs(IMAGES.value)

@@ -5,7 +5,6 @@
 The images are 500 x 375, as ImageNet's are on average, cut out of the photographs that come with scikit-learn.
 """
 
-import os
 import pathlib
 import resource
 import tempfile
@@ -19,6 +18,7 @@ from rich.console import Console
 from alexnet_jax.data.prepare import prepare
 from alexnet_jax.data.prepared import Settings
 from alexnet_jax.data.sources import Item
+from alexnet_jax.devices import available_cores
 from experiments import paper
 
 IMAGES = flags.DEFINE_integer('images', 2000, 'How many images to prepare.')
@@ -52,7 +52,7 @@ class Photographs:
 def main(argv: list[str]) -> None:
     """Prepares, measures, prints."""
     console, data = Console(width=120), paper.get_config().data
-    cores, source = len(os.sched_getaffinity(0)), Photographs(IMAGES.value)
+    cores, source = available_cores(), Photographs(IMAGES.value)
     console.print(f'{IMAGES.value} images of 500 x 375, {source.kilobytes:.0f} kB each; {cores} cores', highlight=False)
     for storage in ('jpeg', 'raw'):
         with tempfile.TemporaryDirectory() as directory:

@@ -1,31 +1,15 @@
 """The whole way with ImageNet: the official tars in small, prepared, trained on at full size, evaluated."""
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from launching import launch
 from made_imagenet import write_imagenet2012
 
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.prepared import open_prepared
-
-ROOT = pathlib.Path(__file__).parents[1]
-
-
-def launch(*arguments):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(('JAX', 'XLA'))}
-    return subprocess.run(
-        [sys.executable, 'launch.py', *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
 
 
 @pytest.fixture(scope='module')

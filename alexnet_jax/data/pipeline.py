@@ -5,7 +5,6 @@ and e without a list, and an example's draws come from (seed, epoch, record) alo
 threads, batch size or device count, and the position in the data is the number of the step.
 """
 
-import os
 from collections.abc import Iterator
 
 import grain
@@ -15,6 +14,7 @@ import numpy as np
 from alexnet_jax.data.chance import draw, order
 from alexnet_jax.data.prepared import PreparedDataSet
 from alexnet_jax.data.records import Shards
+from alexnet_jax.devices import available_cores
 from alexnet_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -130,5 +130,5 @@ def evaluation_batches(data: PreparedDataSet, split: str, *, batch_size: int, th
 
 def _in_threads(batches: grain.MapDataset, threads: int) -> Iterator[Batch]:
     """Makes batches ahead of time, in threads: decoding and copying let go of the interpreter's lock."""
-    threads = threads or min(16, len(os.sched_getaffinity(0)))
+    threads = threads or min(16, available_cores())
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)))

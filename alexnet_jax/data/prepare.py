@@ -25,6 +25,7 @@ from alexnet_jax.data import records
 from alexnet_jax.data.images import normalized
 from alexnet_jax.data.prepared import BROKEN_IMAGES, MEAN_IMAGE, PreparedDataSet, Settings, write_manifest
 from alexnet_jax.data.sources import Source
+from alexnet_jax.devices import available_cores
 from alexnet_jax.errors import UserError
 from alexnet_jax.logs import Display
 
@@ -60,7 +61,7 @@ def prepare(
     partial = directory.with_name(directory.name + '.partial')
     if not all(source.splits.get(split) for split in ('train', 'validation')):
         raise UserError(f'The source {settings.source!r} needs images for training and validation: {source.splits}.')
-    job = _Preparation(source, settings, partial, console, threads or len(os.sched_getaffinity(0)))
+    job = _Preparation(source, settings, partial, console, threads or available_cores())
     try:
         partial.mkdir(parents=True, exist_ok=True)
         with (partial / 'lock').open('w') as lock:
