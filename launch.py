@@ -11,35 +11,62 @@ from alexnet_jax.errors import UserError
 
 MODES = {
     'train': 'train; runs on where it stopped',
-    'eval': 'top-1 and top-5 error of a checkpoint',
-    'figures': 'learning curves and first-layer kernels of a run, as pictures',
+    'eval': 'top-1 and top-5 error of a checkpoint, or of several runs averaged',
+    'predict': 'the five most probable classes of your own images',
+    'features': "a layer's values for a data set or for your own images, as an array on disk",
+    'neighbours': "the training images nearest by a layer's values, and binary codes to find them faster",
+    'figures': 'the pictures of a run, and report.html',
     'prepare': 'images to a prepared data set; needs no --workdir; carries on where it stopped',
     'inspect': 'the network and what its devices exchange, as tables; needs no --workdir',
 }
-CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment: a file in experiments/, or one like them.')
+CONFIG = config_flags.DEFINE_config_file(
+    'config', None, 'The experiment: a file in experiments/, or one like them. For a run that exists: its own config.'
+)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run leaves its files.')
 MODE = flags.DEFINE_enum('mode', 'train', list(MODES), '; '.join(f'{mode}: {what}' for mode, what in MODES.items()))
-CHECKPOINT = flags.DEFINE_string('checkpoint', 'newest', 'For eval and figures: newest, best, or the number of a step.')
+CHECKPOINT = flags.DEFINE_string('checkpoint', 'newest', 'Of a run that exists: newest, best, or the number of a step.')
+SPLIT = flags.DEFINE_string('split', None, 'For eval and features: of the data set; by default validation and train.')
+ENSEMBLE = flags.DEFINE_list('ensemble', [], 'For eval: directories of runs, whose predictions are averaged.')
+IMAGES = flags.DEFINE_list('images', [], 'For predict and features: image files, or folders of them.')
+JSON = flags.DEFINE_bool('json', False, 'For predict: print a JSON object a line, and draw no pictures.')
+LAYER = flags.DEFINE_string('layer', 'fc7', 'For features and neighbours: whose values; any line of config.network.')
 
 
 def main(argv: list[str]) -> None:
     """Checks what was given, and calls the mode."""
-    arguments.check(argv, CONFIG.value, WORKDIR.value, needs_workdir=MODE.value not in ('inspect', 'prepare'))
+    config = arguments.check(argv, CONFIG.value, WORKDIR.value, MODE.value, ensemble=bool(ENSEMBLE.value))
     with arguments.complete_config():
-        call(CONFIG.value, WORKDIR.value, arguments.start(CONFIG.value))
+        call(config, WORKDIR.value, arguments.start(config, to_stderr=JSON.value))
 
 
-def call(config: ConfigDict, workdir: str, console: Console) -> None:
+def call(config: ConfigDict | None, workdir: str, console: Console) -> None:
     """Calls the mode; each imports what it needs, and no more."""
     match MODE.value:
         case 'train':
             from alexnet_jax.train import train
 
             train(config, workdir, console)
+        case 'eval' if ENSEMBLE.value:
+            from alexnet_jax.evaluate import evaluate_ensemble
+
+            split = SPLIT.value or 'validation'
+            evaluate_ensemble(config, ENSEMBLE.value, workdir, CHECKPOINT.value, split, console)
         case 'eval':
             from alexnet_jax.evaluate import evaluate_run
 
-            evaluate_run(config, workdir, CHECKPOINT.value, console)
+            evaluate_run(config, workdir, CHECKPOINT.value, SPLIT.value or 'validation', console)
+        case 'predict':
+            from alexnet_jax.predict import predict
+
+            predict(config, workdir, CHECKPOINT.value, IMAGES.value, JSON.value, console)
+        case 'features':
+            from alexnet_jax.features import extract
+
+            extract(config, workdir, CHECKPOINT.value, LAYER.value, SPLIT.value, IMAGES.value, console)
+        case 'neighbours':
+            from alexnet_jax.retrieval import retrieve
+
+            retrieve(config, workdir, CHECKPOINT.value, LAYER.value, console)
         case 'figures':
             from alexnet_jax.figures import draw_figures
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from alexnet_jax.devices import choose_platform
 from alexnet_jax.errors import UserError
+from alexnet_jax.workdir import read_config
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -98,26 +99,47 @@ def _of_field(error: Exception, fields: list[str]) -> str:
     return f'{where}: the config has no field {unknown!r}{hint}'
 
 
-def check(argv: list[str], config: ConfigDict | None, workdir: str | None, needs_workdir: bool) -> None:
-    """Raises UserError where an argument is missing or is not a flag."""
+def check(
+    argv: list[str], config: ConfigDict | None, workdir: str | None, mode: str, ensemble: bool = False
+) -> ConfigDict | None:
+    """Checks what was given beside the fields of the config, and finds the config of a run that exists.
+
+    Args:
+      argv: what is left after flags.
+      config: as --config names it.
+      workdir: as --workdir names it.
+      mode: of launch.py.
+      ensemble: whether --ensemble names runs, which then bring their own configs.
+
+    Returns:
+      The config; where none was given and the mode looks at a run, the run's own.
+
+    Raises:
+      UserError: an argument is missing or is not a flag.
+    """
     if len(argv) > 1:
         raise UserError(f'unexpected argument {argv[1]!r}; flags are written --name=value.')
-    if config is None:
+    of_a_run = mode not in ('train', 'prepare', 'inspect')
+    if config is None and not (of_a_run and workdir):
         raise UserError('--config is missing, for example --config=experiments/digits.py.')
-    if needs_workdir and not workdir:
+    if not workdir and mode not in ('prepare', 'inspect'):
         raise UserError(
             '--workdir is missing: the directory where the run leaves its files, for example --workdir=runs/.'
         )
+    if config is None and not ensemble:
+        return read_config(workdir)
+    return config
 
 
-def start(config: ConfigDict) -> Console:
+def start(config: ConfigDict | None, to_stderr: bool = False) -> Console:
     """Settles which devices are used, says so, and returns where to print.
 
     On the CPU as many devices are simulated as the fields `mesh.data` and `mesh.column` ask for.
     """
-    console = Console()
+    console = Console(stderr=to_stderr)
     if not console.is_terminal:
         console.width = 120  # nobody's window: leave tables room
-    line = choose_platform(simulated=max(1, config.mesh.data) * max(1, config.mesh.column))
+    simulated = max(1, config.mesh.data) * max(1, config.mesh.column) if config else 1
+    line = choose_platform(simulated=simulated)
     console.print(line, highlight=False, markup=False)
     return console

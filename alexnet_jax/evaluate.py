@@ -1,154 +1,260 @@
-"""Validation and test (section 4.1): one view or ten, top-1 and top-5 error, every example counted once."""
+"""Validation and test (sections 4.1 and 6): one run or several averaged, every example counted once."""
 
-import json
+import collections
+import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from alexnet_jax.checkpoint import Checkpoints
-from alexnet_jax.columns import DATA, EVERYWHERE, PER_COLUMN, PER_EXAMPLE
 from alexnet_jax.data import pipeline
-from alexnet_jax.data.augment import VIEWS, Statistics, statistics_of, view
 from alexnet_jax.data.prepared import PreparedDataSet
 from alexnet_jax.errors import UserError
-from alexnet_jax.experiment import Experiment, build, open_data, state_shapes
+from alexnet_jax.experiment import open_data
 from alexnet_jax.logs import Display
-from alexnet_jax.model import AlexNet
-from alexnet_jax.step import Batch, statistics_to_devices, to_devices, wrong
+from alexnet_jax.prediction import Predictor, Run, open_run, predictor
+from alexnet_jax.published import rows_for
+from alexnet_jax.workdir import CONFIG, make_workdir, read_config, write_json
 
-EvaluationStep = Callable[[Any, Batch, Statistics], dict[str, Array]]
+METRICS = ('top1_error', 'top5_error', 'loss')
+_IN_FLIGHT = 2  # batches that the devices work on while the host counts
 
 
-def make_evaluation_step(network: AlexNet, mesh: Mesh, *, crop_size: int, views: str) -> EvaluationStep:
-    """Builds the jitted evaluation of one batch.
+def wrong(log_probabilities: np.ndarray, labels: np.ndarray, top: int) -> np.ndarray:
+    """Which examples' labels are not among the `top` most probable classes.
 
-    "The network makes a prediction by extracting five 224 x 224 patches (the four corner patches and the
-    center patch) as well as their horizontal reflections, and averaging the predictions made by the network's
-    softmax layer on the ten patches."
+    Of equally probable classes the earlier counts as the more probable; what is not a number is wrong.
 
     Args:
-      network: with the columns as they live on a device of the mesh.
-      mesh: of axes 'data' and 'column'.
-      crop_size: height and width of a view, in pixels.
-      views: 'center' or 'ten'.
+      log_probabilities: [batch, classes].
+      labels: int [batch].
+      top: how many guesses there are.
 
     Returns:
-      A function of (parameters, batch, statistics) that returns sums over the examples of weight 1: 'loss'
-      (minus the log of the averaged probability), 'top1_error', 'top5_error' and their number, 'examples'.
+      bool [batch].
     """
-
-    def on_device(parameters: Any, batch: Batch, statistics: Statistics) -> dict[str, Array]:
-        def log_probabilities(number: Array) -> Array:
-            images = view(batch['image'], statistics, number, crop_size)
-            return jax.nn.log_softmax(network.apply({'params': parameters}, images))
-
-        each = lax.map(log_probabilities, jnp.arange(VIEWS[views]))
-        averaged = jax.nn.logsumexp(each, axis=0) - np.log(VIEWS[views])
-        loss = -jnp.take_along_axis(averaged, batch['label'][:, None], axis=1)[:, 0]
-        sums = {'loss': loss, 'examples': jnp.ones_like(loss)}
-        sums |= {f'top{top}_error': wrong(averaged, batch['label'], top) for top in (1, 5)}
-        return lax.psum(jax.tree.map(lambda x: jnp.sum(jnp.where(batch['weight'] > 0, x, 0)), sums), DATA)
-
-    sums = jax.shard_map(on_device, mesh=mesh, in_specs=(PER_COLUMN, PER_EXAMPLE, EVERYWHERE), out_specs=EVERYWHERE)
-    return jax.jit(sums)
+    true = np.take_along_axis(log_probabilities, labels[:, None], axis=1)
+    earlier = labels[:, None] < np.arange(log_probabilities.shape[1])
+    beaten = (true > log_probabilities) | ((true == log_probabilities) & earlier)
+    return log_probabilities.shape[1] - 1 - beaten.sum(axis=1) >= top
 
 
-def evaluation_step(experiment: Experiment, views: str) -> EvaluationStep:
-    """The jitted evaluation of one batch, as `make_evaluation_step` describes it."""
-    crop_size = experiment.config.data.crop_size
-    return make_evaluation_step(experiment.network, experiment.mesh, crop_size=crop_size, views=views)
+class Tally:
+    """Adds up errors and losses over batches, in float64, so that the order of devices does not matter."""
+
+    def __init__(self) -> None:
+        self._sums, self._examples = dict.fromkeys(METRICS, 0.0), 0
+
+    def add(self, log_probabilities: np.ndarray, labels: np.ndarray) -> None:
+        """Counts a batch: float [batch, classes], and int [batch]."""
+        of_labels = np.take_along_axis(log_probabilities, labels[:, None], axis=1)
+        self._sums['loss'] -= float(of_labels.sum(dtype=np.float64))
+        for top in (1, 5):
+            self._sums[f'top{top}_error'] += int(wrong(log_probabilities, labels, top).sum())
+        self._examples += len(labels)
+
+    def means(self) -> dict[str, float]:
+        """'top1_error' and 'top5_error' (0..1), and 'loss': minus the log of the label's probability."""
+        return {name: total / self._examples for name, total in self._sums.items()}
 
 
-def evaluate(
-    step: EvaluationStep,
-    experiment: Experiment,
-    parameters: Any,
-    statistics: Statistics,
-    data: PreparedDataSet,
-    *,
-    split: str = 'validation',
-    on_batch: Callable[[int], None] = lambda examples: None,
-) -> dict[str, float]:
-    """Runs an evaluation step over a whole split; no example is left out, whatever the batch size.
+def average(log_probabilities: Sequence[np.ndarray]) -> np.ndarray:
+    """The logarithm of the mean of several networks' probabilities ("5 CNNs", "7 CNNs*" in Table 2)."""
+    with np.errstate(divide='ignore'):
+        return np.log(np.mean([np.exp(one, dtype=np.float64) for one in log_probabilities], axis=0))
+
+
+def predictions(
+    predictors: Sequence[Predictor], data: PreparedDataSet, split: str, *, batch_size: int, threads: int
+) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
+    """What networks say of every image of a split, in order, batch by batch.
 
     Args:
-      step: as `evaluation_step` makes it.
-      experiment: the mesh, the batch size, the number of threads.
-      parameters, statistics: on the devices of the mesh.
+      predictors: the networks.
       data: the prepared data set.
-      split: 'train' or 'validation'.
-      on_batch: called with the number of examples that each batch has put behind.
+      split: one of its splits.
+      batch_size: examples in a batch.
+      threads: batches read at the same time; 0 for one a core, up to 16.
 
-    Returns:
-      The means 'loss', 'top1_error' and 'top5_error' (errors 0..1), and the number of 'examples'.
+    Yields:
+      For each network its float32 [batch, classes] log-probabilities; and the labels, int32 [batch]. The last batch
+      is as large as what is left.
     """
-    config = experiment.config
-    totals: dict[str, float] = {}
-    batches = pipeline.evaluation_batches(data, split, batch_size=config.batch_size, threads=config.data.threads)
-    for batch in batches:
-        sums = step(parameters, to_devices(batch, experiment.mesh), statistics)
-        for name, value in sums.items():
-            totals[name] = totals.get(name, 0.0) + float(value)
-        on_batch(int(sums['examples']))
-    examples = int(totals.pop('examples'))
-    return {**{name: total / examples for name, total in totals.items()}, 'examples': examples}
+    pending: collections.deque[list[dict[str, Any]]] = collections.deque()
+    for batch in pipeline.evaluation_batches(data, split, batch_size=batch_size, threads=threads):
+        pending.append([predict(batch) for predict in predictors])
+        if len(pending) > _IN_FLIGHT:
+            yield _on_host(pending.popleft())
+    yield from map(_on_host, pending)
 
 
-def evaluate_run(config: ConfigDict, workdir: str, which: str, console: Console) -> dict[str, Any]:
-    """Evaluates a checkpoint of a run on the validation images, prints the errors and writes eval.json.
+def _on_host(outputs: list[dict[str, Any]]) -> tuple[list[np.ndarray], np.ndarray]:
+    real = np.asarray(outputs[0]['weight']) > 0
+    return [np.asarray(one['log_probabilities'])[real] for one in outputs], np.asarray(outputs[0]['label'])[real]
+
+
+def evaluate(predict: Predictor, data: PreparedDataSet, split: str, *, batch_size: int, threads: int) -> dict:
+    """The errors of one network on a split: what `Tally.means` returns."""
+    tally = Tally()
+    for (scores,), labels in predictions([predict], data, split, batch_size=batch_size, threads=threads):
+        tally.add(scores, labels)
+    return tally.means()
+
+
+def evaluate_run(config: ConfigDict, workdir: str, which: str, split: str, console: Console) -> dict[str, Any]:
+    """Evaluates a checkpoint of a run, prints its errors beside the paper's, and writes eval.json: `--mode=eval`.
 
     Args:
-      config: the experiment that the run was made with; mesh, batch size and views may differ.
+      config: the experiment that the run was made with; mesh, batch size, data directory and views may differ.
       workdir: of the run.
       which: 'newest', 'best' (by validation error), or the number of a step.
+      split: 'validation', or another that the data set has.
       console: where to print.
 
     Returns:
-      What eval.json holds: 'step', 'split', 'examples', and under 'views' for each kind of view its errors (0..1).
+      What eval.json holds: 'step', 'epoch', 'source', 'split', 'examples', and under 'views' for each kind of view
+      its errors (0..1).
 
     Raises:
       UserError: the config, the data set or the checkpoint cannot be used.
     """
-    experiment = build(config)
-    checkpoints = Checkpoints(workdir, read_only=True)
-    step = checkpoints.find(which)
-    data = open_data(experiment, console)
-    state, progress = checkpoints.restore(step, state_shapes(experiment), experiment.mesh)
-    statistics = statistics_to_devices(statistics_of(data), experiment.mesh)
-
-    split, examples = 'validation', data.examples('validation')
-    table = Table(title=f'{config.name}, step {step} (epoch {progress.epoch}), {examples:,} {split} images')
-    for column in ('views', 'top-1 error', 'top-5 error'):
-        table.add_column(column, justify='left' if column == 'views' else 'right')
-    results = {}
-    for views in config.evaluation.views:
-        with Display(console, examples, 0, name=f'evaluating, views: {views}', unit='images') as display:
-            done = 0
-
-            def advance(count: int, display: Display = display) -> None:
-                nonlocal done
-                done += count
-                display.update(done)
-
-            step_function = evaluation_step(experiment, views)
-            errors = evaluate(step_function, experiment, state.parameters, statistics, data, on_batch=advance)
-        results[views] = {name: errors[name] for name in ('top1_error', 'top5_error', 'loss')}
-        table.add_row(views, *(f'{errors[name]:.2%}' for name in ('top1_error', 'top5_error')))
-    console.print(table)
-
-    result = {'step': step, 'split': split, 'examples': examples, 'views': results}
-    path = pathlib.Path(workdir) / 'eval.json'
-    try:
-        path.write_text(json.dumps(result, indent=1) + '\n')
-    except OSError as error:
-        raise UserError(f'{path} cannot be written: {error}.') from error
+    run = open_run(config, workdir, which)
+    result = {'step': run.progress.step, 'epoch': run.progress.epoch, **_evaluate([run], split, console)}
+    console.print(results_table(result, f'{config.name}, step {run.progress.step} (epoch {run.progress.epoch})'))
+    write_json(pathlib.Path(workdir) / 'eval.json', result)
     return result
+
+
+def evaluate_ensemble(
+    config: ConfigDict | None, workdirs: Sequence[str], workdir: str, which: str, split: str, console: Console
+) -> dict[str, Any]:
+    """Evaluates several runs, each and their average: `--mode=eval --ensemble=runs/a,runs/b`.
+
+    Every network and its views are as its own config.json says.
+
+    Args:
+      config: where to take mesh, batch size, data directory, threads and views from; None for the first run's.
+      workdirs: of the runs.
+      workdir: where eval.json is written.
+      which: as for `evaluate_run`, for each of the runs.
+      split: of the data set that the runs share.
+      console: where to print.
+
+    Returns:
+      What eval.json holds: as `evaluate_run`, with 'runs': for each its 'workdir', 'step' and 'views'.
+
+    Raises:
+      UserError: a run cannot be opened, or the runs do not share a data set.
+    """
+    if (pathlib.Path(workdir) / CONFIG).exists():
+        raise UserError(
+            f'--workdir={workdir} is the directory of a run; with --ensemble, name another one for the result, such '
+            'as --workdir=runs/ensemble.'
+        )
+    if len(workdirs) != len(set(map(_resolved, workdirs))):
+        raise UserError(f'--ensemble={",".join(workdirs)} names a run twice.')
+    configs = [read_config(one) for one in workdirs]
+    shared = config or configs[0]
+    runs = []
+    for one, own in zip(workdirs, configs, strict=True):
+        own.mesh, own.batch_size, own.evaluation = shared.mesh, shared.batch_size, shared.evaluation
+        own.data.directory, own.data.threads = shared.data.directory, shared.data.threads
+        try:
+            runs.append(open_run(own, one, which))
+        except UserError as error:
+            raise UserError(f'{one}: {error}') from error
+    for run in runs[1:]:
+        _check_shared(runs[0], run)
+    make_workdir(workdir)
+    result = _evaluate(runs, split, console)
+    console.print(results_table(result, f'{len(runs)} runs averaged'))
+    write_json(pathlib.Path(workdir) / 'eval.json', result)
+    return result
+
+
+def _resolved(path: str) -> pathlib.Path:
+    return pathlib.Path(path).resolve()
+
+
+def _check_shared(one: Run, other: Run) -> None:
+    """Raises UserError where two runs cannot be averaged."""
+    for field in ('class_ids', 'image_size'):
+        first, second = getattr(one.data, field), getattr(other.data, field)
+        if first != second:
+            if field == 'class_ids':
+                first, second = (f'{len(ids)} classes, {", ".join(ids[:3])}, ...' for ids in (first, second))
+            raise UserError(
+                f'--ensemble: {one.workdir} and {other.workdir} do not share a data set: {field} is {first} in the '
+                f'one and {second} in the other.'
+            )
+
+
+def _evaluate(runs: list[Run], split: str, console: Console) -> dict[str, Any]:
+    config = runs[0].experiment.config
+    data = open_data(runs[0].experiment, console)
+    if split not in data.shards:
+        raise UserError(f'--split={split}: {data.directory} has none; it has {", ".join(data.shards)}.')
+    for run in runs:
+        if run.data.class_ids != data.class_ids:
+            raise UserError(f'{data.directory} has other classes than those that {run.workdir} was trained on.')
+    examples = data.examples(split)
+    result = {'source': data.settings.source, 'split': split, 'examples': examples, 'views': {}}
+    if len(runs) > 1:
+        result['runs'] = [{'workdir': run.workdir, 'step': run.progress.step, 'views': {}} for run in runs]
+    for views in config.evaluation.views:
+        together, each, done = Tally(), [Tally() for _ in runs], 0
+        outputs = predictions(
+            [predictor(run, views) for run in runs],
+            data,
+            split,
+            batch_size=config.batch_size,
+            threads=config.data.threads,
+        )
+        with Display(console, examples, 0, name=f'evaluating, views: {views}', unit='images') as display:
+            for scores, labels in outputs:
+                together.add(average(scores) if len(runs) > 1 else scores[0], labels)
+                for tally, own in zip(each, scores, strict=True):
+                    tally.add(own, labels)
+                done += len(labels)
+                display.update(done)
+        result['views'][views] = together.means()
+        for one, tally in zip(result.get('runs', []), each, strict=False):
+            one['views'][views] = tally.means()
+    return result
+
+
+def results_table(result: dict[str, Any], name: str) -> Table:
+    """Errors beside the rows of the paper's tables that are on the same images.
+
+    Args:
+      result: as eval.json holds it.
+      name: of what was evaluated.
+    """
+    source, split = result['source'], result['split']
+    published = rows_for(source, split)
+    caption = '' if published else f'Nothing is published for {source}, {split}.'
+    title = f'{source}, {split}: {result["examples"]:,} images, each counted once'
+    table = Table(title=title, caption=caption, box=SIMPLE_HEAD)
+    table.add_column('', no_wrap=True)
+    table.add_column('views')
+    for column in ('top-1 error', 'top-5 error'):
+        table.add_column(column, justify='right')
+    for one in result.get('runs', []):
+        for views, errors in one['views'].items():
+            table.add_row(f'{one["workdir"]}, step {one["step"]}', views, *_percent(errors))
+    for views, errors in result['views'].items():
+        table.add_row(name, views, *_percent(errors), style='bold')
+    table.add_section()
+    for row in published:
+        table.add_row(f'{row.model} ({row.where})', row.views, *_percent(dataclasses.asdict(row)))
+    return table
+
+
+def _percent(errors: dict[str, float | None]) -> list[str]:
+    found = [errors[name] for name in ('top1_error', 'top5_error')]
+    return ['' if error is None else f'{error:.2%}' for error in found]

@@ -251,11 +251,13 @@ class Reporter:
         """A validation begins."""
         self._display.update(step, 'validating')
 
-    def validated(self, step: int, epoch: int, errors: dict[str, float], old_rate: float, new_rate: float) -> None:
-        """A validation is done, and what it did to the learning rate."""
-        values = {name: errors[name] for name in ('loss', 'top1_error', 'top5_error')}
-        self._log.write(step, step / self._steps_an_epoch, 'validation', values)
-        self._display.line(f'epoch {epoch}, validation: {describe(values)}')
+    def validated(
+        self, step: int, epoch: int, errors: dict[str, float], colours: list[float], old_rate: float, new_rate: float
+    ) -> None:
+        """A validation is done: the errors, the columns' share of colour, what it did to the learning rate."""
+        by_column = {f'colour_column{number}': share for number, share in enumerate(colours, 1)}
+        self._log.write(step, step / self._steps_an_epoch, 'validation', errors | by_column)
+        self._display.line(f'epoch {epoch}, validation: {describe(errors)}')
         if new_rate != old_rate:
             self._display.line(f'epoch {epoch}: learning rate {old_rate:g} -> {new_rate:g}')
 

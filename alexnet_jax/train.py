@@ -1,8 +1,6 @@
 """The loop: steps, a validation after each epoch, the rate's control, checkpoints, logs."""
 
-import json
 import math
-import pathlib
 from collections.abc import Iterator
 
 import jax
@@ -10,15 +8,17 @@ import numpy as np
 from rich.console import Console
 
 from alexnet_jax.checkpoint import Checkpoints, Progress
+from alexnet_jax.colour import colour_shares
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.prepared import PreparedDataSet
-from alexnet_jax.errors import UserError
-from alexnet_jax.evaluate import evaluate, evaluation_step
+from alexnet_jax.evaluate import evaluate
 from alexnet_jax.experiment import Experiment, build, first_state, open_data, state_shapes, training_step
 from alexnet_jax.logs import Display, MetricsLog, Reporter
 from alexnet_jax.optimizer import RateControl, after_epoch
+from alexnet_jax.prediction import Predictor, first_kernels, prediction_step
 from alexnet_jax.step import TrainState, ahead, statistics_to_devices
+from alexnet_jax.workdir import make_workdir, remember_data, write_config
 
 
 def train(config, workdir: str, console: Console) -> Progress:
@@ -41,6 +41,7 @@ def train(config, workdir: str, console: Console) -> Progress:
     checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
     state, progress = restore_or_initialize(experiment, checkpoints)
     write_config(config, workdir)
+    remember_data(data, workdir)
     log = MetricsLog(workdir, progress.step)
     console.print(_opening(experiment, data, progress), highlight=False, markup=False, soft_wrap=True)
     try:
@@ -66,7 +67,7 @@ def _run(
 ) -> Progress:
     config, mesh = experiment.config, experiment.mesh
     statistics = statistics_to_devices(statistics_of(data, config.data.colour_scale), mesh)
-    train_step, validation_step = training_step(experiment), evaluation_step(experiment, 'center')
+    train_step, validation_step = training_step(experiment), prediction_step(experiment, 'center')
     examples = data.examples('train')
     last_step = math.ceil(config.epochs * examples / config.batch_size)
     step, epoch, control = progress.step, progress.epoch, progress.control
@@ -90,9 +91,13 @@ def _run(
             if epochs_seen > epoch:
                 epoch = epochs_seen
                 report.validating(step)
-                errors = evaluate(validation_step, experiment, state.parameters, statistics, data)
+                predict = Predictor(validation_step, state.parameters, statistics, mesh)
+                errors = evaluate(
+                    predict, data, 'validation', batch_size=config.batch_size, threads=config.data.threads
+                )
                 control = after_epoch(control, errors['top1_error'], epoch, config.rate_control)
-                report.validated(step, epoch, errors, rate, control.learning_rate)
+                colours = colour_shares(first_kernels(experiment, state.parameters))
+                report.validated(step, epoch, errors, colours, rate, control.learning_rate)
             if save:
                 report.saving()
                 checkpoints.save(state, Progress(step, epoch, control), errors and errors['top1_error'])
@@ -121,30 +126,6 @@ def restore_or_initialize(experiment: Experiment, checkpoints: Checkpoints) -> t
     if steps:
         return checkpoints.restore(steps[-1], shapes, experiment.mesh)
     return first_state(experiment), Progress(0, 0, RateControl(experiment.config.learning_rate))
-
-
-def make_workdir(workdir: str) -> None:
-    """Makes the directory of a run.
-
-    Raises:
-      UserError: it cannot be made or written to.
-    """
-    path = pathlib.Path(workdir)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / '.writable'
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f'--workdir={workdir} cannot be written: {error}. Name another one.') from error
-
-
-def write_config(config, workdir: str) -> None:
-    """Writes config.json: every field that the run uses."""
-    path = pathlib.Path(workdir) / 'config.json'
-    replacement = path.with_suffix('.json.new')
-    replacement.write_text(json.dumps(config.to_dict(), indent=1) + '\n')
-    replacement.replace(path)
 
 
 def _opening(experiment: Experiment, data: PreparedDataSet, progress: Progress) -> str:

@@ -700,7 +700,7 @@ def test_manifest_comes_back_as_it_was(directory, tmp_path):
     data = dataclasses.replace(open_prepared(directory), directory=tmp_path)
     for path in directory.glob('*.array_record'):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    write_manifest(data)
+    write_manifest(data, data.directory)
     assert open_prepared(tmp_path) == data == open_prepared(str(tmp_path))
 
 

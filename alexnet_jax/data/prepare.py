@@ -309,7 +309,7 @@ class _Preparation:
             mean.tolist(),
             covariance.tolist(),
         )
-        write_manifest(data)
+        write_manifest(data, self.partial)
         for pattern in ('*.sums', 'new-*', 'settings.json', 'lock'):
             for file in self.partial.glob(pattern):
                 file.unlink()

@@ -108,15 +108,21 @@ class PreparedDataSet:
         return (vectors * signs * lengths).astype(np.float32)
 
 
-def write_manifest(data: PreparedDataSet) -> None:
-    """Writes DIRECTORY/manifest.json."""
+def write_manifest(data: PreparedDataSet, directory: pathlib.Path) -> None:
+    """Writes DIRECTORY/manifest.json, whole or not at all."""
     fields = {'format': FORMAT, **dataclasses.asdict(data)}
     del fields['directory']
-    (data.directory / MANIFEST).write_text(json.dumps(fields, indent=1) + '\n')
+    replacement = directory / f'{MANIFEST}.new'
+    replacement.write_text(json.dumps(fields, indent=1) + '\n')
+    replacement.replace(directory / MANIFEST)
 
 
-def open_prepared(directory: str | pathlib.Path) -> PreparedDataSet:
+def open_prepared(directory: str | pathlib.Path, images: bool = True) -> PreparedDataSet:
     """Reads the manifest of a prepared data set.
+
+    Args:
+      directory: where it is.
+      images: whether its shards must be there too.
 
     Raises:
       UserError: it is damaged, of another version, or a shard that it names is missing.
@@ -140,7 +146,9 @@ def open_prepared(directory: str | pathlib.Path) -> PreparedDataSet:
             )
         fields['class_names'], fields['class_ids'] = tuple(fields['class_names']), tuple(fields['class_ids'])
         data = PreparedDataSet(directory=directory, **{**fields, 'settings': Settings(**fields['settings'])})
-        missing = [file for split in data.shards for file in data.files(split) if not pathlib.Path(file).is_file()]
+        missing = [
+            file for split in data.shards for file in data.files(split) if images and not pathlib.Path(file).is_file()
+        ]
         empty = [split for split in ('train', 'validation') if data.examples(split) < 1]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
