@@ -7,7 +7,7 @@ from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
 from alexnet_jax import arguments
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import StoppedError, UserError
 
 MODES = {
     'train': 'train; runs on where it stopped',
@@ -31,6 +31,10 @@ IMAGES = flags.DEFINE_list('images', [], 'For predict and features: image files,
 JSON = flags.DEFINE_bool('json', False, 'For predict: print a JSON object a line, and draw no pictures.')
 LAYER = flags.DEFINE_string('layer', 'fc7', 'For features and neighbours: whose values; any line of config.network.')
 
+ALLOW_CHANGES = flags.DEFINE_list(
+    'allow_changes', [], 'For train: fields that may change in the middle of a run, as in learning_rate,weight_decay.'
+)
+
 
 def main(argv: list[str]) -> None:
     """Checks what was given, and calls the mode."""
@@ -45,7 +49,7 @@ def call(config: ConfigDict | None, workdir: str, console: Console) -> None:
         case 'train':
             from alexnet_jax.train import train
 
-            train(config, workdir, console)
+            train(config, workdir, console, ALLOW_CHANGES.value)
         case 'eval' if ENSEMBLE.value:
             from alexnet_jax.evaluate import evaluate_ensemble
 
@@ -88,6 +92,8 @@ if __name__ == '__main__':
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(2)
+    except StoppedError as stopped:
+        sys.exit(stopped.code)
     except KeyboardInterrupt:
         print('interrupted; the same command carries on from the newest checkpoint', file=sys.stderr)
         sys.exit(130)

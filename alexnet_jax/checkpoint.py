@@ -1,15 +1,22 @@
-"""Checkpoints with Orbax: the newest few, and the best by validation error."""
+"""Checkpoints with Orbax: the newest few, and the best by validation error; none is trusted unexamined."""
 
 import dataclasses
+import json
 import logging
+import math
 import pathlib
+import shutil
+import sys
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, writing
+from alexnet_jax.integrity import examine, path_of
 from alexnet_jax.optimizer import RateControl
 from alexnet_jax.step import TrainState, state_sharding
 
@@ -22,11 +29,22 @@ class Progress:
       step: updates made so far; it is the position in the data as well (see `pipeline.py`).
       epoch: epochs completed and validated.
       control: the learning rate and what decides when it changes.
+      window: sums of the metrics since the last line of the log, and 'steps', how many steps they are of; empty
+        where a line has just been written.
     """
 
     step: int
     epoch: int
     control: RateControl
+    window: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+class DamagedError(UserError):
+    """A checkpoint cannot be read, or is not what was saved."""
+
+
+class NotFiniteStateError(Exception):
+    """A state holds infinities or what is no number, and was not saved."""
 
 
 class Checkpoints:
@@ -39,10 +57,15 @@ class Checkpoints:
           workdir: of the run.
           keep: how many of the newest checkpoints stay; the best one stays besides.
           read_only: whether to leave the directory untouched.
+
+        Raises:
+          UserError: the directory cannot be read or made.
         """
-        for name in ('absl', 'orbax'):  # Orbax logs each save at level INFO and warns of what is by design here
-            logging.getLogger(name).setLevel(logging.ERROR)
+        for name in ('absl', 'orbax'):  # Orbax logs each save, warns of what is by design here, and raises its errors
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self.directory = pathlib.Path(workdir).absolute() / 'checkpoints'
+        self._read_only, self._needed = read_only, 0
+        self._put_aside_at_once = self._without_readable_metrics()
         policies = ocp.checkpoint_managers
         best = policies.BestN(n=1, get_metric_fn=_error, reverse=True, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
@@ -91,12 +114,42 @@ class Checkpoints:
           state: the arrays.
           progress: everything else.
           top1_error: validation error of this very state, where it has been measured.
+
+        Raises:
+          NotFiniteStateError: the state holds infinities or what is no number.
+          UserError: this save or the one before did not get to the disk, as where it is full.
         """
+        marks, finite = examine(state)
+        if not finite:
+            raise NotFiniteStateError(
+                f'parameters or velocity are not finite after step {progress.step}, at the learning rate '
+                f'{progress.control.learning_rate:g}'
+            )
         metrics = None if top1_error is None else {'top1_error': top1_error}
+        fields = json.loads(json.dumps(dataclasses.asdict(progress) | {'marks': marks}))
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(dataclasses.asdict(progress))
+            state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(fields | {'crc32': _checksum(fields)})
         )
-        self._manager.save(progress.step, args=args, metrics=metrics, force=True)
+        self._needed = sum(x.nbytes for x in jax.tree.leaves(state))
+        free = shutil.disk_usage(self.directory).free
+        if free < self._needed:
+            self._cannot_be_saved(f'{free / 1e6:,.0f} MB are free')
+        try:
+            self._manager.save(progress.step, args=args, metrics=metrics, force=True)
+        except Exception as error:  # of this save, or of the one in the background before; Orbax raises many kinds
+            self._cannot_be_saved(_first_line(error), error)
+
+    def _cannot_be_saved(self, why: str, error: Exception | None = None) -> None:
+        if 'No space left' in why:
+            why = 'the disk is full'
+        for rest in self.directory.glob('*.orbax-checkpoint-tmp*'):
+            shutil.rmtree(rest, ignore_errors=True)
+        steps = self.steps()
+        kept = f'The checkpoint of step {steps[-1]} is kept' if steps else 'There is no earlier checkpoint'
+        raise UserError(
+            f'a checkpoint cannot be written to {self.directory}: {why}. It takes {self._needed / 1e6:,.0f} MB. '
+            f'{kept}; make room, and give the same command to carry on.'
+        ) from error
 
     def restore(self, step: int, like: TrainState, mesh: Mesh) -> tuple[TrainState, Progress]:
         """Reads a checkpoint onto a mesh, which need not be the one that wrote it.
@@ -108,22 +161,105 @@ class Checkpoints:
 
         Raises:
           UserError: the checkpoint is of another network; the first parameter that differs is named.
+          DamagedError: it cannot be read, or is not what was saved.
         """
-        self._check_same_network(step, like)
         target = jax.tree.map(
             lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), like, state_sharding(like, mesh)
         )
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore())
-        )
-        return restored.state, _progress(restored.progress)
+        hook = sys.unraisablehook
+        _ignore_closed_loops()
+        try:
+            self._check_same_network(step, like)
+            restored = self._manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore())
+            )
+            fields = dict(restored.progress)
+            if fields.pop('crc32') != _checksum(fields):
+                raise ValueError('its progress is not what was saved')
+            marks, _ = examine(restored.state)
+            changed = [name for name, mark in fields.pop('marks').items() if marks[name] != mark]
+            if changed:
+                raise ValueError(f'{changed[0]} is not what was saved')
+            sys.unraisablehook = hook
+            return restored.state, _progress(fields)
+        except UserError:
+            raise
+        except Exception as error:  # on damaged files Orbax and TensorStore raise many kinds
+            raise DamagedError(
+                f'the checkpoint {self.directory / str(step)} is damaged: {_first_line(error)}. Take another one with '
+                '--checkpoint.'
+            ) from error
+
+    def restore_newest(
+        self, like: TrainState, mesh: Mesh, say: Callable[[str], None]
+    ) -> tuple[TrainState, Progress] | None:
+        """Reads the newest checkpoint that is whole.
+
+        Damaged ones are put aside, to WORKDIR/damaged_checkpoints, unless this is read-only.
+
+        Args:
+          like, mesh: as for `restore`.
+          say: tells the user of a damaged checkpoint.
+
+        Returns:
+          None where there is no checkpoint at all.
+
+        Raises:
+          UserError: all of them are damaged, or they are of another network.
+        """
+        damaged = None
+        for step in self._put_aside_at_once:
+            say(
+                f'the checkpoint {self.directory / str(step)} is damaged: its metrics cannot be read. It was put aside.'
+            )
+        for step in reversed(self.steps()):
+            try:
+                return self.restore(step, like, mesh)
+            except DamagedError as error:
+                damaged = error
+                say(f'{str(error).removesuffix(" Take another one with --checkpoint.")} Taking the one before.')
+                if not self._read_only:
+                    self._put_aside(step)
+                    self._manager.reload()
+        if damaged:
+            raise UserError(
+                f'no checkpoint in {self.directory} can be read. To train from the start, name another --workdir.'
+            ) from damaged
+        return None
+
+    def _put_aside(self, step: int) -> None:
+        aside = self.directory.with_name('damaged_checkpoints') / str(step)
+        with writing(aside):
+            aside.parent.mkdir(exist_ok=True)
+            if aside.exists():
+                shutil.rmtree(aside)
+            (self.directory / str(step)).rename(aside)
+
+    def _without_readable_metrics(self) -> list[int]:
+        """Puts aside the checkpoints whose metrics are damaged, which Orbax could not even list."""
+        damaged = []
+        for path in self.directory.glob('*/metrics/metrics'):
+            step = path.parts[-3]
+            try:
+                readable = math.isfinite(json.loads(path.read_bytes())['top1_error'])
+            except (OSError, ValueError, TypeError, KeyError):
+                readable = False
+            if step.isdigit() and not readable:
+                if self._read_only:
+                    raise UserError(
+                        f'the checkpoint {path.parents[1]} is damaged: its metrics cannot be read. Training again puts '
+                        'it aside; or remove it.'
+                    )
+                self._put_aside(int(step))
+                damaged.append(int(step))
+        return damaged
 
     def _check_same_network(self, step: int, shapes: TrainState) -> None:
         found = self._manager.item_metadata(step).state
         found = {
-            _path(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(found['parameters'])
+            path_of(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(found['parameters'])
         }
-        wanted = {_path(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(shapes.parameters)}
+        wanted = {path_of(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(shapes.parameters)}
         for name in [*wanted, *found]:
             if found.get(name) != wanted.get(name):
                 there, here = (str(list(x[name])) if name in x else 'does not exist' for x in (found, wanted))
@@ -134,25 +270,58 @@ class Checkpoints:
                 )
 
     def wait(self) -> None:
-        """Returns when all saves are on disk."""
-        self._manager.wait_until_finished()
+        """Returns when all saves are on disk.
+
+        Raises:
+          UserError: one did not get there.
+        """
+        try:
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+        except Exception as error:
+            self._cannot_be_saved(_first_line(error), error)
 
     def close(self) -> None:
-        """Waits for saves and lets go of the directory."""
-        self._manager.close()
+        """Waits for saves and lets go of the directory.
+
+        Raises:
+          UserError: a save did not get to the disk.
+        """
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
 
 
 def _error(metrics: dict[str, float]) -> float:
     return metrics['top1_error']
 
 
-def _path(path: tuple[Any, ...]) -> str:
-    return '/'.join(str(getattr(part, 'key', getattr(part, 'name', part))) for part in path)
-
-
 def _is(what: str) -> str:
     return what if what.startswith('does') else f'is {what}'
 
 
+def _first_line(error: Exception) -> str:
+    """What an error says, without the page that TensorStore appends."""
+    lines = str(error).split(' [tensorstore_spec')[0].splitlines()
+    return lines[0].rstrip('.') if lines else type(error).__name__
+
+
+def _ignore_closed_loops() -> None:
+    """Lets go what TensorStore still reports, one by one, once the first unreadable array has ended a restore."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if not (isinstance(error, RuntimeError) and str(error) == 'Event loop is closed'):
+            before(unraisable)
+
+    sys.unraisablehook = hook
+
+
+def _checksum(fields: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
+
+
 def _progress(fields: dict[str, Any]) -> Progress:
-    return Progress(fields['step'], fields['epoch'], RateControl(**fields['control']))
+    return Progress(fields['step'], fields['epoch'], RateControl(**fields['control']), fields['window'])

@@ -1,9 +1,35 @@
-"""The one exception that is meant for the person at the keyboard."""
+"""The errors that end the program by design: a mistake of the user's, and a stop that was asked for."""
+
+import contextlib
+import pathlib
+import signal
+from collections.abc import Iterator
 
 
 class UserError(Exception):
-    """Something the user gave cannot be used; the message says what, where, and what to do.
+    """Something that the user can put right; the message says what was wrong, where, and what to do.
 
-    `launch.py` prints the message without a traceback and exits with code 2. Anything else that is
-    raised is a defect of this software and keeps its traceback.
+    `launch.py` prints the message without a traceback and exits with code 2. Anything else that is raised is a
+    defect of this software and keeps its traceback.
     """
+
+
+class StoppedError(Exception):
+    """A run stopped early and saved its state, as a signal asked.
+
+    Attributes:
+      code: the exit code by convention, 128 and the number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.code = 128 + number
+
+
+@contextlib.contextmanager
+def writing(path: str | pathlib.Path) -> Iterator[None]:
+    """Turns what the system has against writing a file, such as a full disk, into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f'{path} cannot be written: {error.strerror or error}.') from error

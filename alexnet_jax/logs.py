@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import json
+import math
 import os
 import pathlib
 import time
@@ -14,7 +15,7 @@ from jax import Array
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, writing
 
 
 class MetricsLog:
@@ -29,12 +30,16 @@ class MetricsLog:
         """
         workdir = pathlib.Path(workdir)
         path = workdir / 'metrics.jsonl'
-        kept = [line for line in _complete_lines(path) if json.loads(line)['step'] <= first_step]
+        kept = [line for line in _lines(path) if line['step'] <= first_step]
         replacement = path.with_suffix('.jsonl.new')
-        replacement.write_text(''.join(kept))
-        replacement.replace(path)
-        self._file = path.open('a')
-        self._board = _TensorBoard(workdir / 'tensorboard', first_step)
+        with writing(path):
+            with replacement.open('w') as file:
+                file.writelines(json.dumps(line) + '\n' for line in kept)
+                file.flush()
+                os.fsync(file.fileno())
+            replacement.replace(path)
+            self._path, self._file = path, path.open('a')
+            self._board = _TensorBoard(workdir / 'tensorboard', first_step)
 
     def write(self, step: int, epoch: float, split: str, values: dict[str, float]) -> None:
         """Writes one line.
@@ -49,16 +54,21 @@ class MetricsLog:
         self._board.write(step, {f'{split}/{name}': value for name, value in values.items()})
 
     def flush(self) -> None:
-        """Puts all lines on disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._board.flush()
+        """Puts all lines on disk.
+
+        Raises:
+          UserError: the system does not let it, as where the disk is full.
+        """
+        with writing(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._board.flush()
 
     def close(self) -> None:
         """Flushes and closes."""
-        self.flush()
-        self._file.close()
-        self._board.close()
+        with writing(self._path), self._file:
+            self.flush()
+            self._board.close()
 
 
 class _TensorBoard:
@@ -89,23 +99,43 @@ class _TensorBoard:
         self._writer.close()
 
 
-def _complete_lines(path: pathlib.Path) -> list[str]:
-    """The lines of a file that end in a newline: an interrupted write may leave a last one that does not."""
+def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last one that an interrupted write left without an end is no line.
+
+    Raises:
+      UserError: a line is damaged.
+    """
     if not path.exists():
         return []
-    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith('\n')]
+    lines = []
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        if not line.endswith(b'\n'):
+            break
+        try:
+            lines.append(json.loads(line))
+            lines[-1]['step'] + lines[-1]['epoch']
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f'{path}, line {number} is damaged; remove that line, or the file.') from error
+    return lines
 
 
 def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics.jsonl.
 
     Raises:
-      UserError: there are none.
+      UserError: there are none, or one is damaged.
     """
-    lines = _complete_lines(pathlib.Path(workdir) / 'metrics.jsonl')
+    lines = _lines(pathlib.Path(workdir) / 'metrics.jsonl')
     if not lines:
         raise UserError(f'{workdir} holds no metrics.jsonl with a line in it; train first, or name another --workdir.')
-    return [json.loads(line) for line in lines]
+    return lines
+
+
+class NotFiniteLossError(Exception):
+    """The loss of a step is infinite or no number."""
+
+    def __init__(self, step: int, loss: float, learning_rate: float) -> None:
+        super().__init__(f'the loss is {loss} at step {step}, at the learning rate {learning_rate:g}')
 
 
 class Window:
@@ -114,22 +144,33 @@ class Window:
     So the host never waits for the step it has just sent off, and never runs further ahead than two.
     """
 
-    def __init__(self, batch_size: int) -> None:
+    def __init__(self, batch_size: int, sums: dict[str, float] | None = None) -> None:
+        """Opens a window for steps of `batch_size` examples; `sums` is what `state` gave before an interruption."""
         self._batch_size = batch_size
-        self._pending: collections.deque[dict[str, Array]] = collections.deque()
-        self._sums: dict[str, float] = {}
+        self._pending: collections.deque[tuple[int, float, dict[str, Array]]] = collections.deque()
+        self._sums: dict[str, float] = dict(sums or {})
         self._last: dict[str, float] = {}
         self.restart()
 
     def restart(self) -> None:
         """Begins to measure time anew, after something that is not training."""
-        self._start, self._steps, self._waited = time.perf_counter(), 0, 0.0
+        self._start, self._timed, self._waited = time.perf_counter(), 0, 0.0
 
-    def add(self, metrics: dict[str, Array]) -> None:
-        """Takes the metrics of a step, which may not have been computed yet."""
-        self._pending.append(metrics)
+    def add(self, step: int, learning_rate: float, metrics: dict[str, Array]) -> None:
+        """Takes the metrics of a step, which may not have been computed yet.
+
+        Raises:
+          NotFiniteLossError: the loss of an earlier step is not finite.
+        """
+        self._pending.append((step, learning_rate, metrics))
         while len(self._pending) > 2:
             self._fetch()
+
+    def state(self) -> dict[str, float]:
+        """Sums so far, of all steps that were added: what a window that goes on after an interruption begins with."""
+        while self._pending:
+            self._fetch()
+        return dict(self._sums)
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -143,13 +184,16 @@ class Window:
         return f'{self._waited / (time.perf_counter() - self._start):.0%} waiting'
 
     def _fetch(self) -> None:
-        self._last = {name: float(value) for name, value in self._pending.popleft().items()}
-        for name, value in self._last.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._steps += 1
+        step, rate, metrics = self._pending.popleft()
+        self._last = {name: float(value) for name, value in metrics.items()}
+        if not math.isfinite(self._last['loss']):
+            raise NotFiniteLossError(step, self._last['loss'], rate)
+        for name, value in ({'steps': 1} | self._last).items():
+            self._sums[name] = self._sums.get(name, 0) + value
+        self._timed += 1
 
     def _images_per_second(self) -> float:
-        return self._steps * self._batch_size / (time.perf_counter() - self._start)
+        return self._timed * self._batch_size / (time.perf_counter() - self._start)
 
     def status(self, learning_rate: float) -> str:
         """For the progress bar: loss, rate, speed."""
@@ -158,9 +202,9 @@ class Window:
 
     def close(self) -> dict[str, float]:
         """Means over the window, which then begins anew."""
-        while self._pending:
-            self._fetch()
-        means = {name: value / self._steps for name, value in self._sums.items()}
+        sums = self.state()
+        steps = sums.pop('steps')
+        means = {name: value / steps for name, value in sums.items()}
         means['images_per_second'] = round(self._images_per_second(), 1)
         self._sums = {}
         self.restart()
@@ -226,10 +270,12 @@ class Display:
 class Reporter:
     """What the training loop tells, and to whom: the log, the bar, the lines on the screen."""
 
-    def __init__(self, log: MetricsLog, display: Display, batch_size: int, examples: int) -> None:
-        """Reports steps of `batch_size` examples, `examples` of which are an epoch."""
+    def __init__(
+        self, log: MetricsLog, display: Display, batch_size: int, examples: int, window: dict[str, float]
+    ) -> None:
+        """Reports steps of `batch_size` examples, `examples` of which are an epoch; `window` is as in `Progress`."""
         self._log, self._display = log, display
-        self._window, self._steps_an_epoch = Window(batch_size), examples / batch_size
+        self._window, self._steps_an_epoch = Window(batch_size, window), examples / batch_size
 
     def waiting(self) -> contextlib.AbstractContextManager[None]:
         """Measures the wait for a batch."""
@@ -237,7 +283,7 @@ class Reporter:
 
     def stepped(self, step: int, metrics: dict[str, Array], learning_rate: float) -> None:
         """A step was sent to the devices; its metrics may not have been computed yet."""
-        self._window.add(metrics)
+        self._window.add(step, learning_rate, metrics)
         self._display.update(step, self._window.status(learning_rate))
 
     def training(self, step: int, learning_rate: float) -> None:
@@ -261,9 +307,14 @@ class Reporter:
         if new_rate != old_rate:
             self._display.line(f'epoch {epoch}: learning rate {old_rate:g} -> {new_rate:g}')
 
-    def saving(self) -> None:
-        """A checkpoint is about to be saved: what was reported before is on disk first."""
+    def saving(self) -> dict[str, float]:
+        """A checkpoint is about to be saved: what was reported before is on disk first.
+
+        Returns:
+          The sums since the last line, for the checkpoint to keep.
+        """
         self._log.flush()
+        return self._window.state()
 
     def resumed(self) -> None:
         """Training goes on after something else; the time in between does not count as training."""

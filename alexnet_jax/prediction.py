@@ -1,5 +1,6 @@
 """From images to class probabilities (section 4.1): a trained network, one view or ten, on its mesh."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -44,23 +45,27 @@ class Run:
     statistics: Statistics
 
 
-def open_run(config: ConfigDict, workdir: str, which: str) -> Run:
+def open_run(config: ConfigDict, workdir: str, which: str, say: Callable[[str], None] = print) -> Run:
     """Opens a run at one of its checkpoints.
 
     Args:
       config: the experiment that the run was made with; mesh and batch size may differ.
       workdir: of the run.
       which: 'newest', 'best' (by validation error), or the number of a step.
+      say: tells the user of a damaged checkpoint, in whose place the one before is taken.
 
     Raises:
       UserError: the config does not make sense, or the run has no such checkpoint or is of another network.
     """
     experiment = build(config)
-    checkpoints = Checkpoints(workdir, read_only=True)
-    step = checkpoints.find(which)
-    data = remembered_data(workdir)
-    state, progress = checkpoints.restore(step, state_shapes(experiment), experiment.mesh)
-    checkpoints.close()
+    with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
+        step = checkpoints.find(which)
+        data = remembered_data(workdir)
+        shapes, mesh = state_shapes(experiment), experiment.mesh
+        if which == 'newest':
+            state, progress = checkpoints.restore_newest(shapes, mesh, say)
+        else:
+            state, progress = checkpoints.restore(step, shapes, mesh)
     statistics = statistics_to_devices(statistics_of(data), experiment.mesh)
     return Run(workdir, experiment, progress, state.parameters, data, statistics)
 

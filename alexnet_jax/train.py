@@ -1,58 +1,68 @@
 """The loop: steps, a validation after each epoch, the rate's control, checkpoints, logs."""
 
+import contextlib
+import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
 from rich.console import Console
 
-from alexnet_jax.checkpoint import Checkpoints, Progress
+from alexnet_jax.checkpoint import Checkpoints, NotFiniteStateError, Progress
 from alexnet_jax.colour import colour_shares
+from alexnet_jax.continuation import check_continuation
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.prepared import PreparedDataSet
+from alexnet_jax.errors import UserError
 from alexnet_jax.evaluate import evaluate
 from alexnet_jax.experiment import Experiment, build, first_state, open_data, state_shapes, training_step
-from alexnet_jax.logs import Display, MetricsLog, Reporter
+from alexnet_jax.interruption import Interruption
+from alexnet_jax.logs import Display, MetricsLog, NotFiniteLossError, Reporter
 from alexnet_jax.optimizer import RateControl, after_epoch
 from alexnet_jax.prediction import Predictor, first_kernels, prediction_step
 from alexnet_jax.step import TrainState, ahead, statistics_to_devices
-from alexnet_jax.workdir import make_workdir, remember_data, write_config
+from alexnet_jax.workdir import locked, make_workdir, remember_data, write_config
 
 
-def train(config, workdir: str, console: Console) -> Progress:
+def train(config, workdir: str, console: Console, allowed_changes: Sequence[str] = ()) -> Progress:
     """Trains, from the newest checkpoint in `workdir` or from the start, to the end of the config's run.
 
     Args:
       config: the experiment.
       workdir: where the run leaves its files.
       console: where it reports.
+      allowed_changes: fields that may differ from those that the run began with; see `continuation.py`.
 
     Returns:
       Where the run stands at its end.
 
     Raises:
-      UserError: the config, the data set or the workdir cannot be used.
+      UserError: the config, the data set or the workdir cannot be used; the training diverged; the disk is full.
+      StoppedError: a signal asked the run to stop, and it has been saved.
     """
-    experiment = build(config)
-    data = open_data(experiment, console)
-    make_workdir(workdir)
-    checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
-    state, progress = restore_or_initialize(experiment, checkpoints)
-    write_config(config, workdir)
-    remember_data(data, workdir)
-    log = MetricsLog(workdir, progress.step)
-    console.print(_opening(experiment, data, progress), highlight=False, markup=False, soft_wrap=True)
-    try:
-        progress = _run(experiment, data, state, progress, checkpoints, log, console)
-    finally:
-        log.close()
-        checkpoints.close()
-    best = f'{progress.control.best_error:.2%}'
-    console.print(
-        f'Ended after step {progress.step}, epoch {progress.epoch}; best validation error {best}.', highlight=False
-    )
+    with Interruption(console) as interruption:
+        experiment = build(config)
+        data = open_data(experiment, console)
+        make_workdir(workdir)
+        with locked(workdir):
+            checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
+            with contextlib.closing(checkpoints):
+                if checkpoints.steps():
+                    for line in check_continuation(config, data, workdir, allowed_changes):
+                        _say(console, line)
+                state, progress = restore_or_initialize(experiment, checkpoints, console, allowed_changes)
+                write_config(config, workdir)
+                remember_data(data, workdir)
+                with contextlib.closing(MetricsLog(workdir, progress.step)) as log:
+                    _say(console, _opening(experiment, data, progress))
+                    progress, stopped = _run(experiment, data, state, progress, checkpoints, log, console, interruption)
+            if stopped:
+                _say(console, f'Saved step {progress.step}; the same command carries on from there.')
+                raise interruption.stopped()
+        best = f'{progress.control.best_error:.2%}'
+        _say(console, f'Ended after step {progress.step}, epoch {progress.epoch}; best validation error {best}.')
     return progress
 
 
@@ -64,7 +74,9 @@ def _run(
     checkpoints: Checkpoints,
     log: MetricsLog,
     console: Console,
-) -> Progress:
+    interruption: Interruption,
+) -> tuple[Progress, bool]:
+    """Trains to the end, or to the step at which a signal asks to stop; returns whether it was stopped."""
     config, mesh = experiment.config, experiment.mesh
     statistics = statistics_to_devices(statistics_of(data, config.data.colour_scale), mesh)
     train_step, validation_step = training_step(experiment), prediction_step(experiment, 'center')
@@ -73,19 +85,21 @@ def _run(
     step, epoch, control = progress.step, progress.epoch, progress.control
     batches = ahead(_batches(experiment, data, step), mesh)
 
-    with Display(console, last_step, step) as display:
-        report = Reporter(log, display, config.batch_size, examples)
-        while step < last_step and not control.finished:
+    with Display(console, last_step, step) as display, _divergence(checkpoints):
+        report = Reporter(log, display, config.batch_size, examples, progress.window)
+        stopping = False
+        while step < last_step and not control.finished and not stopping:
             rate = control.learning_rate
             with report.waiting():
                 batch = next(batches)
             state, metrics = train_step(state, batch, statistics, np.float32(rate))
+            interruption.something_to_save()
             step += 1
             report.stepped(step, metrics, rate)
 
             epochs_seen = step * config.batch_size // examples
-            save = epochs_seen > epoch or step % config.checkpoint_every_steps == 0
-            if save or step % config.log_every_steps == 0:
+            due = epochs_seen > epoch or step % config.checkpoint_every_steps == 0
+            if due or step % config.log_every_steps == 0:
                 report.training(step, rate)
             errors = None
             if epochs_seen > epoch:
@@ -95,14 +109,33 @@ def _run(
                 errors = evaluate(
                     predict, data, 'validation', batch_size=config.batch_size, threads=config.data.threads
                 )
+                if not math.isfinite(errors['loss']):
+                    raise NotFiniteLossError(step, errors['loss'], rate)
                 control = after_epoch(control, errors['top1_error'], epoch, config.rate_control)
                 colours = colour_shares(first_kernels(experiment, state.parameters))
                 report.validated(step, epoch, errors, colours, rate, control.learning_rate)
-            if save:
-                report.saving()
-                checkpoints.save(state, Progress(step, epoch, control), errors and errors['top1_error'])
+            stopping = interruption.asked
+            if due or stopping:
+                window = report.saving()
+                checkpoints.save(state, Progress(step, epoch, control, window), errors and errors['top1_error'])
                 report.resumed()
-    return Progress(step, epoch, control)
+    return Progress(step, epoch, control), stopping and step < last_step and not control.finished
+
+
+@contextlib.contextmanager
+def _divergence(checkpoints: Checkpoints) -> Iterator[None]:
+    """Turns a loss or a state that is not finite into a message."""
+    try:
+        yield
+    except (NotFiniteLossError, NotFiniteStateError) as error:
+        steps = checkpoints.steps()
+        kept = (
+            f'The checkpoint of step {steps[-1]} is kept; to carry on from there at another rate, give '
+            '--config.learning_rate and --allow_changes=learning_rate.'
+            if steps
+            else 'There is no checkpoint yet; begin again with a lower config.learning_rate.'
+        )
+        raise UserError(f'the training has diverged: {error}. {kept}') from error
 
 
 def _batches(experiment: Experiment, data: PreparedDataSet, first_step: int) -> Iterator[pipeline.Batch]:
@@ -119,13 +152,23 @@ def _batches(experiment: Experiment, data: PreparedDataSet, first_step: int) -> 
     )
 
 
-def restore_or_initialize(experiment: Experiment, checkpoints: Checkpoints) -> tuple[TrainState, Progress]:
-    """The newest checkpoint, or the state before the first step, on the experiment's mesh."""
-    shapes = state_shapes(experiment)
-    steps = checkpoints.steps()
-    if steps:
-        return checkpoints.restore(steps[-1], shapes, experiment.mesh)
-    return first_state(experiment), Progress(0, 0, RateControl(experiment.config.learning_rate))
+def restore_or_initialize(
+    experiment: Experiment, checkpoints: Checkpoints, console: Console, allowed_changes: Sequence[str] = ()
+) -> tuple[TrainState, Progress]:
+    """The newest checkpoint that is whole, or the state before the first step, on the experiment's mesh."""
+    found = checkpoints.restore_newest(state_shapes(experiment), experiment.mesh, lambda line: _say(console, line))
+    rate = experiment.config.learning_rate
+    if found is None:
+        return first_state(experiment), Progress(0, 0, RateControl(rate))
+    state, progress = found
+    if 'learning_rate' in allowed_changes:
+        control = dataclasses.replace(progress.control, learning_rate=rate)
+        progress = dataclasses.replace(progress, control=control)
+    return state, progress
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _opening(experiment: Experiment, data: PreparedDataSet, progress: Progress) -> str:

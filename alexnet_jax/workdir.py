@@ -2,20 +2,26 @@
 
 WORKDIR/config.json                              every field that the run used
 WORKDIR/data_set/manifest.json, mean_image.npy   as in the prepared data set: class names, mean, colour, checksums
+WORKDIR/lock                                     held by the process that trains, which it names
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
+import socket
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax.data.prepared import MEAN_IMAGE, PreparedDataSet, open_prepared, write_manifest
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, writing
 
-CONFIG, DATA_SET = 'config.json', 'data_set'
+CONFIG, DATA_SET, LOCK = 'config.json', 'data_set', 'lock'
 
 
 def make_workdir(workdir: str) -> None:
@@ -41,15 +47,12 @@ def write_json(path: pathlib.Path, values: Any) -> None:
       UserError: it cannot be written.
     """
     replacement = path.with_name(path.name + '.new')
-    try:
+    with writing(path):
         with replacement.open('w') as file:
             file.write(json.dumps(values, indent=1) + '\n')
             file.flush()
             os.fsync(file.fileno())
         replacement.replace(path)
-    except OSError as error:
-        replacement.unlink(missing_ok=True)
-        raise UserError(f'{path} cannot be written: {error}.') from error
 
 
 def write_config(config: ConfigDict, workdir: str) -> None:
@@ -92,15 +95,13 @@ def remember_data(data: PreparedDataSet, workdir: str) -> None:
       UserError: it cannot be written, or the data set's mean image cannot be read.
     """
     directory, mean = pathlib.Path(workdir) / DATA_SET, data.mean_image()
-    try:
+    with writing(directory):
         directory.mkdir(exist_ok=True)
         replacement = directory / f'{MEAN_IMAGE}.new'
         with replacement.open('wb') as file:
             np.save(file, mean)
         replacement.replace(directory / MEAN_IMAGE)
         write_manifest(data, directory)
-    except OSError as error:
-        raise UserError(f'{directory} cannot be written: {error}.') from error
 
 
 def remembered_data(workdir: str | pathlib.Path) -> PreparedDataSet:
@@ -117,3 +118,30 @@ def remembered_data(workdir: str | pathlib.Path) -> PreparedDataSet:
             f'{directory} is missing: the mean image and class names that {workdir} was trained with. '
             'Train again with the same command; a run that has ended only writes what is missing.'
         ) from error
+
+
+@contextlib.contextmanager
+def locked(workdir: str) -> Iterator[None]:
+    """Keeps a second process from training in the same workdir; the lock ends with the process, however it ends.
+
+    Raises:
+      UserError: another process holds it; names host and process.
+    """
+    path = pathlib.Path(workdir) / LOCK
+    with writing(path):
+        file = path.open('a+')
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise UserError(
+                f'--workdir={workdir} is in use by {file.read().strip() or "another process"}. Wait for its end, stop '
+                'it, or name another --workdir.'
+            ) from error
+        with writing(path):
+            file.truncate(0)
+            file.write(f'process {os.getpid()} on {socket.gethostname()}, since {time.strftime("%Y-%m-%d %H:%M:%S")}\n')
+            file.flush()
+        yield
+        file.truncate(0)

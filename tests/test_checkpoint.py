@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.checkpoint import Checkpoints, Progress
+from alexnet_jax.checkpoint import Checkpoints, NotFiniteStateError, Progress
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment import build, state_shapes
 from alexnet_jax.optimizer import RateControl
@@ -34,12 +34,12 @@ def experiment(data=1, column=1, without=(), **kernels):
 
 
 def made_up_state(on, seed=0):
-    """A training state of random bits on the experiment's mesh: infinities and NaNs of any payload among them."""
+    """A training state of random bits on the experiment's mesh, of all that is finite."""
     random = np.random.default_rng(seed)
 
     def bits(shape):
         words = random.integers(0, 2**32, shape.shape, np.uint32)
-        words |= np.where((words & 0x7F800000 == 0x7F800000) & (words & 0x7FFFFF > 0), 0x400000, 0).astype(np.uint32)
+        words ^= np.where(words & 0x7F800000 == 0x7F800000, 0x800000, 0).astype(np.uint32)
         return words.view(np.float32) if shape.dtype == jnp.float32 else words.astype(shape.dtype)
 
     shapes = state_shapes(on)
@@ -101,7 +101,7 @@ def test_restored_bit_for_bit(saved, step):
 def test_the_made_up_states_are_hard_to_keep(saved):
     _, states = saved
     kernel = np.asarray(states[10].parameters['fc6']['kernel'])
-    assert np.isnan(kernel).any() and (np.abs(kernel[kernel != 0]) < np.finfo(np.float32).tiny).any()
+    assert np.isfinite(kernel).all() and (np.abs(kernel[kernel != 0]) < np.finfo(np.float32).tiny).any()
     assert (np.asarray(states[20].parameters['fc6']['kernel']) != kernel).any()
 
 
@@ -271,3 +271,79 @@ def test_read_only_works_without_a_directory(tmp_path):
 def test_the_directory_is_made_unless_read_only(tmp_path):
     Checkpoints(tmp_path / 'run').close()
     assert (tmp_path / 'run' / 'checkpoints').is_dir()
+
+
+# Damage.
+
+
+def flipped(content, random):
+    place = random.integers(len(content))
+    return content[:place] + bytes([content[place] ^ 1 << random.integers(8)]) + content[place + 1 :]
+
+
+DAMAGES = {
+    'emptied': lambda content, random: b'',
+    'cut': lambda content, random: content[: len(content) // 2],
+    'a bit flipped': flipped,
+    'overwritten': lambda content, random: random.bytes(len(content)),
+    'missing': lambda content, random: None,
+}
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')  # Orbax leaves tasks of its own behind
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_taken(damage, saved, tmp_path):
+    """Whatever file of it is damaged; what is restored is never anything but what was saved."""
+    on, random = experiment(), np.random.default_rng(list(DAMAGES).index(damage))
+    shapes = state_shapes(on)
+    files = [path.relative_to(saved[0]) for path in (saved[0] / 'checkpoints' / '20').rglob('*') if path.is_file()]
+    noticed = 0
+    for number, file in enumerate(sorted(files)):
+        workdir = tmp_path / str(number)
+        shutil.copytree(saved[0], workdir)
+        content = DAMAGES[damage]((workdir / file).read_bytes() or b'0', random)
+        (workdir / file).unlink()
+        if content is not None:
+            (workdir / file).write_bytes(content)
+        said = []
+        checkpoints = Checkpoints(workdir)
+        state, progress = checkpoints.restore_newest(shapes, on.mesh, said.append)
+        assert_same_bits(saved[1][progress.step], state)
+        if progress.step == 10:
+            noticed += 1
+            (line,) = said
+            assert f'{workdir}/checkpoints/20 is damaged: ' in line
+            assert checkpoints.steps() == [10]
+            assert not (workdir / 'checkpoints' / '20').exists()
+            checkpoints.save(made_up_state(on), Progress(20, 1, CONTROL), None)  # there is room for it again
+        else:
+            assert not said
+        checkpoints.close()
+        shutil.rmtree(workdir)
+    assert noticed >= 4, f'{noticed} of {len(files)} files'
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+def test_where_all_are_damaged_the_run_does_not_begin_anew_by_itself(saved, tmp_path):
+    workdir = tmp_path / 'run'
+    shutil.copytree(saved[0], workdir)
+    for file in workdir.glob('checkpoints/*/state/d/*'):
+        file.write_bytes(b'')
+    on, said = experiment(), []
+    with pytest.raises(UserError, match='no checkpoint in .* can be read. To train from the start, name another'):
+        Checkpoints(workdir).restore_newest(state_shapes(on), on.mesh, said.append)
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize('what', [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize('place', ['parameters', 'velocity'])
+def test_what_is_not_finite_is_not_saved(tmp_path, place, what):
+    state = made_up_state(experiment())
+    part = getattr(state, place)
+    leaves_, tree = jax.tree.flatten(part)
+    leaves_[3] = leaves_[3].at[(0,) * leaves_[3].ndim].set(what)
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(NotFiniteStateError, match='not finite after step 7'):
+        checkpoints.save(dataclasses.replace(state, **{place: tree.unflatten(leaves_)}), Progress(7, 0, CONTROL), None)
+    checkpoints.close()
+    assert checkpoints.steps() == []

@@ -145,8 +145,8 @@ def test_a_bar_on_a_terminal():
 def test_a_bar_says_what_matters_on_80_columns():
     """A run as long as the paper's: of all that is shown, the step, the loss, the rate and the speed may not go."""
     file, window = io.StringIO(), Window(128)
-    for _ in range(4):
-        window.add({'loss': 6.908})
+    for step in range(4):
+        window.add(step, 0.01, {'loss': 6.908})
     with Display(Console(file=file, width=80, force_terminal=True), 900_810, 450_000) as display:
         display.update(450_001, window.status(0.01))
     screen = re.sub(r'\x1b\[[0-9;?]*[A-Za-z]', '', file.getvalue())
