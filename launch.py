@@ -6,7 +6,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
-from alexnet_jax import arguments
+from alexnet_jax import arguments, distributed
 from alexnet_jax.errors import StoppedError, UserError
 
 MODES = {
@@ -35,12 +35,21 @@ ALLOW_CHANGES = flags.DEFINE_list(
     'allow_changes', [], 'For train: fields that may change in the middle of a run, as in learning_rate,weight_decay.'
 )
 
+COORDINATOR = flags.DEFINE_string(
+    'coordinator', None, 'For several processes: HOST:PORT of process 0. Under SLURM and Open MPI none is needed.'
+)
+PROCESSES = flags.DEFINE_integer('processes', None, 'How many processes there are.')
+PROCESS = flags.DEFINE_integer('process', None, 'The number of this process, from 0.')
+
 
 def main(argv: list[str]) -> None:
     """Checks what was given, and calls the mode."""
     config = arguments.check(argv, CONFIG.value, WORKDIR.value, MODE.value, ensemble=bool(ENSEMBLE.value))
-    with arguments.complete_config():
-        call(config, WORKDIR.value, arguments.start(config, to_stderr=JSON.value))
+    processes = distributed.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    if processes > 1 and MODE.value not in ('train', 'eval'):
+        raise UserError(f'--mode={MODE.value} runs in one process; train and eval may have several.')
+    with arguments.complete_config(), distributed.leaving_together():
+        call(config, WORKDIR.value, arguments.start(config, to_stderr=JSON.value, processes=processes))
 
 
 def call(config: ConfigDict | None, workdir: str, console: Console) -> None:

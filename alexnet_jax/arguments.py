@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from alexnet_jax.devices import choose_platform
+from alexnet_jax.distributed import is_leader
 from alexnet_jax.errors import UserError
 from alexnet_jax.workdir import read_config
 
@@ -131,15 +132,16 @@ def check(
     return config
 
 
-def start(config: ConfigDict | None, to_stderr: bool = False) -> Console:
+def start(config: ConfigDict | None, to_stderr: bool = False, processes: int = 1) -> Console:
     """Settles which devices are used, says so, and returns where to print.
 
-    On the CPU as many devices are simulated as the fields `mesh.data` and `mesh.column` ask for.
+    On the CPU as many devices are simulated as the fields `mesh.data` and `mesh.column` ask for, over all `processes`.
+    Of these only the first prints.
     """
-    console = Console(stderr=to_stderr)
+    simulated = max(1, config.mesh.data) * max(1, config.mesh.column) if config else 1
+    line = choose_platform(simulated=simulated, processes=processes)
+    console = Console(stderr=to_stderr, quiet=not is_leader())
     if not console.is_terminal:
         console.width = 120  # nobody's window: leave tables room
-    simulated = max(1, config.mesh.data) * max(1, config.mesh.column) if config else 1
-    line = choose_platform(simulated=simulated)
     console.print(line, highlight=False, markup=False)
     return console

@@ -1,5 +1,6 @@
 """Checkpoints with Orbax: the newest few, and the best by validation error; none is trusted unexamined."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -15,6 +16,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
+from alexnet_jax.distributed import is_leader, leader_first, several
 from alexnet_jax.errors import UserError, writing
 from alexnet_jax.integrity import examine, path_of
 from alexnet_jax.optimizer import RateControl
@@ -65,7 +67,8 @@ class Checkpoints:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.directory = pathlib.Path(workdir).absolute() / 'checkpoints'
         self._read_only, self._needed = read_only, 0
-        self._put_aside_at_once = self._without_readable_metrics()
+        with leader_first('checkpoints'):
+            self._put_aside_at_once = self._without_readable_metrics()
         policies = ocp.checkpoint_managers
         best = policies.BestN(n=1, get_metric_fn=_error, reverse=True, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
@@ -142,7 +145,9 @@ class Checkpoints:
     def _cannot_be_saved(self, why: str, error: Exception | None = None) -> None:
         if 'No space left' in why:
             why = 'the disk is full'
-        for rest in self.directory.glob('*.orbax-checkpoint-tmp*'):
+        elif several():
+            why = f'{why}, or another process of this run has been lost'
+        for rest in self.directory.glob('*.orbax-checkpoint-tmp*') if is_leader() else ():
             shutil.rmtree(rest, ignore_errors=True)
         steps = self.steps()
         kept = f'The checkpoint of step {steps[-1]} is kept' if steps else 'There is no earlier checkpoint'
@@ -219,7 +224,8 @@ class Checkpoints:
                 damaged = error
                 say(f'{str(error).removesuffix(" Take another one with --checkpoint.")} Taking the one before.')
                 if not self._read_only:
-                    self._put_aside(step)
+                    with leader_first('damaged'):
+                        self._put_aside(step)
                     self._manager.reload()
         if damaged:
             raise UserError(
@@ -229,6 +235,8 @@ class Checkpoints:
 
     def _put_aside(self, step: int) -> None:
         aside = self.directory.with_name('damaged_checkpoints') / str(step)
+        if not is_leader():
+            return
         with writing(aside):
             aside.parent.mkdir(exist_ok=True)
             if aside.exists():
@@ -289,8 +297,12 @@ class Checkpoints:
         """
         try:
             self.wait()
-        finally:
-            self._manager.close()
+        except UserError:
+            if not several():  # the others cannot be waited for, one of them may be what is wrong
+                with contextlib.suppress(Exception):  # it says the same again
+                    self._manager.close()
+            raise
+        self._manager.close()
 
 
 def _error(metrics: dict[str, float]) -> float:

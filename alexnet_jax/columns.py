@@ -99,6 +99,11 @@ def make_mesh(columns: int, data: int = 0, column: int = 0, devices: list[jax.De
             f'{len(devices)} {devices[0].platform} device(s) found. Lower config.mesh.data or config.mesh.column; '
             'to try a mesh without such devices, run with JAX_PLATFORMS=cpu, where any number can be simulated.'
         )
+    if jax.process_count() > 1 and data * column != len(devices):
+        raise UserError(
+            f'config.mesh: {data} (data) x {column} (column) = {data * column} devices asked for, and the '
+            f'{jax.process_count()} processes have {len(devices)}; in a run of several processes all are used.'
+        )
     return jax.make_mesh(
         (data, column), (DATA, COLUMN), axis_types=(AxisType.Auto,) * 2, devices=devices[: data * column]
     )

@@ -9,11 +9,12 @@ import jax
 from alexnet_jax.errors import UserError
 
 
-def choose_platform(simulated: int = 0) -> str:
+def choose_platform(simulated: int = 0, processes: int = 1) -> str:
     """Chooses the CPU where there is no NVIDIA driver, so that no plugin stumbles over its absence.
 
     Args:
-      simulated: CPU devices to make, where the CPU is used; 0 for one.
+      simulated: CPU devices to make over all processes, where the CPU is used; 0 for one.
+      processes: of this run.
 
     Returns:
       One line that says what is used, for the user.
@@ -29,19 +30,21 @@ def choose_platform(simulated: int = 0) -> str:
         raise UserError(f'JAX_PLATFORMS={chosen} asks for a GPU, and there is no NVIDIA driver; unset it.')
     # JAX warns that a GPU may be present on this machine; that is what was just looked into.
     logging.getLogger('jax._src.xla_bridge').setLevel(logging.ERROR)
+    simulated //= processes
     if chosen.split(',')[0] == 'cpu' and simulated > 1:
         jax.config.update('jax_num_cpu_devices', simulated)
     try:
         devices = jax.devices()
     except RuntimeError as error:
         raise UserError(f'JAX_PLATFORMS={chosen} cannot be had: {str(error).splitlines()[0]}') from error
+    together = f', in {processes} processes' if processes > 1 else ''
     if devices[0].platform == 'cpu':
         reason = 'JAX finds no GPU' if _has_nvidia_driver() else 'no NVIDIA driver found'
         reason = 'as JAX_PLATFORMS asks' if os.environ.get('JAX_PLATFORMS') else reason
         simulation = f', simulating {len(devices)} devices' if len(devices) > 1 else ''
-        return f'Running on the CPU ({reason}){simulation}.'
+        return f'Running on the CPU ({reason}){simulation}{together}.'
     kinds = ', '.join(sorted({device.device_kind for device in devices}))
-    return f'Running on {len(devices)} device(s): {kinds}.'
+    return f'Running on {len(devices)} device(s): {kinds}{together}.'
 
 
 def available_cores() -> int:

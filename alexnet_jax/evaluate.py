@@ -14,14 +14,16 @@ from rich.table import Table
 
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.prepared import PreparedDataSet
+from alexnet_jax.distributed import is_leader, several
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment import open_data
 from alexnet_jax.logs import Display
 from alexnet_jax.prediction import Predictor, Run, open_run, predictor
 from alexnet_jax.published import rows_for
+from alexnet_jax.step import own_places
 from alexnet_jax.workdir import CONFIG, make_workdir, read_config, write_json
 
-METRICS = ('top1_error', 'top5_error', 'loss')
+METRICS = ('loss', 'top1_error', 'top5_error')
 _IN_FLIGHT = 2  # batches that the devices work on while the host counts
 
 
@@ -59,7 +61,7 @@ class Tally:
         self._examples += len(labels)
 
     def means(self) -> dict[str, float]:
-        """'top1_error' and 'top5_error' (0..1), and 'loss': minus the log of the label's probability."""
+        """'loss' (minus the log of the label's probability), 'top1_error' and 'top5_error' (0..1)."""
         return {name: total / self._examples for name, total in self._sums.items()}
 
 
@@ -86,7 +88,9 @@ def predictions(
       is as large as what is left.
     """
     pending: collections.deque[list[dict[str, Any]]] = collections.deque()
-    for batch in pipeline.evaluation_batches(data, split, batch_size=batch_size, threads=threads):
+    places = own_places(predictors[0].mesh, batch_size)
+    batches = pipeline.evaluation_batches(data, split, batch_size=batch_size, threads=threads, places=places)
+    for batch in batches:
         pending.append([predict(batch) for predict in predictors])
         if len(pending) > _IN_FLIGHT:
             yield _on_host(pending.popleft())
@@ -126,7 +130,8 @@ def evaluate_run(config: ConfigDict, workdir: str, which: str, split: str, conso
     run = open_run(config, workdir, which)
     result = {'step': run.progress.step, 'epoch': run.progress.epoch, **_evaluate([run], split, console)}
     console.print(results_table(result, f'{config.name}, step {run.progress.step} (epoch {run.progress.epoch})'))
-    write_json(pathlib.Path(workdir) / 'eval.json', result)
+    if is_leader():
+        write_json(pathlib.Path(workdir) / 'eval.json', result)
     return result
 
 
@@ -151,6 +156,8 @@ def evaluate_ensemble(
     Raises:
       UserError: a run cannot be opened, or the runs do not share a data set.
     """
+    if several():
+        raise UserError('--ensemble runs in one process.')
     if (pathlib.Path(workdir) / CONFIG).exists():
         raise UserError(
             f'--workdir={workdir} is the directory of a run; with --ensemble, name another one for the result, such '

@@ -15,6 +15,7 @@ from alexnet_jax.data.augment import VIEWS
 from alexnet_jax.data.prepared import MANIFEST, PreparedDataSet, Settings, open_prepared
 from alexnet_jax.data.records import STORAGE
 from alexnet_jax.data.sources import EMBEDDED, how_to_get, open_source
+from alexnet_jax.distributed import leader_first
 from alexnet_jax.errors import UserError
 from alexnet_jax.model import AlexNet, classes_of, initial_parameters
 from alexnet_jax.optimizer import check_schedule
@@ -144,12 +145,13 @@ def open_data(experiment: Experiment, console: Console) -> PreparedDataSet:
       UserError: it is missing, damaged, made with other settings, or of another number of classes.
     """
     config = experiment.config.data
-    try:
-        data = open_prepared(config.directory)
-    except FileNotFoundError as error:
-        if config.source not in EMBEDDED:
-            raise UserError(missing_data_message(config)) from error
-        data = prepare_data(config, console)
+    with leader_first('data'):
+        try:
+            data = open_prepared(config.directory)
+        except FileNotFoundError as error:
+            if config.source not in EMBEDDED:
+                raise UserError(missing_data_message(config)) from error
+            data = prepare_data(config, console)
     _check_settings(data, config)
     classes = classes_of(experiment.table)
     if len(data.class_names) != classes:

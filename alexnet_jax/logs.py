@@ -71,6 +71,19 @@ class MetricsLog:
             self._board.close()
 
 
+class NoLog:
+    """What the processes write that do not lead: nothing."""
+
+    def write(self, step: int, epoch: float, split: str, values: dict[str, float]) -> None:
+        """Writes nothing."""
+
+    def flush(self) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
 class _TensorBoard:
     """Writes TensorBoard's event files at once: what was written before `flush` is in the file after it."""
 
@@ -113,7 +126,7 @@ def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
             break
         try:
             lines.append(json.loads(line))
-            lines[-1]['step'] + lines[-1]['epoch']
+            lines[-1]['step'] + 0
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f'{path}, line {number} is damaged; remove that line, or the file.') from error
     return lines
@@ -271,7 +284,7 @@ class Reporter:
     """What the training loop tells, and to whom: the log, the bar, the lines on the screen."""
 
     def __init__(
-        self, log: MetricsLog, display: Display, batch_size: int, examples: int, window: dict[str, float]
+        self, log: MetricsLog | NoLog, display: Display, batch_size: int, examples: int, window: dict[str, float]
     ) -> None:
         """Reports steps of `batch_size` examples, `examples` of which are an epoch; `window` is as in `Progress`."""
         self._log, self._display = log, display

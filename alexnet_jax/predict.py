@@ -1,5 +1,6 @@
 """The five most probable classes of a user's own images (Figure 4, left): `--mode=predict`."""
 
+import itertools
 import json
 import pathlib
 import sys
@@ -10,12 +11,15 @@ import numpy as np
 from ml_collections import ConfigDict
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from alexnet_jax.columns import DATA
 from alexnet_jax.data.pictures import Picture, find_pictures, read_pictures
 from alexnet_jax.data.prepared import PreparedDataSet
 from alexnet_jax.errors import UserError
+from alexnet_jax.figures.examples import Example, figure_4_left
+from alexnet_jax.figures.style import save
 from alexnet_jax.logs import Display
 from alexnet_jax.prediction import Predictor, Run, open_run, predictor
 
@@ -60,6 +64,7 @@ def predict(
     """
     paths = find_pictures(images)
     run = open_run(config, workdir, which)
+    directory = pathlib.Path(workdir) / 'predictions'
     broken = []
     with Display(console, len(paths), 0, name='predicting', unit='images') as display:
         for done, (picture, guesses) in enumerate(_guesses(run, paths), 1):
@@ -67,8 +72,8 @@ def predict(
                 broken.append(f'{picture.path}: {picture.error}')
                 display.line(f'cannot be read: {broken[-1]}')
             elif not as_json:
-                display.renderable(_table(guesses, run.data))
-                display.line(f'  drawn: {_draw(guesses, run.data, workdir)}')
+                console.print(_table(guesses, run.data))
+                display.line(f'  drawn: {_draw(guesses, run.data, directory)}')
             if as_json:
                 sys.stdout.write(json.dumps(_as_json(picture, guesses, run.data)) + '\n')
                 sys.stdout.flush()

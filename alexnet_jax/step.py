@@ -7,6 +7,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array, lax
 from jax.sharding import Mesh
@@ -110,9 +111,22 @@ def batch_sharding(mesh: Mesh) -> Any:
     return sharding(mesh, PER_EXAMPLE)
 
 
+def own_places(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """The places in a batch, ascending, that this process's devices hold; with one process all of them."""
+    held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held]))
+
+
 def to_devices(batch: Any, mesh: Mesh) -> Batch:
-    """Sends this process's share of a batch to its devices."""
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(batch_sharding(mesh), x), batch)
+    """Sends this process's share of a batch, that of `own_places`, to its devices."""
+    copies = mesh.shape[DATA]
+    share = len(own_places(mesh, copies))
+
+    def send(x: np.ndarray) -> Array:
+        whole = (len(x) * copies // share, *x.shape[1:])
+        return jax.make_array_from_process_local_data(batch_sharding(mesh), x, whole)
+
+    return jax.tree.map(send, batch)
 
 
 def ahead(batches: Iterator[Any], mesh: Mesh, count: int = 2) -> Iterator[Batch]:

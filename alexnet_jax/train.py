@@ -15,15 +15,18 @@ from alexnet_jax.continuation import check_continuation
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.prepared import PreparedDataSet
+from alexnet_jax.distributed import any_process, is_leader, several
 from alexnet_jax.errors import UserError
 from alexnet_jax.evaluate import evaluate
 from alexnet_jax.experiment import Experiment, build, first_state, open_data, state_shapes, training_step
 from alexnet_jax.interruption import Interruption
-from alexnet_jax.logs import Display, MetricsLog, NotFiniteLossError, Reporter
+from alexnet_jax.logs import Display, MetricsLog, NoLog, NotFiniteLossError, Reporter
 from alexnet_jax.optimizer import RateControl, after_epoch
 from alexnet_jax.prediction import Predictor, first_kernels, prediction_step
-from alexnet_jax.step import TrainState, ahead, statistics_to_devices
+from alexnet_jax.step import TrainState, ahead, own_places, statistics_to_devices
 from alexnet_jax.workdir import locked, make_workdir, remember_data, write_config
+
+_AGREE_EVERY_STEPS = 20  # so often several processes ask each other whether one of them was told to stop
 
 
 def train(config, workdir: str, console: Console, allowed_changes: Sequence[str] = ()) -> Progress:
@@ -46,16 +49,18 @@ def train(config, workdir: str, console: Console, allowed_changes: Sequence[str]
         experiment = build(config)
         data = open_data(experiment, console)
         make_workdir(workdir)
-        with locked(workdir):
+        with locked(workdir) if is_leader() else contextlib.nullcontext():
             checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
             with contextlib.closing(checkpoints):
                 if checkpoints.steps():
                     for line in check_continuation(config, data, workdir, allowed_changes):
                         _say(console, line)
                 state, progress = restore_or_initialize(experiment, checkpoints, console, allowed_changes)
-                write_config(config, workdir)
-                remember_data(data, workdir)
-                with contextlib.closing(MetricsLog(workdir, progress.step)) as log:
+                if is_leader():
+                    write_config(config, workdir)
+                    remember_data(data, workdir)
+                log = MetricsLog(workdir, progress.step) if is_leader() else NoLog()
+                with contextlib.closing(log):
                     _say(console, _opening(experiment, data, progress))
                     progress, stopped = _run(experiment, data, state, progress, checkpoints, log, console, interruption)
             if stopped:
@@ -114,12 +119,17 @@ def _run(
                 control = after_epoch(control, errors['top1_error'], epoch, config.rate_control)
                 colours = colour_shares(first_kernels(experiment, state.parameters))
                 report.validated(step, epoch, errors, colours, rate, control.learning_rate)
-            stopping = interruption.asked
+            stopping = together(interruption.asked, step)
             if due or stopping:
                 window = report.saving()
                 checkpoints.save(state, Progress(step, epoch, control, window), errors and errors['top1_error'])
                 report.resumed()
     return Progress(step, epoch, control), stopping and step < last_step and not control.finished
+
+
+def together(asked: bool, step: int) -> bool:
+    """Whether to stop after this step: where there are several processes, all of them decide so at the same one."""
+    return any_process(asked) if several() and step % _AGREE_EVERY_STEPS == 0 else asked and not several()
 
 
 @contextlib.contextmanager
@@ -149,6 +159,7 @@ def _batches(experiment: Experiment, data: PreparedDataSet, first_step: int) -> 
         seed=config.seed,
         first_step=first_step,
         threads=config.data.threads,
+        places=own_places(experiment.mesh, config.batch_size),
     )
 
 

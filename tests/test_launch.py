@@ -227,7 +227,8 @@ def test_train_leaves_metrics(finished):
     lines = metrics(finished)
     common = {'step', 'epoch', 'split', 'loss', 'top1_error', 'top5_error'}
     for line in lines:
-        more = {'learning_rate', 'images_per_second'} if line['split'] == 'train' else set()
+        colour = {'colour_column1', 'colour_column2'}
+        more = {'learning_rate', 'images_per_second'} if line['split'] == 'train' else colour
         assert set(line) == common | more
         assert 0 <= line['top5_error'] <= line['top1_error'] <= 1
         assert 0 < line['loss'] < 100
@@ -458,7 +459,8 @@ def evaluate(launch, finished, data, tmp_path_factory):
 
     def evaluate(*more, **fields):
         workdir = tmp_path_factory.mktemp('evaluate')
-        shutil.copytree(finished / 'checkpoints', workdir / 'checkpoints')
+        for name in ('checkpoints', 'data_set'):
+            shutil.copytree(finished / name, workdir / name)
         # On the CPU, where any mesh can be had, and where a GPU's rounding does not enter the comparison.
         ended = launch(*tiny(workdir, data, **fields), '--mode=eval', *more, environment={'JAX_PLATFORMS': 'cpu'})
         return ended.succeeded().out, json.loads((workdir / 'eval.json').read_text())
@@ -482,8 +484,10 @@ def evaluated(evaluate):
 
 def test_eval_prints_and_writes_the_errors(evaluated):
     out, result = evaluated
-    assert (result['step'], result['split'], result['examples']) == (STEPS, 'validation', VALIDATION)
-    assert set(result) == {'step', 'split', 'examples', 'views'} and list(result['views']) == ['center', 'ten']
+    assert (result['step'], result['epoch'], result['examples']) == (STEPS, EPOCHS, VALIDATION)
+    assert (result['source'], result['split']) == ('digits', 'validation')
+    assert set(result) == {'step', 'epoch', 'source', 'split', 'examples', 'views'}
+    assert list(result['views']) == ['center', 'ten']
     assert 'top-1 error' in out and 'top-5 error' in out
     for view, errors in result['views'].items():
         assert {'top1_error', 'top5_error'} <= set(errors)
@@ -575,8 +579,9 @@ def test_inspect_on_one_device(launch, tmp_path):
 def test_figures_are_drawn(launch, finished, data):
     ended = launch(*tiny(finished, data), '--mode=figures').succeeded()
     written = sorted((finished / 'figures').iterdir())
-    assert [path.name for path in written] == ['kernels.png', 'learning_curves.png']
-    for path in written:
+    pictures = {'colour.png', 'kernels.png', 'learning_curves.png', 'predictions.png'}
+    assert {path.name for path in written if path.suffix == '.png'} == pictures
+    for path in [path for path in written if path.suffix == '.png']:
         assert str(path) in ended.out
         with Image.open(path) as picture:
             pixels = np.asarray(picture.convert('RGB'))
@@ -694,7 +699,8 @@ def test_workdir_that_cannot_be_made(launch, finished, data, tmp_path):
 @pytest.mark.parametrize(
     'mode, more, words',
     [
-        ('train', ['--config.network.fc7.units=32'], ['fc7/bias', '[2, 32]', '[2, 16]']),
+        ('train', ['--config.network.fc7.units=32'], ['network.fc7.units', '64 before', '32 now', '--workdir']),
+        ('train', ['--config.seed=3'], ['config.seed', '0 before', '3 now', '--allow_changes=seed']),
         ('eval', ['--config.network.fc7.units=32'], ['fc7/bias', '[2, 32]', '[2, 16]']),
         ('figures', ['--config.network.conv3.kernels=32'], ['conv3/bias', '[2, 8]', '[2, 16]']),
         ('eval', ['--checkpoint=7'], ['--checkpoint=7', 'newest, best', str(STEPS)]),

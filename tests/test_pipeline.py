@@ -410,6 +410,18 @@ def test_threads_do_not_change_the_order(request, storage, threads):
         assert_same(expected, batch)
 
 
+@pytest.mark.parametrize('first', [0, 1, 4, 8, 20, TRAIN - 1, TRAIN])
+def test_evaluation_from_a_later_image_on(raw, first):
+    whole = joined(evaluate(raw, batch_size=1))
+    batches = evaluate(raw, batch_size=4, first=first)
+    assert len(batches) == -(-(TRAIN - first) // 4)
+    if batches:
+        found = joined(batches)
+        real = found['weight'] > 0
+        assert real.sum() == TRAIN - first and real[: TRAIN - first].all()
+        assert_same({name: values[real] for name, values in found.items()}, {n: v[first:] for n, v in whole.items()})
+
+
 @pytest.mark.parametrize('batch_size, processes', [(2, 2), (8, 2), (8, 4), (100, 2)])
 def test_processes_evaluate_the_very_batches_of_one(data, monkeypatch, batch_size, processes):
     whole = evaluate(data, batch_size=batch_size)

@@ -8,7 +8,6 @@ threads, batch size or device count, and the position in the data is the number 
 from collections.abc import Iterator
 
 import grain
-import jax
 import numpy as np
 
 from alexnet_jax.data.chance import draw, order
@@ -53,28 +52,30 @@ def training_batches(
     seed: int,
     first_step: int = 0,
     threads: int = 0,
+    places: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """Batches for training, without end: shuffled anew each epoch, every image once an epoch.
 
-    Batches run on over the end of an epoch, so that no image is left out. In a run of several processes each
-    yields its own share of every batch.
+    Batches run on over the end of an epoch, so that no image is left out.
 
     Args:
       data: the prepared data set.
-      batch_size: examples in a batch, over all processes.
+      batch_size: examples in a batch.
       crop_size: height and width of the random patches, in pixels; 224 in the paper.
       mirror: whether half of the patches are reflected (section 4.1).
       colour_std: standard deviation of the draws a_i of section 4.1; 0.1 in the paper, 0 for none.
       seed: of order and draws.
       first_step: number of the first batch, from 0.
       threads: batches made at the same time; 0 for one a core, up to 16.
+      places: ascending, the places in a batch that this process reads; None for all. The batches below are then as
+        large.
 
     Yields:
       'image' uint8 [batch, crop, crop, 3]; 'label' int32 [batch]; 'top' and 'left' int32 [batch], the patch's
       place; 'mirror' bool [batch]; 'colour' float32 [batch, 3], the a_i; 'dropout_seed' uint32 [batch].
     """
     shards, classes = open_shards(data, 'train'), len(data.class_names)
-    own = np.arange(jax.process_index(), batch_size, jax.process_count())  # this process's places in a batch
+    own = np.arange(batch_size) if places is None else places
 
     def load(step: int) -> Batch:
         epochs, indices = order(seed, step * batch_size + own, len(shards))
@@ -94,37 +95,44 @@ def training_batches(
     return _in_threads(batches, threads)
 
 
-def evaluation_batches(data: PreparedDataSet, split: str, *, batch_size: int, threads: int = 0) -> Iterator[Batch]:
-    """Every image of a split once, in order; the last batch is filled up with examples of weight 0.
-
-    In a run of several processes each yields its own share of every batch.
+def evaluation_batches(
+    data: PreparedDataSet,
+    split: str,
+    *,
+    batch_size: int,
+    threads: int = 0,
+    first: int = 0,
+    places: np.ndarray | None = None,
+) -> Iterator[Batch]:
+    """Every image of a split from the first on once, in order; the last batch is filled up with examples of weight 0.
 
     Args:
       data: the prepared data set.
       split: 'train' or 'validation'.
-      batch_size: examples in a batch, over all processes.
+      batch_size: examples in a batch.
       threads: batches made at the same time; 0 for one a core, up to 16.
+      first: number of the first image.
+      places: as for `training_batches`.
 
     Yields:
       'image' uint8 [batch, size, size, 3], whole; 'label' int32 [batch]; 'weight' float32 [batch], 1 or 0.
     """
     shards, classes = open_shards(data, split), len(data.class_names)
-    share = batch_size // jax.process_count()
-    first = jax.process_index() * share
+    own = np.arange(batch_size) if places is None else places
 
     def load(number: int) -> Batch:
-        start = number * batch_size + first
         batch = {
-            'image': np.zeros((share, data.image_size, data.image_size, 3), np.uint8),
-            'label': np.zeros(share, np.int32),
-            'weight': np.zeros(share, np.float32),
+            'image': np.zeros((len(own), data.image_size, data.image_size, 3), np.uint8),
+            'label': np.zeros(len(own), np.int32),
+            'weight': np.zeros(len(own), np.float32),
         }
-        for i, index in enumerate(range(start, min(start + share, len(shards)))):
+        indices = first + number * batch_size + own
+        for i, index in enumerate(indices[indices < len(shards)].tolist()):
             batch['image'][i], batch['label'][i] = read(shards, index, classes)
             batch['weight'][i] = 1.0
         return batch
 
-    batches = grain.MapDataset.range(-(-len(shards) // batch_size)).map(load)
+    batches = grain.MapDataset.range(max(0, -(-(len(shards) - first) // batch_size))).map(load)
     return _in_threads(batches, threads)
 
 

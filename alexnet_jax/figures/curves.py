@@ -1,0 +1,163 @@
+"""What metrics.jsonl tells, as curves: loss, errors, learning rate, and the columns' specialization."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from alexnet_jax.colour import OF_RANDOM_KERNELS
+from alexnet_jax.figures.style import BLUE, GREY, LINES, SMALL, VERMILLION, legend, look, new_figure
+
+_COLOURS = {'train': BLUE, 'validation': VERMILLION}
+_POINTS = 400  # of a curve; more than that cannot be told apart
+_COLOUR_FIELD = re.compile(r'colour_column(\d+)')
+
+
+def learning_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
+    """Loss, and top-1 and top-5 error, against epochs, in training and validation; the rate where it changes.
+
+    Training curves of more than 400 points show the means of neighbouring ones.
+
+    Args:
+      metrics: the lines of metrics.jsonl.
+      title: of the figure.
+    """
+    with look():
+        figure = new_figure(9.6, 4.1, title, layout='constrained')
+        for axes, panel in zip(figure.subplots(1, 2), (_loss, _errors), strict=True):
+            panel(axes, metrics)
+            axes.set(xlabel='epoch', xlim=(0, max(line['epoch'] for line in metrics)), ylim=(0, None))
+            axes.grid(axis='y', color='0.9', linewidth=0.8)
+            _mark_rates(axes, metrics)
+    return figure
+
+
+def _loss(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
+    axes.set(ylabel='loss (nats)')
+    for split in _COLOURS:
+        _draw(axes, metrics, split, ('loss', 1), split, '-')
+    _legend_below(axes)
+
+
+def _errors(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
+    axes.set(ylabel='error (%)')
+    for name, field, dashes in (('top-1', 'top1_error', '-'), ('top-5', 'top5_error', '--')):
+        for split in _COLOURS:
+            _draw(axes, metrics, split, (field, 100), f'{name}, {split}', dashes)
+    _legend_below(axes)
+
+
+def _legend_below(axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    legend(axes, handles, labels, loc='upper center', bbox_to_anchor=(0.5, -0.15), ncols=2)
+
+
+def _draw(
+    axes: Axes, metrics: Sequence[dict[str, Any]], split: str, what: tuple[str, float], label: str, dashes: str
+) -> None:
+    """Draws a field of the metrics, times a factor, where there are lines with it."""
+    field, factor = what
+    epochs, values = _points([line for line in metrics if line['split'] == split and field in line], field)
+    if not len(epochs):
+        return
+    options: dict[str, Any] = {'linewidth': 1.2} if split == 'train' and len(epochs) > 1 else _marked(len(epochs))
+    options |= {'color': _COLOURS[split], 'linestyle': dashes, 'label': label}
+    axes.plot(epochs, factor * values, **options)
+
+
+def _marked(points: int, marker: str = 'o') -> dict[str, Any]:
+    """At most some twenty markers along a line; at the edge of the axes they are whole."""
+    return {'clip_on': False, 'marker': marker, 'markevery': max(1, points // 20), 'zorder': 3}
+
+
+def _points(lines: Sequence[dict[str, Any]], field: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs and values, means of equally many neighbours where there are more than can be seen."""
+    pairs = np.array([[line['epoch'], line[field]] for line in lines], np.float64).reshape(-1, 2)
+    together = -(-len(pairs) // _POINTS)
+    if together > 1:
+        pairs = np.array([pairs[first : first + together].mean(axis=0) for first in range(0, len(pairs), together)])
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _mark_rates(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
+    """A dotted line where the learning rate changes, the new rate beside it."""
+    lines = [line for line in metrics if 'learning_rate' in line]
+    for before, after in itertools.pairwise(lines):
+        if after['learning_rate'] != before['learning_rate']:
+            axes.axvline(before['epoch'], color=GREY, linestyle=':', linewidth=1, zorder=1)
+            axes.annotate(
+                f'rate {after["learning_rate"]:g}',
+                (before['epoch'], 1),
+                xycoords=('data', 'axes fraction'),
+                xytext=(-2, 0),
+                textcoords='offset points',
+                rotation=90,
+                ha='right',
+                va='top',
+                size=SMALL - 1,
+                color=GREY,
+            )
+
+
+def colour_columns(metrics: Sequence[dict[str, Any]]) -> dict[int, list[tuple[float, float]]]:
+    """For each column, from 1, its pairs of epoch and share of colour (0..1); empty where the metrics have none."""
+    found: dict[int, list[tuple[float, float]]] = {}
+    for line in metrics:
+        for field, value in line.items():
+            if match := _COLOUR_FIELD.fullmatch(field):
+                found.setdefault(int(match[1]), []).append((line['epoch'], value))
+    return dict(sorted(found.items()))
+
+
+def colour_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
+    """How much of each column's first-layer kernels is colour, over training (section 6.1's specialization).
+
+    Args:
+      metrics: the lines of metrics.jsonl; those of the validations hold `colour_column1` and so on.
+      title: of the figure.
+
+    Raises:
+      ValueError: no line holds a share of colour.
+    """
+    columns = colour_columns(metrics)
+    if not columns:
+        raise ValueError('no line of the metrics holds a share of colour')
+    with look():
+        figure = new_figure(6.4, 3.5, title, layout='constrained')
+        axes = figure.subplots()
+        last = max(line['epoch'] for line in metrics)
+        axes.set(xlabel='epoch', ylabel='share of colour', xlim=(0, last), ylim=(0, 1))
+        axes.axhline(OF_RANDOM_KERNELS, color=GREY, linestyle=':', linewidth=1.2)
+        ends = [(OF_RANDOM_KERNELS, 'random kernels', GREY)]
+        for (number, points), (colour, dashes, marker) in zip(columns.items(), itertools.cycle(LINES), strict=False):
+            epochs, shares = np.array(points).T
+            options = {'color': colour, 'linestyle': dashes}
+            axes.plot(epochs, shares, **options, **_marked(len(epochs), marker))
+            ends.append((shares[-1], f'column {number}', colour))
+        _label_ends(axes, ends)
+    return figure
+
+
+def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Writes names at the right of lines that end at heights from 0 to 1, moved apart where they would touch."""
+    apart, heights = 0.075, []
+    ends = sorted(((height, *rest) for height, *rest in ends if np.isfinite(height)), key=lambda end: end[0])
+    for height, *_ in ends:
+        heights.append(max(height, heights[-1] + apart) if heights else height)
+    excess = max(0.0, heights[-1] - 1)
+    for (_, name, colour), height in zip(ends, heights, strict=True):
+        axes.annotate(
+            name,
+            (1, height - excess),
+            xycoords='axes fraction',
+            xytext=(6, 0),
+            textcoords='offset points',
+            va='center',
+            color=colour,
+            size=SMALL,
+            annotation_clip=False,
+        )

@@ -1,0 +1,160 @@
+"""The common look of all figures: colours, sizes, and how they are written to disk."""
+
+import contextlib
+import io
+import logging
+import pathlib
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.legend import Legend
+from matplotlib.textpath import TextToPath
+
+from alexnet_jax.errors import UserError
+
+# Okabe and Ito's colours, which the colour-blind tell apart.
+BLACK, ORANGE, SKY_BLUE, GREEN = '#000000', '#E69F00', '#56B4E9', '#009E73'
+BLUE, VERMILLION, PURPLE, GREY = '#0072B2', '#D55E00', '#CC79A7', '#6B6B6B'
+
+# Lines are told apart by more than colour: colour, dashes, marker.
+LINES: tuple[tuple[str, str, str], ...] = (
+    (BLUE, '-', 'o'),
+    (VERMILLION, '--', 's'),
+    (GREEN, '-.', '^'),
+    (PURPLE, '--', 'D'),
+    (BLACK, '-', 'v'),
+    (ORANGE, '--', 'P'),
+    (SKY_BLUE, '-.', 'X'),
+)
+
+SIZE, SMALL = 10.0, 9.0  # of letters, in points
+_TITLE = 11.0
+_DOTS_PER_INCH = 200
+_LOOK: dict[str, Any] = {
+    'font.size': SIZE,
+    'axes.titlesize': SIZE,
+    'axes.labelsize': SIZE,
+    'xtick.labelsize': SMALL,
+    'ytick.labelsize': SMALL,
+    'legend.fontsize': SMALL,
+    'figure.titlesize': _TITLE,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.linewidth': 0.8,
+    'lines.linewidth': 1.5,
+    'lines.markersize': 4,
+}
+# Letters that the first, which comes with Matplotlib, lacks are looked for in the next that the machine has.
+_FONTS = ('DejaVu Sans', 'Noto Sans', 'Noto Sans CJK JP', 'Noto Sans Devanagari', 'WenQuanYi Zen Hei')
+
+
+@contextlib.contextmanager
+def look() -> Iterator[None]:
+    """Within, axes and legends come out in the common look, and nothing is said of fonts."""
+    logging.getLogger('matplotlib').setLevel(logging.WARNING)  # it tells of its font cache
+    known = set(font_manager.get_font_names())
+    fonts = [name for name in _FONTS if name in known]
+    with matplotlib.rc_context(_LOOK | {'font.family': fonts}), warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='Glyph .* missing')  # the reader sees a box in its place
+        yield
+
+
+def new_figure(width: float, height: float, title: str = '', **options: Any) -> Figure:
+    """A figure that needs no display and no global state.
+
+    Args:
+      width, height: in inches.
+      title: of the whole; '' for none. Cut where it is wider than the figure.
+      **options: for `matplotlib.figure.Figure`.
+    """
+    figure = Figure(figsize=(width, height), **options)
+    if title:
+        figure.suptitle(fitted(title, width - 0.2, _TITLE), parse_math=False)
+    return figure
+
+
+def axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at a place given in inches from the figure's upper left corner."""
+    whole_width, whole_height = figure.get_size_inches()
+    bottom = whole_height - top - height
+    return figure.add_axes((left / whole_width, bottom / whole_height, width / whole_width, height / whole_height))
+
+
+def bare(axes: Axes) -> Axes:
+    """Takes ticks and frame from axes."""
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    return axes
+
+
+def legend(axes: Axes, handles: Sequence[Any], labels: Sequence[str], **options: Any) -> Legend:
+    """A legend whose labels are taken as they are, whatever signs they hold."""
+    made = axes.legend(handles, [' '] * len(handles), frameon=False, **options)
+    for text, label in zip(made.get_texts(), labels, strict=True):
+        text.set(text=printable(label), parse_math=False)
+    return made
+
+
+def printable(text: str) -> str:
+    """One line of text that can be drawn: blanks joined, other signs that cannot be seen replaced."""
+    return ''.join(sign if sign.isprintable() else '\N{REPLACEMENT CHARACTER}' for sign in ' '.join(text.split()))
+
+
+def fitted(text: str, width: float, size: float, weight: str = 'normal') -> str:
+    """The text, cut with an ellipsis where it is wider than `width` inches in letters of `size` points."""
+    text = printable(text)
+    if text_width(text, size, weight) <= width:
+        return text
+    fitting, long = 0, len(text)  # so many signs fit, so many do not
+    while long - fitting > 1:
+        middle = (fitting + long) // 2
+        if text_width(f'{text[:middle].rstrip()}…', size, weight) <= width:
+            fitting = middle
+        else:
+            long = middle
+    return f'{text[:fitting].rstrip()}…'
+
+
+def text_width(text: str, size: float, weight: str = 'normal') -> float:
+    """How wide a line of text is drawn, in inches."""
+    with look():
+        font = FontProperties(size=size, weight=weight)
+        return TextToPath().get_text_width_height_descent(text, font, ismath=False)[0] / 72
+
+
+def save(figure: Figure, path_without_ending: pathlib.Path, line_art: bool = False) -> list[pathlib.Path]:
+    """Writes a figure as PNG, and line art as SVG too, whose letters are paths; the same bytes each time.
+
+    Args:
+      figure: as the functions of this package make it.
+      path_without_ending: where to, without '.png'; its directories are made.
+      line_art: whether it is made of lines rather than pixels.
+
+    Returns:
+      The paths written, the PNG first.
+
+    Raises:
+      UserError: a file cannot be written.
+    """
+    kinds: dict[str, dict[str, Any]] = {'png': {'dpi': _DOTS_PER_INCH}}
+    if line_art:
+        kinds['svg'] = {'metadata': {'Date': None}}
+    written = []
+    for kind, options in kinds.items():
+        drawn = io.BytesIO()
+        with look(), matplotlib.rc_context({'svg.hashsalt': 'alexnet-jax', 'svg.fonttype': 'path'}):
+            figure.savefig(drawn, format=kind, **options)
+        path = path_without_ending.with_name(f'{path_without_ending.name}.{kind}')
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(drawn.getvalue())
+        except OSError as error:
+            raise UserError(f'{path} cannot be written: {error}.') from error
+        written.append(path)
+    return written
