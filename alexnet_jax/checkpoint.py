@@ -1,6 +1,5 @@
 """Checkpoints with Orbax: the newest few, and the best by validation error; none is trusted unexamined."""
 
-import contextlib
 import dataclasses
 import json
 import logging
@@ -145,10 +144,11 @@ class Checkpoints:
     def _cannot_be_saved(self, why: str, error: Exception | None = None) -> None:
         if 'No space left' in why:
             why = 'the disk is full'
-        elif several():
+        if several():
             why = f'{why}, or another process of this run has been lost'
-        for rest in self.directory.glob('*.orbax-checkpoint-tmp*') if is_leader() else ():
-            shutil.rmtree(rest, ignore_errors=True)
+        else:
+            for rest in self.directory.glob('*.orbax-checkpoint-tmp*'):
+                shutil.rmtree(rest, ignore_errors=True)
         steps = self.steps()
         kept = f'The checkpoint of step {steps[-1]} is kept' if steps else 'There is no earlier checkpoint'
         raise UserError(
@@ -286,7 +286,7 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
-        except Exception as error:
+        except Exception as error:  # of the save in the background
             self._cannot_be_saved(_first_line(error), error)
 
     def close(self) -> None:
@@ -295,14 +295,11 @@ class Checkpoints:
         Raises:
           UserError: a save did not get to the disk.
         """
+        self.wait()
         try:
-            self.wait()
-        except UserError:
-            if not several():  # the others cannot be waited for, one of them may be what is wrong
-                with contextlib.suppress(Exception):  # it says the same again
-                    self._manager.close()
-            raise
-        self._manager.close()
+            self._manager.close()
+        except Exception as error:  # of a save in the background that `wait` was not told of
+            self._cannot_be_saved(_first_line(error), error)
 
 
 def _error(metrics: dict[str, float]) -> float:

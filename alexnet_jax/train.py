@@ -117,7 +117,8 @@ def _run(
                 if not math.isfinite(errors['loss']):
                     raise NotFiniteLossError(step, errors['loss'], rate)
                 control = after_epoch(control, errors['top1_error'], epoch, config.rate_control)
-                colours = colour_shares(first_kernels(experiment, state.parameters))
+                kernels = first_kernels(experiment, state.parameters)
+                colours = colour_shares(kernels) if kernels.ndim == 5 else []
                 report.validated(step, epoch, errors, colours, rate, control.learning_rate)
             stopping = together(interruption.asked, step)
             if due or stopping:

@@ -46,14 +46,25 @@ def example_of(
       class_names: of all classes.
       truth: the right class, where it is known.
     """
-    classes = np.argsort(-log_probabilities, kind='stable')[:GUESSES].tolist()
+    classes, probabilities = zip(*most_probable(log_probabilities), strict=True)
     return Example(
         pixels,
         [class_names[label] for label in classes],
-        np.exp(log_probabilities[classes]).tolist(),
+        list(probabilities),
         None if truth is None else class_names[truth],
         classes.index(truth) if truth in classes else None,
     )
+
+
+def most_probable(log_probabilities: np.ndarray, count: int = GUESSES) -> list[tuple[int, float]]:
+    """The labels of the most probable classes with their probabilities, the most probable first.
+
+    Args:
+      log_probabilities: [classes].
+      count: how many, at most.
+    """
+    classes = np.argsort(-log_probabilities, kind='stable')[:count]
+    return list(zip(classes.tolist(), np.exp(log_probabilities[classes]).tolist(), strict=True))
 
 
 def figure_4_left(examples: Sequence[Example], title: str = '') -> Figure:
