@@ -13,7 +13,8 @@ from rich.console import Console
 from alexnet_jax.devices import choose_platform
 from alexnet_jax.distributed import is_leader
 from alexnet_jax.errors import UserError
-from alexnet_jax.workdir import read_config
+
+_WITH_CONFIG = ('train', 'prepare', 'inspect')  # modes that look at no run
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -22,6 +23,7 @@ def parse(argv: list[str]) -> list[str]:
     Raises:
       UserError: a flag or a field of the config is unknown, or its value is of the wrong type.
     """
+    argv = _with_the_config_of_a_run(argv)
     named = re.findall(r'(?:^|\0)--?config[=\0]([^\0]*)', '\0'.join(argv[1:]))  # --config=FILE or --config FILE
     fields = [argument for argument in argv if argument.startswith('--config.')]
     if fields and not named:
@@ -48,6 +50,17 @@ def parse(argv: list[str]) -> list[str]:
         if place is None and isinstance(error, AttributeError | KeyError):
             raise UserError(_of_field(error, fields)) from error
         raise UserError(f'--config={named[-1]} could not be read: {_described(error)} ({place}).') from error
+
+
+def _with_the_config_of_a_run(argv: list[str]) -> list[str]:
+    """Adds --config where none is given, and the mode looks at a run that has its own."""
+    given = {
+        name: re.findall(rf'(?:^|\0)--?{name}[=\0]([^\0]*)', '\0'.join(argv[1:]))
+        for name in ('config', 'workdir', 'mode', 'ensemble')
+    }
+    if given['config'] or given['ensemble'] or not given['workdir'] or (given['mode'] or ['train'])[-1] in _WITH_CONFIG:
+        return argv
+    return [argv[0], f'--config={pathlib.Path(__file__).with_name("run_config.py")}:{given["workdir"][-1]}', *argv[1:]]
 
 
 def _place_in_config(error: BaseException) -> str | None:
@@ -100,10 +113,8 @@ def _of_field(error: Exception, fields: list[str]) -> str:
     return f'{where}: the config has no field {unknown!r}{hint}'
 
 
-def check(
-    argv: list[str], config: ConfigDict | None, workdir: str | None, mode: str, ensemble: bool = False
-) -> ConfigDict | None:
-    """Checks what was given beside the fields of the config, and finds the config of a run that exists.
+def check(argv: list[str], config: ConfigDict | None, workdir: str | None, mode: str, ensemble: bool = False) -> None:
+    """Checks what was given beside the fields of the config.
 
     Args:
       argv: what is left after flags.
@@ -112,24 +123,17 @@ def check(
       mode: of launch.py.
       ensemble: whether --ensemble names runs, which then bring their own configs.
 
-    Returns:
-      The config; where none was given and the mode looks at a run, the run's own.
-
     Raises:
       UserError: an argument is missing or is not a flag.
     """
     if len(argv) > 1:
         raise UserError(f'unexpected argument {argv[1]!r}; flags are written --name=value.')
-    of_a_run = mode not in ('train', 'prepare', 'inspect')
-    if config is None and not (of_a_run and workdir):
+    if config is None and not ensemble and (workdir or mode in _WITH_CONFIG):
         raise UserError('--config is missing, for example --config=experiments/digits.py.')
     if not workdir and mode not in ('prepare', 'inspect'):
         raise UserError(
             '--workdir is missing: the directory where the run leaves its files, for example --workdir=runs/.'
         )
-    if config is None and not ensemble:
-        return read_config(workdir)
-    return config
 
 
 def start(config: ConfigDict | None, to_stderr: bool = False, processes: int = 1) -> Console:

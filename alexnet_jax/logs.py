@@ -288,6 +288,7 @@ class Reporter:
     ) -> None:
         """Reports steps of `batch_size` examples, `examples` of which are an epoch; `window` is as in `Progress`."""
         self._log, self._display = log, display
+        self._start, self._held_up, self._saving_since = time.perf_counter(), 0.0, 0.0
         self._window, self._steps_an_epoch = Window(batch_size, window), examples / batch_size
 
     def waiting(self) -> contextlib.AbstractContextManager[None]:
@@ -327,8 +328,15 @@ class Reporter:
           The sums since the last line, for the checkpoint to keep.
         """
         self._log.flush()
-        return self._window.state()
+        state = self._window.state()
+        self._saving_since = time.perf_counter()
+        return state
 
-    def resumed(self) -> None:
-        """Training goes on after something else; the time in between does not count as training."""
+    def saved(self) -> None:
+        """Training goes on; the time since its last line does not count as training."""
+        self._held_up += time.perf_counter() - self._saving_since
         self._window.restart()
+
+    def held_up(self) -> str:
+        """For a person: for which part of the time since the start training stood still for checkpoints."""
+        return f'{self._held_up / (time.perf_counter() - self._start):.1%}'

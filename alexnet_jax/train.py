@@ -124,7 +124,9 @@ def _run(
             if due or stopping:
                 window = report.saving()
                 checkpoints.save(state, Progress(step, epoch, control, window), errors and errors['top1_error'])
-                report.resumed()
+                report.saved()
+        if step > progress.step:
+            _say(console, f'Training stood still for {report.held_up()} of the time while checkpoints were saved.')
     return Progress(step, epoch, control), stopping and step < last_step and not control.finished
 
 

@@ -84,8 +84,13 @@ def _in_order(fields: dict[str, Any]) -> ConfigDict:
     """A config whose fields stay in the order given, at every depth: a network's layers come one after the other."""
     config = ConfigDict(sort_keys=False)
     for name, value in fields.items():
-        config[name] = _in_order(value) if isinstance(value, dict) else value
+        config[name] = _in_order(value) if isinstance(value, dict) else _tuples(value)
     return config
+
+
+def _tuples(value: Any) -> Any:
+    """JSON knows lists alone; an experiment's fields are tuples, and can be set as such on the command line."""
+    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
 
 
 def remember_data(data: PreparedDataSet, workdir: str) -> None:
