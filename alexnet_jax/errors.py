@@ -1,9 +1,12 @@
-"""The errors that end the program by design: a mistake of the user's, and a stop that was asked for."""
+"""The errors that end the program by design, a mistake of the user's and a stop that was asked for; what is printed."""
 
 import contextlib
 import pathlib
+import re
 import signal
 from collections.abc import Iterator
+
+from rich.console import Console
 
 
 class UserError(Exception):
@@ -12,6 +15,9 @@ class UserError(Exception):
     `launch.py` prints the message without a traceback and exits with code 2. Anything else that is raised is a
     defect of this software and keeps its traceback.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shown(message))
 
 
 class StoppedError(Exception):
@@ -33,3 +39,13 @@ def writing(path: str | pathlib.Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f'{path} cannot be written: {error.strerror or error}.') from error
+
+
+def shown(text: str) -> str:
+    """A text that is safe to print: control characters and what is no text, as file names may hold, are spelled out."""
+    return re.sub(r'[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]', lambda found: ascii(found[0])[1:-1], text)
+
+
+def say(console: Console, line: str) -> None:
+    """Prints a line as it is: a path in it stays whole, and brackets in it are no markup."""
+    console.print(shown(line), highlight=False, markup=False, soft_wrap=True)

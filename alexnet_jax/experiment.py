@@ -16,7 +16,7 @@ from alexnet_jax.data.prepared import MANIFEST, PreparedDataSet, Settings, open_
 from alexnet_jax.data.records import STORAGE
 from alexnet_jax.data.sources import EMBEDDED, how_to_get, open_source
 from alexnet_jax.distributed import leader_first
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, say
 from alexnet_jax.model import AlexNet, classes_of, initial_parameters
 from alexnet_jax.optimizer import check_schedule
 from alexnet_jax.step import Metrics, TrainState, initial_state, make_train_step, state_sharding
@@ -198,15 +198,13 @@ def prepare_data(config: ConfigDict, console: Console) -> PreparedDataSet:
     if (pathlib.Path(config.directory) / MANIFEST).exists():
         data = open_prepared(config.directory)
         _check_settings(data, config)
-        console.print(f'{data.directory} is prepared already.', highlight=False, markup=False, soft_wrap=True)
+        say(console, f'{data.directory} is prepared already.')
         return data
     source = open_source(config.source, config.source_directory)
     data = prepare(source, settings_of(config), config.directory, console, skip_broken=config.skip_broken)
     counts = ', '.join(f'{data.examples(split):,} {split}' for split in data.shards)
     left_out = f'; {data.left_out:,} broken ones left out' if data.left_out else ''
-    console.print(
-        f'Prepared {data.directory}: {counts} images{left_out}.', highlight=False, markup=False, soft_wrap=True
-    )
+    say(console, f'Prepared {data.directory}: {counts} images{left_out}.')
     return data
 
 

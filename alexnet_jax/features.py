@@ -23,7 +23,7 @@ from alexnet_jax.data import pipeline
 from alexnet_jax.data.pictures import find_pictures, read_pictures
 from alexnet_jax.data.prepared import PreparedDataSet
 from alexnet_jax.data.records import names_file
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, say
 from alexnet_jax.experiment import open_data
 from alexnet_jax.feature_files import BROKEN, FeatureFiles, check_same
 from alexnet_jax.logs import Display
@@ -80,7 +80,7 @@ def extract(
     count = len(paths) or data.examples(about['split'])
     if directory.exists():
         check_same(directory, about)
-        console.print(f'{directory} is there already.', highlight=False, markup=False, soft_wrap=True)
+        say(console, f'{directory} is there already.')
     else:
         _write(directory, about, run, data, paths, count, console)
     broken = (directory / BROKEN).read_bytes().decode().splitlines()
@@ -105,7 +105,7 @@ def _about(
     config = run.experiment.config
     image = jax.ShapeDtypeStruct((run.experiment.mesh.shape[DATA], *[data.image_size] * 2, 3), np.uint8)
     values = jax.eval_shape(_step(run, line), run.parameters, {'image': image}, run.statistics)
-    files = [(os.path.abspath(path), os.path.getsize(path), os.stat(path).st_mtime_ns) for path in paths]
+    files = [_stamp(path) for path in paths]
     return {
         'layer': layer,
         'line': line,
@@ -123,6 +123,15 @@ def _about(
         'class_names': list(data.class_names),
         'class_ids': list(data.class_ids),
     }
+
+
+def _stamp(path: str) -> tuple[str, int, int]:
+    """By what a picture is told from another: its path, size, and time of change; a link may lead nowhere."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return os.path.abspath(path), -1, -1
+    return os.path.abspath(path), status.st_size, status.st_mtime_ns
 
 
 def _step(run: Run, line: str) -> FeatureStep:
@@ -251,7 +260,7 @@ def _write(
         files.finish(directory)
     size = 2e-6 * files.kept * about['values']
     text = f'{directory}: {files.kept:,} images, {about["values"]:,} values each ({about["line"]}), {size:,.1f} MB.'
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    say(console, text)
 
 
 def _check_fits(part: _Part, values: np.ndarray, layer: str) -> None:

@@ -8,7 +8,7 @@ from typing import Self
 
 from rich.console import Console
 
-from alexnet_jax.errors import StoppedError
+from alexnet_jax.errors import StoppedError, say
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -73,4 +73,4 @@ class Interruption:
         os._exit(128 + number)
 
     def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(self._console, text)

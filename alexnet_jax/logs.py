@@ -15,7 +15,7 @@ from jax import Array
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from alexnet_jax.errors import UserError, writing
+from alexnet_jax.errors import UserError, say, writing
 
 
 class MetricsLog:
@@ -272,7 +272,7 @@ class Display:
 
     def line(self, text: str) -> None:
         """Prints a line that stays, above the bar."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(self._console, text)
 
     def plain(self, done: int, status: str) -> None:
         """Prints a line where there is no bar to show it."""

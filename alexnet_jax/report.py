@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from alexnet_jax.checkpoint import Checkpoints
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, say
 from alexnet_jax.experiment import build
 from alexnet_jax.inspection import Line, lines
 from alexnet_jax.logs import read_metrics
@@ -80,7 +80,7 @@ def write_report(config: ConfigDict, workdir: str, console: Console) -> pathlib.
         path.write_text(page, encoding='utf-8', errors='backslashreplace')
     except OSError as error:
         raise UserError(f'{path} cannot be written: {error}.') from error
-    console.print(f'wrote {path}', highlight=False, markup=False, soft_wrap=True)
+    say(console, f'wrote {path}')
     return path
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from alexnet_jax.codes import Encoder, encode, random_hyperplanes, train_autoencoder
 from alexnet_jax.data.pipeline import open_shards, read
 from alexnet_jax.data.prepared import PreparedDataSet, open_prepared
-from alexnet_jax.errors import writing
+from alexnet_jax.errors import say, writing
 from alexnet_jax.feature_files import NAMES, VALUES
 from alexnet_jax.features import extract
 from alexnet_jax.figures.codes import recall_curve
@@ -184,4 +184,4 @@ def _write_neighbours(
 
 def _wrote(paths: list[pathlib.Path], console: Console) -> None:
     for path in paths:
-        console.print(f'wrote {path}', highlight=False, markup=False, soft_wrap=True)
+        say(console, f'wrote {path}')

@@ -16,7 +16,7 @@ from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.prepared import PreparedDataSet
 from alexnet_jax.distributed import any_process, is_leader, several
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, say
 from alexnet_jax.evaluate import evaluate
 from alexnet_jax.experiment import Experiment, build, first_state, open_data, state_shapes, training_step
 from alexnet_jax.interruption import Interruption
@@ -54,20 +54,20 @@ def train(config, workdir: str, console: Console, allowed_changes: Sequence[str]
             with contextlib.closing(checkpoints):
                 if checkpoints.steps():
                     for line in check_continuation(config, data, workdir, allowed_changes):
-                        _say(console, line)
+                        say(console, line)
                 state, progress = restore_or_initialize(experiment, checkpoints, console, allowed_changes)
                 if is_leader():
                     write_config(config, workdir)
                     remember_data(data, workdir)
                 log = MetricsLog(workdir, progress.step) if is_leader() else NoLog()
                 with contextlib.closing(log):
-                    _say(console, _opening(experiment, data, progress))
+                    say(console, _opening(experiment, data, progress))
                     progress, stopped = _run(experiment, data, state, progress, checkpoints, log, console, interruption)
             if stopped:
-                _say(console, f'Saved step {progress.step}; the same command carries on from there.')
+                say(console, f'Saved step {progress.step}; the same command carries on from there.')
                 raise interruption.stopped()
         best = f'{progress.control.best_error:.2%}'
-        _say(console, f'Ended after step {progress.step}, epoch {progress.epoch}; best validation error {best}.')
+        say(console, f'Ended after step {progress.step}, epoch {progress.epoch}; best validation error {best}.')
     return progress
 
 
@@ -126,7 +126,7 @@ def _run(
                 checkpoints.save(state, Progress(step, epoch, control, window), errors and errors['top1_error'])
                 report.saved()
         if step > progress.step:
-            _say(console, f'Training stood still for {report.held_up()} of the time while checkpoints were saved.')
+            say(console, f'Training stood still for {report.held_up()} of the time while checkpoints were saved.')
     return Progress(step, epoch, control), stopping and step < last_step and not control.finished
 
 
@@ -170,7 +170,7 @@ def restore_or_initialize(
     experiment: Experiment, checkpoints: Checkpoints, console: Console, allowed_changes: Sequence[str] = ()
 ) -> tuple[TrainState, Progress]:
     """The newest checkpoint that is whole, or the state before the first step, on the experiment's mesh."""
-    found = checkpoints.restore_newest(state_shapes(experiment), experiment.mesh, lambda line: _say(console, line))
+    found = checkpoints.restore_newest(state_shapes(experiment), experiment.mesh, lambda line: say(console, line))
     rate = experiment.config.learning_rate
     if found is None:
         return first_state(experiment), Progress(0, 0, RateControl(rate))
@@ -179,10 +179,6 @@ def restore_or_initialize(
         control = dataclasses.replace(progress.control, learning_rate=rate)
         progress = dataclasses.replace(progress, control=control)
     return state, progress
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _opening(experiment: Experiment, data: PreparedDataSet, progress: Progress) -> str:

@@ -1,12 +1,20 @@
 """Any image to 256 x 256 pixels of RGB (section 2)."""
 
 import io
+import os
+import pathlib
+import stat
 import warnings
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-_MOST_PIXELS = 2**27  # 134 million: 400 MB of RGB; what claims more is refused before it is decoded
+# Formats that photographs come in. Pillow knows more; one of them, PostScript, is a program that it would start.
+_FORMATS = ('JPEG', 'PNG', 'GIF', 'BMP', 'DIB', 'TIFF', 'WEBP', 'PPM')
+# What claims more pixels is refused before it is decoded. A JPEG is decoded at a fraction where it is that large.
+_MOST_PIXELS, _MOST_OF_OTHERS = 2**27, 2**25
+_MOST_SCANS = 1000  # of a progressive JPEG, which has ten; each is a pass over the whole picture
+_LARGEST_FILE = 2**28  # bytes
 _TURN = Image.Transpose
 _TURNS = {  # EXIF's orientation: how to undo it. (ImageOps.exif_transpose fails where other notes are damaged.)
     2: _TURN.FLIP_LEFT_RIGHT,
@@ -27,25 +35,29 @@ def normalized(image: bytes, size: int) -> np.ndarray:
     upright where the camera noted that it was not; what is transparent becomes white; 16 bits become 8.
 
     Args:
-      image: an encoded image of any size and colour mode, in any format that Pillow reads.
+      image: an encoded image of any size and colour mode: JPEG, PNG, GIF, BMP, TIFF, WebP or PPM.
       size: height and width of the result, in pixels; 256 in the paper.
 
     Returns:
       uint8 [size, size, 3], RGB.
 
     Raises:
-      ValueError: the bytes are no image that can be read, or one of more than 2**27 pixels.
+      ValueError: the bytes are no image that can be read, or one of more than 2**27 pixels (JPEG) or
+        2**25 (others).
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # on sizes, which are checked here, and on harmless oddities of files
-            picture = Image.open(io.BytesIO(image))
-            if picture.width * picture.height > _MOST_PIXELS:
-                raise ValueError(f'{picture.width} x {picture.height} pixels are more than {_MOST_PIXELS:,}')
+            picture = Image.open(io.BytesIO(image), formats=_FORMATS)
+            most = _MOST_PIXELS if picture.format in ('JPEG', 'MPO') else min(_MOST_PIXELS, _MOST_OF_OTHERS)
+            if picture.width * picture.height > most:
+                raise ValueError(f'{picture.width} x {picture.height} pixels are more than {most:,}')
+            if picture.format in ('JPEG', 'MPO') and image.count(b'\xff\xda') > _MOST_SCANS:
+                raise ValueError(f'a JPEG of more than {_MOST_SCANS:,} scans')
             picture.draft('RGB', (4 * size, 4 * size))  # of a far larger JPEG, decode no more than is of use
             picture = _rgb(_upright(picture))
     except UnidentifiedImageError as error:
-        raise ValueError('no image in a format that Pillow reads') from error
+        raise ValueError('no image in a format that is read here') from error
     except MemoryError:
         raise
     except Exception as error:  # on damaged files Pillow raises TypeError, RuntimeError, struct.error, and more
@@ -56,6 +68,22 @@ def normalized(image: bytes, size: int) -> np.ndarray:
     left, top = (width - shorter) / 2, (height - shorter) / 2
     square = picture.resize((size, size), Image.Resampling.LANCZOS, (left, top, left + shorter, top + shorter))
     return np.asarray(square)
+
+
+def read_file(path: str | bytes | pathlib.Path) -> bytes:
+    """Reads an image file; a pipe or a device that is named like one is not waited for.
+
+    Raises:
+      ValueError: it is no plain file, or larger than 268 MB.
+      OSError: it cannot be read.
+    """
+    with open(path, 'rb', opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError('it is no plain file')
+        if status.st_size > _LARGEST_FILE:
+            raise ValueError(f'{status.st_size:,} bytes are more than {_LARGEST_FILE:,}')
+        return file.read(_LARGEST_FILE)
 
 
 def _upright(picture: Image.Image) -> Image.Image:
@@ -69,7 +97,7 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 def _rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith('I') or picture.mode == 'F':  # 16 bits of grey, which convert() would cut off at 255
-        values = np.asarray(picture, np.float64)
+        values = np.asarray(picture, np.float32)
         largest = 65535 if values.max(initial=0) > 255 else 255
         picture = Image.fromarray(np.clip(np.round(values * (255 / largest)), 0, 255).astype(np.uint8))
     if picture.has_transparency_data:

@@ -3,13 +3,12 @@
 import collections
 import concurrent.futures
 import os
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from alexnet_jax.data.images import normalized
+from alexnet_jax.data.images import normalized, read_file
 from alexnet_jax.data.sources.folder import EXTENSIONS
 from alexnet_jax.devices import available_cores
 from alexnet_jax.errors import UserError
@@ -74,7 +73,7 @@ def read_pictures(paths: Sequence[str], size: int, threads: int = 0) -> Iterator
 
     def read(path: str) -> Picture:
         try:
-            return Picture(path, normalized(pathlib.Path(path).read_bytes(), size), '')
+            return Picture(path, normalized(read_file(path), size), '')
         except (OSError, ValueError) as error:
             return Picture(path, None, getattr(error, 'strerror', None) or str(error))
 

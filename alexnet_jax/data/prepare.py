@@ -26,7 +26,7 @@ from alexnet_jax.data.images import normalized
 from alexnet_jax.data.prepared import BROKEN_IMAGES, MEAN_IMAGE, PreparedDataSet, Settings, write_manifest
 from alexnet_jax.data.sources import Source
 from alexnet_jax.devices import available_cores
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, say
 from alexnet_jax.logs import Display
 
 _CHUNK = 16  # images that a thread takes at a time
@@ -181,12 +181,10 @@ class _Preparation:
         images = sum(splits.values())
         done = sum(file.stat().st_size for file in self.partial.iterdir())
         needed, free = 1.05 * each * images + 2**20, shutil.disk_usage(self.partial).free
-        self.console.print(
+        say(
+            self.console,
             f'{images:,} images of {len(self.source.class_names):,} classes need about {_bytes(needed)} in '
             f'{self.partial}; {_bytes(free)} are free' + (f', {_bytes(done)} are done.' if done > 2**20 else '.'),
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
         )
         if needed - done > free:
             if not any(self.partial.glob('*.sums')):  # nothing is done that would be worth keeping

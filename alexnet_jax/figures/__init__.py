@@ -14,7 +14,7 @@ from alexnet_jax.colour import colour_shares
 from alexnet_jax.columns import DATA
 from alexnet_jax.data.pipeline import open_shards, read
 from alexnet_jax.data.prepared import PreparedDataSet, open_prepared
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, say
 from alexnet_jax.figures.curves import colour_columns, colour_curves, learning_curves
 from alexnet_jax.figures.examples import Example, example_of, figure_4_left
 from alexnet_jax.figures.kernels import figure_3
@@ -45,34 +45,34 @@ def draw_figures(config: ConfigDict, workdir: str, which: str, console: Console)
       UserError: the run has no metrics or no such checkpoint, or a file cannot be written.
     """
 
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    def tell(line: str) -> None:
+        say(console, line)
 
     metrics = read_metrics(workdir)
-    run = open_run(config, workdir, which, say) if which != 'newest' or _has_checkpoint(workdir) else None
+    run = open_run(config, workdir, which, tell) if which != 'newest' or _has_checkpoint(workdir) else None
     directory = pathlib.Path(workdir) / 'figures'
     written = []
 
     def write(name: str, figure: Figure, line_art: bool = False) -> None:
         for path in save(figure, directory / name, line_art):
-            say(f'wrote {path}')
+            tell(f'wrote {path}')
             written.append(path)
 
     write('learning_curves', learning_curves(metrics, config.name), line_art=True)
     if colour_columns(metrics):
         write('colour', colour_curves(metrics, f'{config.name}: colour in the first layer'), line_art=True)
     if run is None:
-        say(f'no kernels and no predictions: {workdir} holds no checkpoint yet')
+        tell(f'no kernels and no predictions: {workdir} holds no checkpoint yet')
     else:
         after = f'after step {run.progress.step}'
         kernels = first_kernels(run.experiment, run.parameters)
         if kernels.ndim == 5 and kernels.shape[3] == 3:
             write('kernels', figure_3(kernels, colour_shares(kernels), f'{config.name}, {after}'))
         else:
-            say(f'no kernels: those of the shape {list(kernels.shape)} are no pictures in red, green and blue')
+            tell(f'no kernels: those of the shape {list(kernels.shape)} are no pictures in red, green and blue')
         images = _images(run)
         if isinstance(images, str):
-            say(f'no predictions: {images}')
+            tell(f'no predictions: {images}')
         else:
             title = f'{config.name}, {after}: validation images drawn at random'
             write('predictions', figure_4_left(_examples(run, images), title))

@@ -6,6 +6,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+from alexnet_jax.data.images import read_file
 from alexnet_jax.data.sources.base import Item
 from alexnet_jax.errors import UserError
 
@@ -92,11 +93,12 @@ class Folder:
         """
         path, label = self._pictures[split][index]
         try:
-            with open(os.path.join(os.fsencode(self._directory), path), 'rb') as file:
-                return Item(path.decode('utf-8', 'replace'), file.read(), label)
-        except OSError as error:
+            image = read_file(os.path.join(os.fsencode(self._directory), path))
+            return Item(path.decode('utf-8', 'replace'), image, label)
+        except (OSError, ValueError) as error:
             where = os.path.join(self._directory, os.fsdecode(path))
-            raise UserError(f'The picture {where} cannot be read: {error.strerror}.') from error
+            why = getattr(error, 'strerror', None) or error
+            raise UserError(f'The picture {where} cannot be read: {why}.') from error
 
     def _folders_of_splits(self) -> dict[str, str]:
         """The folder that holds the class folders of each split; '' is the directory itself."""
