@@ -13,7 +13,7 @@ from alexnet_jax.data.augment import Statistics, view
 from alexnet_jax.errors import UserError
 from alexnet_jax.model import AlexNet, classes_of
 from alexnet_jax.prediction import gather_examples
-from alexnet_jax.table import Convolution, Dense, Exchange, ReLU, Table
+from alexnet_jax.table import Convolution, Dense, Exchange, ReLU, Table, Tanh
 
 FeatureStep = Callable[[Any, dict[str, Array], Statistics], Array]
 
@@ -21,8 +21,8 @@ FeatureStep = Callable[[Any, dict[str, Array], Statistics], Array]
 def line_of(table: Table, layer: str) -> str:
     """The line of a network's table whose values are a layer's.
 
-    For a layer with weights that is the ReLU right after it, if there is one: 'fc7' means what the paper calls "the
-    feature activations induced by an image at the last, 4096-dimensional hidden layer". All others are themselves.
+    For a layer with weights that is the ReLU or tanh right after it, if there is one: 'fc7' means what the paper calls
+    "the feature activations induced by an image at the last, 4096-dimensional hidden layer". All others are themselves.
 
     Raises:
       UserError: the table has no such line.
@@ -32,7 +32,7 @@ def line_of(table: Table, layer: str) -> str:
         raise UserError(f'--layer={layer}: the network has no such line; it has {", ".join(names)}.')
     place = names.index(layer)
     after, kind = table[place + 1] if place + 1 < len(table) else ('', None)
-    return after if isinstance(table[place][1], Convolution | Dense) and isinstance(kind, ReLU) else layer
+    return after if isinstance(table[place][1], Convolution | Dense) and isinstance(kind, ReLU | Tanh) else layer
 
 
 def make_feature_step(network: AlexNet, mesh: Mesh, *, line: str, crop_size: int) -> FeatureStep:

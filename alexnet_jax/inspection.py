@@ -19,7 +19,16 @@ from alexnet_jax.data.augment import Statistics
 from alexnet_jax.experiment import Experiment, build, state_shapes, training_step
 from alexnet_jax.model import AlexNet
 from alexnet_jax.step import TrainState, batch_sharding, state_sharding
-from alexnet_jax.table import Convolution, Dense, Dropout, Exchange, Layer, LocalResponseNormalization, MaxPooling
+from alexnet_jax.table import (
+    Convolution,
+    Dense,
+    Dropout,
+    Exchange,
+    Layer,
+    LocalResponseNormalization,
+    MaxPooling,
+    SpatialNormalization,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +102,8 @@ def _kernel(layer: Layer, shape: tuple[int, ...]) -> str:
             return f'max pooling {size}x{size}, stride {stride}'
         case LocalResponseNormalization(k, n, alpha, beta):
             return f'LRN k={k:g} n={n} alpha={alpha:g} beta={beta:g}'
+        case SpatialNormalization(k, size, alpha, beta):
+            return f'spatial k={k:g} {size}x{size} alpha={alpha:g} beta={beta:g}'
         case Dropout(rate):
             return f'dropout {rate:g}'
     return type(layer).__name__.lower().replace('relu', 'ReLU')

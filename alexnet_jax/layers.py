@@ -56,6 +56,11 @@ def relu(x: Array) -> Array:
     return jax.nn.relu(x)
 
 
+def tanh(x: Array) -> Array:
+    """tanh(x), with which section 3.1 compares the ReLU."""
+    return jnp.tanh(x)
+
+
 def local_response_normalization(x: Array, *, k: float, n: int, alpha: float, beta: float) -> Array:
     """Section 3.3: b_i = a_i / (k + alpha * sum_j a_j^2)^beta over the n channels around i.
 
@@ -70,33 +75,52 @@ def local_response_normalization(x: Array, *, k: float, n: int, alpha: float, be
     Returns:
       As x, in shape and type.
     """
-    return _normalize(x, k, n, alpha, beta)
+    return _normalize(x, (-1,), k, n, alpha, beta)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
-def _normalize(x: Array, k: float, n: int, alpha: float, beta: float) -> Array:
-    return _normalize_forward(x, k, n, alpha, beta)[0]
+def spatial_normalization(x: Array, *, k: float, size: int, alpha: float, beta: float) -> Array:
+    """The 2012 code's second normalization: a / (k + alpha * sum of squares)^beta within a map.
+
+    The sum runs over the size x size places around, of which those outside the map do not count.
+
+    Args:
+      x: [batch, height, width, channels].
+      k, size, alpha, beta: 1, 5, 0.001 / 25 and 0.75 in the code.
+
+    Returns:
+      As x, in shape and type.
+    """
+    return _normalize(x, (1, 2), k, size, alpha, beta)
 
 
-def _normalize_forward(x: Array, k: float, n: int, alpha: float, beta: float) -> tuple[Array, Array]:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4, 5))
+def _normalize(x: Array, axes: tuple[int, ...], k: float, n: int, alpha: float, beta: float) -> Array:
+    return _normalize_forward(x, axes, k, n, alpha, beta)[0]
+
+
+def _normalize_forward(
+    x: Array, axes: tuple[int, ...], k: float, n: int, alpha: float, beta: float
+) -> tuple[Array, Array]:
     a = x.astype(jnp.float32)
-    return (a * _power(_base(a, k, n, alpha), beta)).astype(x.dtype), x
+    return (a * _power(_base(a, axes, k, n, alpha), beta)).astype(x.dtype), x
 
 
-def _normalize_backward(k: float, n: int, alpha: float, beta: float, x: Array, gradient: Array) -> tuple[Array]:
+def _normalize_backward(
+    axes: tuple[int, ...], k: float, n: int, alpha: float, beta: float, x: Array, gradient: Array
+) -> tuple[Array]:
     # With d_i the base: db_i/da_j = delta_ij d_i^-beta - 2 alpha beta a_i a_j d_i^(-beta - 1) for j near i,
     # and j is near i just where i is near j.
     a, g = x.astype(jnp.float32), gradient.astype(jnp.float32)
-    base = _base(a, k, n, alpha)
+    base = _base(a, axes, k, n, alpha)
     scaled = g * _power(base, beta)
-    return ((scaled - 2 * alpha * beta * a * _sum_near(scaled * a / base, n)).astype(x.dtype),)
+    return ((scaled - 2 * alpha * beta * a * _sum_near(scaled * a / base, axes, n)).astype(x.dtype),)
 
 
 _normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
-def _base(a: Array, k: float, n: int, alpha: float) -> Array:
-    return k + alpha * _sum_near(jnp.square(a), n)
+def _base(a: Array, axes: tuple[int, ...], k: float, n: int, alpha: float) -> Array:
+    return k + alpha * _sum_near(jnp.square(a), axes, n)
 
 
 def _power(base: Array, beta: float) -> Array:
@@ -107,11 +131,15 @@ def _power(base: Array, beta: float) -> Array:
     return base**-beta
 
 
-def _sum_near(values: Array, n: int) -> Array:
-    """For each channel the sum over those at most n/2 away."""
-    half, channels = n // 2, values.shape[-1]
-    padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(half, half)])
-    return sum(lax.slice_in_dim(padded, j, j + channels, axis=-1) for j in range(2 * half + 1))
+def _sum_near(values: Array, axes: tuple[int, ...], n: int) -> Array:
+    """For each place the sum over those at most n/2 away along each of the axes."""
+    half = n // 2
+    for axis in axes:
+        length, padding = values.shape[axis], [(0, 0)] * values.ndim
+        padding[axis] = (half, half)
+        padded = jnp.pad(values, padding)
+        values = sum(lax.slice_in_dim(padded, j, j + length, axis=axis) for j in range(2 * half + 1))
+    return values
 
 
 def max_pooling(x: Array, *, size: int, stride: int) -> Array:

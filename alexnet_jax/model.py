@@ -26,7 +26,9 @@ from alexnet_jax.table import (
     LocalResponseNormalization,
     MaxPooling,
     ReLU,
+    SpatialNormalization,
     Table,
+    Tanh,
 )
 
 
@@ -131,6 +133,10 @@ class AlexNet(nn.Module):
                     values = [layers.dense(x, kernel, bias) for x, kernel, bias in zip(values, *kernels, strict=True)]
                 case ReLU():
                     values = [layers.relu(x) for x in values]
+                case Tanh():
+                    values = [layers.tanh(x) for x in values]
+                case SpatialNormalization(k, size, alpha, beta):
+                    values = [layers.spatial_normalization(x, k=k, size=size, alpha=alpha, beta=beta) for x in values]
                 case LocalResponseNormalization(k, n, alpha, beta):
                     values = [layers.local_response_normalization(x, k=k, n=n, alpha=alpha, beta=beta) for x in values]
                 case MaxPooling(size, stride):

@@ -46,6 +46,11 @@ class ReLU:
 
 
 @dataclasses.dataclass(frozen=True)
+class Tanh:
+    """tanh(x), the saturating nonlinearity that section 3.1 compares with."""
+
+
+@dataclasses.dataclass(frozen=True)
 class LocalResponseNormalization:
     """Section 3.3: x / (k + alpha * sum of squares over n adjacent channels) ** beta, within a column.
 
@@ -55,6 +60,19 @@ class LocalResponseNormalization:
     k: float = 2.0
     n: int = 5
     alpha: float = 1e-4
+    beta: float = 0.75
+
+
+@dataclasses.dataclass(frozen=True)
+class SpatialNormalization:
+    """The 2012 code's other normalization: the same formula over the size x size places around, within a map.
+
+    The paper does not mention it. The code divides its scale by the places of the window; alpha is the quotient.
+    """
+
+    k: float = 1.0
+    size: int = 5
+    alpha: float = 0.001 / 25
     beta: float = 0.75
 
 
@@ -83,14 +101,17 @@ class Dropout:
     rate: float = 0.5
 
 
-Layer = Convolution | Dense | ReLU | LocalResponseNormalization | MaxPooling | Exchange | Flatten | Dropout
+Normalization = LocalResponseNormalization | SpatialNormalization
+Layer = Convolution | Dense | ReLU | Tanh | Normalization | MaxPooling | Exchange | Flatten | Dropout
 Table = tuple[tuple[str, Layer], ...]
 
 _TYPES: dict[str, type] = {
     'convolution': Convolution,
     'dense': Dense,
     'relu': ReLU,
+    'tanh': Tanh,
     'local_response_normalization': LocalResponseNormalization,
+    'spatial_normalization': SpatialNormalization,
     'max_pooling': MaxPooling,
     'exchange': Exchange,
     'flatten': Flatten,

@@ -52,6 +52,10 @@ def relu(x):
     return np.where(x > 0, x, 0.0), back
 
 
+def tanh(x):
+    return np.tanh(x), lambda dy: dy / np.cosh(x) ** 2
+
+
 def local_response_normalization(a, k=2.0, n=5, alpha=1e-4, beta=0.75):
     """b_i = a_i / (k + alpha sum_j a_j^2)^beta with j from max(0, i - n/2) to min(N - 1, i + n/2)."""
     channels = a.shape[-1]
@@ -65,6 +69,30 @@ def local_response_normalization(a, k=2.0, n=5, alpha=1e-4, beta=0.75):
             da[..., i] += db[..., i] * s[..., i] ** -beta
             for j in around[i]:
                 da[..., j] -= 2 * alpha * beta * db[..., i] * a[..., i] * a[..., j] * s[..., i] ** (-beta - 1)
+        return da
+
+    return a / s**beta, back
+
+
+def spatial_normalization(a, k=1.0, size=5, alpha=0.001 / 25, beta=0.75):
+    """a / (k + alpha sum of squares over the size x size places around, within the map)^beta, place by place."""
+    _, height, width, _ = a.shape
+
+    def around(i, j):
+        rows = range(max(0, i - size // 2), min(height - 1, i + size // 2) + 1)
+        return [(p, q) for p in rows for q in range(max(0, j - size // 2), min(width - 1, j + size // 2) + 1)]
+
+    places = [(i, j) for i in range(height) for j in range(width)]
+    s = np.empty_like(a)
+    for i, j in places:
+        s[:, i, j] = k + alpha * sum(a[:, p, q] ** 2 for p, q in around(i, j))
+
+    def back(db):
+        da = np.zeros_like(a)
+        for i, j in places:
+            da[:, i, j] += db[:, i, j] * s[:, i, j] ** -beta
+            for p, q in around(i, j):
+                da[:, p, q] -= 2 * alpha * beta * db[:, i, j] * a[:, i, j] * a[:, p, q] * s[:, i, j] ** (-beta - 1)
         return da
 
     return a / s**beta, back

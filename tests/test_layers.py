@@ -85,6 +85,11 @@ REFERENCE_CASES = {
         lambda a: reference.local_response_normalization(a, k=1.0, n=5, alpha=0.7, beta=0.5),
         [(2, 2, 2, 2)],
     ),
+    'spatial normalization': (
+        lambda a: reference.spatial_normalization(a, k=1.5, size=3, alpha=0.7, beta=0.75),
+        [(2, 3, 4, 2)],
+    ),
+    'tanh': (reference.tanh, [(3, 7)]),
     'pooling, overhanging': (lambda x: reference.max_pooling(x, size=3, stride=2), [(2, 6, 8, 2)]),
     'dropout, training': (lambda x: reference.dropout(x, np.eye(3, 5) == 1), [(3, 5)]),
     'dropout, test': (lambda x: reference.dropout(x, rate=0.3), [(3, 5)]),
@@ -183,6 +188,10 @@ def test_relu():
     check(layers.relu, reference.relu, *draws(5, (4, 5, 5, 3)))
 
 
+def test_tanh():
+    check(layers.tanh, reference.tanh, *draws(5, (4, 5, 5, 3)))
+
+
 def test_relu_has_no_slope_at_zero():
     np.testing.assert_array_equal(jax.vmap(jax.grad(layers.relu))(jnp.array([-1.0, 0.0, 1.0])), [0.0, 0.0, 1.0])
 
@@ -209,6 +218,23 @@ def test_local_response_normalization_at_the_scale_of_activations():
         reference.local_response_normalization,
         300 * np.abs(a),
     )
+
+
+@pytest.mark.parametrize('height, width', [(1, 1), (2, 7), (6, 5)])
+@pytest.mark.parametrize('k, size, alpha, beta', [(1.0, 5, 0.001 / 25, 0.75), (1.0, 5, 0.5, 0.75), (2.0, 3, 2.0, 0.5)])
+def test_spatial_normalization(height, width, k, size, alpha, beta):
+    constants = {'k': k, 'size': size, 'alpha': alpha, 'beta': beta}
+    check(
+        lambda a: layers.spatial_normalization(a, **constants),
+        lambda a: reference.spatial_normalization(a, **constants),
+        *draws(8, (2, height, width, 3)),
+    )
+
+
+def test_spatial_normalization_keeps_to_its_map():
+    a = jnp.zeros((1, 7, 7, 2)).at[0, 3, 3].set(jnp.array([1.0, 3.0]))
+    b = layers.spatial_normalization(a.at[0, 3, 5, 0].set(1.0), k=1.0, size=5, alpha=1.0, beta=1.0)
+    assert (float(b[0, 3, 3, 0]), float(b[0, 3, 3, 1])) == (pytest.approx(1 / 3), pytest.approx(3 / 10))
 
 
 def test_local_response_normalization_worked_out():
