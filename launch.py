@@ -44,12 +44,12 @@ PROCESS = flags.DEFINE_integer('process', None, 'The number of this process, fro
 
 def main(argv: list[str]) -> None:
     """Checks what was given, and calls the mode."""
-    config = arguments.check(argv, CONFIG.value, WORKDIR.value, MODE.value, ensemble=bool(ENSEMBLE.value))
+    arguments.check(argv, CONFIG.value, WORKDIR.value, MODE.value, ensemble=bool(ENSEMBLE.value))
     processes = distributed.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     if processes > 1 and MODE.value not in ('train', 'eval'):
         raise UserError(f'--mode={MODE.value} runs in one process; train and eval may have several.')
     with arguments.complete_config(), distributed.leaving_together():
-        call(config, WORKDIR.value, arguments.start(config, to_stderr=JSON.value, processes=processes))
+        call(CONFIG.value, WORKDIR.value, arguments.start(CONFIG.value, to_stderr=JSON.value, processes=processes))
 
 
 def call(config: ConfigDict | None, workdir: str, console: Console) -> None:
