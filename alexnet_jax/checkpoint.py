@@ -7,6 +7,7 @@ import math
 import pathlib
 import shutil
 import sys
+import warnings
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
+from alexnet_jax.data.files import read_json
 from alexnet_jax.distributed import is_leader, leader_first, several
 from alexnet_jax.errors import UserError, writing
 from alexnet_jax.integrity import examine, path_of
@@ -186,6 +188,7 @@ class Checkpoints:
             if changed:
                 raise ValueError(f'{changed[0]} is not what was saved')
             sys.unraisablehook = hook
+    warnings.filterwarnings('ignore', message="coroutine '_read_array.*' was never awaited")
             return restored.state, _progress(fields)
         except UserError:
             raise
@@ -249,7 +252,7 @@ class Checkpoints:
         for path in self.directory.glob('*/metrics/metrics'):
             step = path.parts[-3]
             try:
-                readable = math.isfinite(json.loads(path.read_bytes())['top1_error'])
+                readable = math.isfinite(read_json(path)['top1_error'])
             except (OSError, ValueError, TypeError, KeyError):
                 readable = False
             if step.isdigit() and not readable:

@@ -13,7 +13,6 @@ says how many images that are; what stands after them is dropped when an extract
 import fcntl
 import io
 import itertools
-import json
 import os
 import pathlib
 import shutil
@@ -24,6 +23,7 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
+from alexnet_jax.data.files import read_json
 from alexnet_jax.errors import UserError
 from alexnet_jax.workdir import write_json
 
@@ -43,7 +43,7 @@ def check_same(directory: pathlib.Path, about: dict[str, Any]) -> dict[str, Any]
       UserError: it is of something else, or damaged.
     """
     try:
-        found = json.loads((directory / ABOUT).read_bytes())
+        found = read_json(directory / ABOUT)
         _ = found['images'] + found['left_out']
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f'{directory / ABOUT} is damaged ({error}); delete {directory}.') from error

@@ -15,6 +15,7 @@ from jax import Array
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from alexnet_jax.data.files import read_file
 from alexnet_jax.errors import UserError, say, writing
 
 
@@ -120,14 +121,18 @@ def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
+    try:
+        content = read_file(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path} cannot be read: {error}.') from error
     lines = []
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+    for number, line in enumerate(content.splitlines(keepends=True), 1):
         if not line.endswith(b'\n'):
             break
         try:
             lines.append(json.loads(line))
             lines[-1]['step'] + 0
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise UserError(f'{path}, line {number} is damaged; remove that line, or the file.') from error
     return lines
 

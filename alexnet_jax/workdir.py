@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from alexnet_jax.data.files import read_json
 from alexnet_jax.data.prepared import MEAN_IMAGE, PreparedDataSet, open_prepared, write_manifest
 from alexnet_jax.errors import UserError, writing
 
@@ -68,7 +69,7 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
     """
     path = pathlib.Path(workdir) / CONFIG
     try:
-        fields = json.loads(path.read_bytes())
+        fields = read_json(path)
         if not isinstance(fields, dict):
             raise ValueError('it holds no fields')
     except OSError as error:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from small_run import TRAINING, VALIDATION
 
 from alexnet_jax import feature_files, features
 from alexnet_jax.activations import line_of, make_feature_step
@@ -23,10 +24,7 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.feature_files import FeatureFiles
 from alexnet_jax.model import AlexNet, figure_2, initial_parameters
 from alexnet_jax.step import statistics_to_devices, to_devices
-from alexnet_jax.table import Convolution, Dense, Dropout, Exchange, Flatten, MaxPooling, ReLU, to_config
-from alexnet_jax.train import train
-from alexnet_jax.workdir import read_config
-from experiments import digits
+from alexnet_jax.table import Convolution, Dense, Dropout, Exchange, Flatten, MaxPooling, ReLU
 
 MESHES = [(1, 1), (1, 2), (2, 1), (2, 2)]
 SMALL = {
@@ -45,32 +43,6 @@ SMALL = {
 }
 TABLE = tuple(SMALL.items())
 SIZE, CROP = 16, 13
-DIGITS = {
-    'conv1': Convolution(kernels=16, size=5, stride=2, std=0.01),
-    'relu1': ReLU(),
-    'pool1': MaxPooling(),
-    'flatten1': Flatten(),
-    'exchange7': Exchange(),
-    'fc7': Dense(units=64, std=0.05),
-    'relu7': ReLU(),
-    'drop7': Dropout(rate=0.25),
-    'exchange8': Exchange(),
-    'fc8': Dense(units=10, std=0.1),
-}
-TINY = {
-    'batch_size': 32,
-    'epochs': 3,
-    'learning_rate': 0.0003,
-    'checkpoint_every_steps': 1000,
-    'rate_control.schedule': (),
-    'data.image_size': 24,
-    'data.crop_size': 21,
-    'data.colour_std': 0.0,
-    'evaluation.views': ('center',),
-    'mesh.data': 1,
-    'mesh.column': 1,
-}
-TRAINING, VALIDATION = 1437, 360
 
 
 @pytest.fixture(scope='module')
@@ -156,28 +128,6 @@ def test_a_layer_with_weights_means_what_its_relu_gives():
     assert line_of(TABLE, 'conv2') == 'conv2'  # no ReLU follows
     with pytest.raises(UserError, match=r'--layer=fc9: .*conv1, relu1, norm1.*fc8\.'):
         line_of(table, 'fc9')
-
-
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory):
-    """Config and workdir of a short run on digits."""
-    directory = tmp_path_factory.mktemp('trained')
-    config = digits.get_config()
-    config.network = to_config(DIGITS)
-    config.update_from_flattened_dict(TINY | {'data.directory': str(directory / 'data')})
-    train(config, str(directory / 'run'), fakes.console())
-    config.batch_size = 64
-    return config, directory / 'run'
-
-
-@pytest.fixture
-def run(trained, tmp_path):
-    """Config, and a workdir without features: a copy of the trained run's."""
-    _, workdir = trained
-    shutil.copytree(workdir, tmp_path / 'run', ignore=shutil.ignore_patterns('features'))
-    config = read_config(workdir)
-    config.batch_size = 64
-    return config, tmp_path / 'run'
 
 
 def extract(run, layer='fc7', split=None, images=(), on=None):

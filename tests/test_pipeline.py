@@ -5,7 +5,6 @@ import itertools
 import os
 import shutil
 
-import jax
 import numpy as np
 import pytest
 import simplejpeg
@@ -96,11 +95,6 @@ def assert_same(one, other):
     assert one.keys() == other.keys()
     for name in one:
         np.testing.assert_array_equal(one[name], other[name], err_msg=name, strict=True)
-
-
-def as_process(monkeypatch, index, count):
-    monkeypatch.setattr(jax, 'process_index', lambda: index)
-    monkeypatch.setattr(jax, 'process_count', lambda: count)
 
 
 # --- training: which images ---
@@ -197,29 +191,16 @@ def test_draws_do_not_depend_on_the_other_records(data, tmp_path):
     assert fewer == {key: all_records[key] for key in fewer}
 
 
-@pytest.mark.parametrize('processes', [2, 4])
-def test_processes_share_the_very_batches_of_one(data, monkeypatch, processes):
-    whole = train(data, 10)
-    shares = []
-    for index in range(processes):
-        as_process(monkeypatch, index, processes)
-        shares.append(train(data, 10))
-    for expected, *parts in zip(whole, *shares, strict=True):
-        assert [len(part['label']) for part in parts] == [8 // processes] * processes
-        together = joined(parts)
-        by_seed = np.argsort(together['dropout_seed'])
-        expected_by_seed = np.argsort(expected['dropout_seed'])
-        assert_same(
-            {name: value[expected_by_seed] for name, value in expected.items()},
-            {name: value[by_seed] for name, value in together.items()},
-        )
+PLACES = [[np.arange(4), np.arange(4, 8)], [np.array([0, 3, 6]), np.array([1, 2, 4, 5, 7])], [np.arange(8)] * 2]
 
 
-def test_processes_start_later_together(data, monkeypatch):
-    for index in range(2):
-        as_process(monkeypatch, index, 2)
-        for expected, batch in zip(train(data, 8)[5:], train(data, 3, first_step=5), strict=True):
-            assert_same(expected, batch)
+@pytest.mark.parametrize('shares', PLACES, ids=['halves', 'scattered', 'both all'])
+def test_processes_read_their_places_of_the_very_batches(data, shares):
+    for first_step in (0, 5):
+        whole = train(data, 6, first_step=first_step)
+        for places in shares:
+            for expected, batch in zip(whole, train(data, 6, first_step=first_step, places=places), strict=True):
+                assert_same({name: value[places] for name, value in expected.items()}, batch)
 
 
 @pytest.mark.parametrize('storage', ['data', 'raw', 'sharded'])
@@ -422,16 +403,13 @@ def test_evaluation_from_a_later_image_on(raw, first):
         assert_same({name: values[real] for name, values in found.items()}, {n: v[first:] for n, v in whole.items()})
 
 
-@pytest.mark.parametrize('batch_size, processes', [(2, 2), (8, 2), (8, 4), (100, 2)])
-def test_processes_evaluate_the_very_batches_of_one(data, monkeypatch, batch_size, processes):
-    whole = evaluate(data, batch_size=batch_size)
-    shares = []
-    for index in range(processes):
-        as_process(monkeypatch, index, processes)
-        shares.append(evaluate(data, batch_size=batch_size))
-    for expected, *parts in zip(whole, *shares, strict=True):  # each process has as many batches, even if empty ones
-        assert [len(part['label']) for part in parts] == [batch_size // processes] * processes
-        assert_same(expected, joined(parts))
+@pytest.mark.parametrize('shares', PLACES, ids=['halves', 'scattered', 'both all'])
+@pytest.mark.parametrize('first', [0, 3])
+def test_processes_evaluate_their_places_of_the_very_batches(data, shares, first):
+    whole = evaluate(data, batch_size=8, first=first)
+    for places in shares:  # each process has as many batches, even if empty ones
+        for expected, batch in zip(whole, evaluate(data, batch_size=8, first=first, places=places), strict=True):
+            assert_same({name: value[places] for name, value in expected.items()}, batch)
 
 
 @pytest.mark.parametrize('storage', ['jpeg', 'raw'])

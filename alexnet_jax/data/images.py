@@ -1,9 +1,6 @@
 """Any image to 256 x 256 pixels of RGB (section 2)."""
 
 import io
-import os
-import pathlib
-import stat
 import warnings
 
 import numpy as np
@@ -14,7 +11,6 @@ _FORMATS = ('JPEG', 'PNG', 'GIF', 'BMP', 'DIB', 'TIFF', 'WEBP', 'PPM')
 # What claims more pixels is refused before it is decoded. A JPEG is decoded at a fraction where it is that large.
 _MOST_PIXELS, _MOST_OF_OTHERS = 2**27, 2**25
 _MOST_SCANS = 1000  # of a progressive JPEG, which has ten; each is a pass over the whole picture
-_LARGEST_FILE = 2**28  # bytes
 _TURN = Image.Transpose
 _TURNS = {  # EXIF's orientation: how to undo it. (ImageOps.exif_transpose fails where other notes are damaged.)
     2: _TURN.FLIP_LEFT_RIGHT,
@@ -68,22 +64,6 @@ def normalized(image: bytes, size: int) -> np.ndarray:
     left, top = (width - shorter) / 2, (height - shorter) / 2
     square = picture.resize((size, size), Image.Resampling.LANCZOS, (left, top, left + shorter, top + shorter))
     return np.asarray(square)
-
-
-def read_file(path: str | bytes | pathlib.Path) -> bytes:
-    """Reads an image file; a pipe or a device that is named like one is not waited for.
-
-    Raises:
-      ValueError: it is no plain file, or larger than 268 MB.
-      OSError: it cannot be read.
-    """
-    with open(path, 'rb', opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError('it is no plain file')
-        if status.st_size > _LARGEST_FILE:
-            raise ValueError(f'{status.st_size:,} bytes are more than {_LARGEST_FILE:,}')
-        return file.read(_LARGEST_FILE)
 
 
 def _upright(picture: Image.Image) -> Image.Image:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alexnet_jax.data.images import normalized, read_file
+from alexnet_jax.data.files import read_file
+from alexnet_jax.data.images import normalized
 from alexnet_jax.data.sources.folder import EXTENSIONS
 from alexnet_jax.devices import available_cores
 from alexnet_jax.errors import UserError

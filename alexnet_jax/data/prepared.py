@@ -7,12 +7,14 @@ DIRECTORY/broken_images.txt        images that could not be read and were left o
 """
 
 import dataclasses
+import io
 import json
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from alexnet_jax.data.files import read_file, read_json
 from alexnet_jax.errors import UserError
 
 FORMAT = 2
@@ -83,13 +85,14 @@ class PreparedDataSet:
         """The mean of the training images, float32 [size, size, 3] in 0..255."""
         path = self.directory / MEAN_IMAGE
         try:
-            with path.open('rb') as file:
-                mean = np.lib.format.read_array(file, allow_pickle=False).astype(np.float32)
-        except (OSError, ValueError) as error:
+            mean = np.lib.format.read_array(io.BytesIO(read_file(path)), allow_pickle=False)
+            if mean.dtype.kind != 'f' or not np.isfinite(mean).all():
+                raise ValueError(f'its values, of type {mean.dtype}, are not all finite numbers')
+        except (OSError, ValueError, MemoryError) as error:
             raise UserError(f'{path} cannot be read ({error}); prepare the data set again (--mode=prepare).') from error
         if mean.shape != (self.image_size, self.image_size, 3):
             raise UserError(f'{path} has the shape {mean.shape}, the manifest says {self.image_size} pixels a side.')
-        return mean
+        return mean.astype(np.float32)
 
     def colour_components(self, scale: str = 'deviation') -> np.ndarray:
         """Principal components of the training pixels' RGB (section 4.1), as long as the draws a_i multiply them.
@@ -131,26 +134,25 @@ def open_prepared(directory: str | pathlib.Path, images: bool = True) -> Prepare
     directory = pathlib.Path(directory)
     path = directory / MANIFEST
     try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise UserError(f'config.data.directory={str(directory)!r} cannot be read: {error}.') from error
-    try:
-        fields = json.loads(text)
+        fields = read_json(path)
         version = fields.pop('format')
         if version != FORMAT:
             raise UserError(
                 f'{path} has format {version}; this version reads {FORMAT}. Delete {directory} and prepare the data '
                 'set again (--mode=prepare).'
             )
+        _check_types(fields)
         fields['class_names'], fields['class_ids'] = tuple(fields['class_names']), tuple(fields['class_ids'])
         data = PreparedDataSet(directory=directory, **{**fields, 'settings': Settings(**fields['settings'])})
         missing = [
             file for split in data.shards for file in data.files(split) if images and not pathlib.Path(file).is_file()
         ]
         empty = [split for split in ('train', 'validation') if data.examples(split) < 1]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f'config.data.directory={str(directory)!r} cannot be read: {error}.') from error
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise UserError(
             f'{path} is damaged ({type(error).__name__}: {error}); delete {directory} and prepare the data set '
             'again (--mode=prepare).'
@@ -162,3 +164,26 @@ def open_prepared(directory: str | pathlib.Path, images: bool = True) -> Prepare
     if empty:
         raise UserError(f'{path}: the split {empty[0]!r} has no images.')
     return data
+
+
+def _check_types(fields: dict[str, Any]) -> None:
+    """Raises ValueError where a manifest's fields are not what preparation writes."""
+    for name in ('class_names', 'class_ids'):
+        if not isinstance(fields[name], list) or not all(isinstance(one, str) for one in fields[name]):
+            raise ValueError(f'{name} is no list of names')
+    if len(fields['class_names']) != len(fields['class_ids']):
+        raise ValueError('class_names and class_ids are not of one length')
+    for name, most in (('image_size', 2**14), ('quality', 100), ('images_per_shard', 2**40)):
+        value = fields['settings'][name]
+        if type(value) is not int or not 0 < value <= most:
+            raise ValueError(f'settings: {name} is {value!r:.50}')
+    for shard in (shard for shards in fields['shards'].values() for shard in shards):
+        file, examples = shard['file'], shard['examples']
+        if not isinstance(file, str) or pathlib.PurePath(file).name != file or len(file) > 255:
+            raise ValueError(f'{file!r:.100} is no name of a shard')
+        if type(examples) is not int or not 0 < examples < 2**40:
+            raise ValueError(f'{file} with {examples!r:.50} images')
+    for name, shape in (('rgb_mean', (3,)), ('rgb_covariance', (3, 3))):
+        values = np.asarray(fields[name], np.float64)
+        if values.shape != shape or not np.isfinite(values).all() or np.abs(values).max() > 255**2:
+            raise ValueError(f'{name} is no table of {" x ".join(map(str, shape))} numbers as pixels give them')

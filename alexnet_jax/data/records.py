@@ -181,10 +181,10 @@ class Shards:
             record = self._reader(shard)[place]
             return record['image'], int(record['label'])
         record = self._record(shard, place)
-        pixels = simplejpeg.decode_jpeg(record.image, colorspace='RGB')
-        if pixels.shape != (self._size, self._size, 3):
-            raise ValueError(f'an image of {pixels.shape}, not of {self._size} x {self._size}')
-        return pixels, record.label
+        height, width, *_ = simplejpeg.decode_jpeg_header(record.image)
+        if (height, width) != (self._size, self._size):  # before it is decoded, which may take gigabytes
+            raise ValueError(f'an image of {height} x {width}, not of {self._size} x {self._size}')
+        return simplejpeg.decode_jpeg(record.image, colorspace='RGB'), record.label
 
     def name(self, index: int) -> str:
         """What an image is called in its source.

@@ -6,7 +6,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from alexnet_jax.data.images import read_file
+from alexnet_jax.data.files import read_file
 from alexnet_jax.data.sources.base import Item
 from alexnet_jax.errors import UserError
 

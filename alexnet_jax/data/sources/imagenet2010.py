@@ -1,12 +1,14 @@
 """ILSVRC-2010 as it is handed out: three tar files, and a development kit that tells the classes."""
 
 import gzip
+import io
 import pathlib
 import zlib
 from collections import Counter
 
 import numpy as np
 
+from alexnet_jax.data.files import LARGEST
 from alexnet_jax.data.sources.base import Item
 from alexnet_jax.data.sources.imagenet import class_images, class_tars, numbered_images
 from alexnet_jax.data.sources.tars import Tar, find_tar, inner_tars
@@ -69,7 +71,11 @@ class ImageNet2010:
         item = self._images[split].item(index)
         if item.image.startswith(b'\x1f\x8b'):
             try:
-                return item._replace(image=gzip.decompress(item.image))
+                with gzip.open(io.BytesIO(item.image)) as packed:
+                    image = packed.read(LARGEST + 1)
+                if len(image) > LARGEST:
+                    raise OSError(f'it unpacks to more than {LARGEST:,} bytes')
+                return item._replace(image=image)
             except (OSError, EOFError, zlib.error) as error:
                 raise UserError(f'The image {item.name} is packed with gzip, and damaged: {error}.') from error
         return item
@@ -117,7 +123,7 @@ def _ground_truth(path: pathlib.Path, classes: int, remedy: str) -> np.ndarray:
     """Labels from a file of one ILSVRC2010_ID a line."""
     try:
         labels = np.array(path.read_text().split(), np.int64) - 1
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise UserError(f'{path} cannot be read as one whole number a line: {error}. {remedy}') from error
     for line, label in enumerate(labels, 1):
         if not 0 <= label < classes:

@@ -14,12 +14,14 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from alexnet_jax.data.files import LARGEST
 from alexnet_jax.data.sources.base import Item
 from alexnet_jax.errors import UserError
 
 # What is kept of an image: 50 bytes. The names of ImageNet's have up to 34 characters.
 _IMAGE = np.dtype([('name', 'S34'), ('offset', np.int64), ('size', np.int32), ('tar', np.int16), ('label', np.int16)])
 _BLOCK = 512  # bytes; a tar is made of these, and a block of zeros closes it
+_LONGEST_HEADER = 1 << 20  # bytes
 _LARGEST_PADDING = 1 << 22  # bytes from the closing zeros to the end; tar itself fills up to 10,240
 
 
@@ -66,8 +68,8 @@ def members(tar: Tar) -> Iterator[tuple[str, int, int]]:
         with open(tar.path, 'rb', buffering=2 * _BLOCK) as file:  # some file systems would have megabytes
             file.seek(tar.start)
             position = tar.start  # of the next header
-            wrong = (tarfile.TarError, ValueError)  # what it is, `_check_end` says
-            with contextlib.suppress(*wrong), tarfile.open(fileobj=file, mode='r:') as archive:
+            wrong = (tarfile.TarError, ValueError, RecursionError)  # what it is, `_check_end` says
+            with contextlib.suppress(*wrong), tarfile.open(fileobj=_Bounded(file), mode='r:') as archive:
                 while position < tar.end and (member := archive.next()):
                     archive.members.clear()  # else they would all be kept
                     position = archive.offset
@@ -77,6 +79,19 @@ def members(tar: Tar) -> Iterator[tuple[str, int, int]]:
             _check_end(tar, file, position)
     except OSError as error:
         raise UserError(f'{tar.path} cannot be read: {error}. {tar.remedy}') from error
+
+
+class _Bounded:
+    """A file of which tarfile may not read much at a time, as it would for a name that claims to be gigabytes long."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.seek, self.tell = file, file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        """Reads up to `size` bytes; `tarfile.ReadError` if they are more than any name or header has."""
+        if not 0 <= size <= _LONGEST_HEADER:
+            raise tarfile.ReadError(f'a header of {size:,} bytes')
+        return self._file.read(size)
 
 
 def inner_tars(tar: Tar) -> Iterator[tuple[str, Tar]]:
@@ -130,7 +145,7 @@ def find_images(tar: Tar, files: Iterable[tuple[str, int, int]], names: str, fol
             raise tar.error(f'holds {name!r}, where only images named like {names} are expected')
         if name in found:
             raise tar.error(f'holds {name} twice')
-        if not 0 < size < 2**31:
+        if not 0 < size <= LARGEST:
             raise tar.error(f'holds {name} with {size:,} bytes, which cannot be an image')
         found[name] = (folder + name, offset, size, 0, 0)
     if not found:

@@ -1,0 +1,58 @@
+"""A run on digits that takes a few seconds and learns something: for tests of what is done with a trained network."""
+
+import shutil
+
+import fakes
+
+from alexnet_jax.table import Convolution, Dense, Dropout, Exchange, Flatten, MaxPooling, ReLU, to_config
+from alexnet_jax.train import train
+from alexnet_jax.workdir import read_config
+from experiments import digits
+
+NETWORK = {
+    'conv1': Convolution(kernels=16, size=5, stride=2, std=0.01),
+    'relu1': ReLU(),
+    'pool1': MaxPooling(),
+    'flatten1': Flatten(),
+    'exchange7': Exchange(),
+    'fc7': Dense(units=64, std=0.05),
+    'relu7': ReLU(),
+    'drop7': Dropout(rate=0.25),
+    'exchange8': Exchange(),
+    'fc8': Dense(units=10, std=0.1),
+}
+FIELDS = {
+    'batch_size': 32,
+    'epochs': 3,
+    'learning_rate': 0.0003,
+    'checkpoint_every_steps': 1000,
+    'rate_control.schedule': (),
+    'data.image_size': 24,
+    'data.crop_size': 21,
+    'data.colour_std': 0.0,
+    'mesh.data': 1,
+    'mesh.column': 1,
+}
+TRAINING, VALIDATION = 1437, 360
+
+
+def trained_in(directory, **fields):
+    """Trains in directory/run, on the data in directory/data: the config, with larger batches from now on, and workdir.
+
+    `fields` overrides what FIELDS says.
+    """
+    config = digits.get_config()
+    config.network = to_config(NETWORK)
+    config.update_from_flattened_dict(FIELDS | {'data.directory': str(directory / 'data')} | fields)
+    train(config, str(directory / 'run'), fakes.console())
+    config.batch_size = 64
+    return config, directory / 'run'
+
+
+def copied(trained, directory):
+    """The same, in a copy of the run that has nothing but what training left."""
+    _, workdir = trained
+    shutil.copytree(workdir, directory / 'run', ignore=shutil.ignore_patterns('features', 'figures', '*.json.*'))
+    config = read_config(workdir)
+    config.batch_size = 64
+    return config, directory / 'run'
