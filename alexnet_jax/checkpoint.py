@@ -188,7 +188,6 @@ class Checkpoints:
             if changed:
                 raise ValueError(f'{changed[0]} is not what was saved')
             sys.unraisablehook = hook
-    warnings.filterwarnings('ignore', message="coroutine '_read_array.*' was never awaited")
             return restored.state, _progress(fields)
         except UserError:
             raise
@@ -329,6 +328,7 @@ def _ignore_closed_loops() -> None:
             before(unraisable)
 
     sys.unraisablehook = hook
+    warnings.filterwarnings('ignore', message="coroutine '_read_array.*' was never awaited")
 
 
 def _checksum(fields: dict[str, Any]) -> int:
