@@ -13,6 +13,7 @@ from rich.console import Console
 from alexnet_jax.devices import choose_platform
 from alexnet_jax.distributed import is_leader
 from alexnet_jax.errors import UserError
+from alexnet_jax.fields import check_types
 
 _WITH_CONFIG = ('train', 'prepare', 'inspect')  # modes that look at no run
 
@@ -142,6 +143,8 @@ def start(config: ConfigDict | None, to_stderr: bool = False, processes: int = 1
     On the CPU as many devices are simulated as the fields `mesh.data` and `mesh.column` ask for, over all `processes`.
     Of these only the first prints.
     """
+    if config:
+        check_types(config)
     simulated = max(1, config.mesh.data) * max(1, config.mesh.column) if config else 1
     line = choose_platform(simulated=simulated, processes=processes)
     console = Console(stderr=to_stderr, quiet=not is_leader())

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import pathlib
+import re
 import shutil
 import sys
 import warnings
@@ -81,7 +82,10 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
         )
         handlers = {'state': ocp.StandardCheckpointHandler(), 'progress': ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(self.directory, item_handlers=handlers, options=options)
+        try:
+            self._manager = ocp.CheckpointManager(self.directory, item_handlers=handlers, options=options)
+        except Exception as error:  # where it finds something else than checkpoints it raises many kinds
+            raise UserError(f'{self.directory} cannot be used for checkpoints: {_first_line(error)}.') from error
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, ascending."""
@@ -137,7 +141,7 @@ class Checkpoints:
         self._needed = sum(x.nbytes for x in jax.tree.leaves(state))
         free = shutil.disk_usage(self.directory).free
         if free < self._needed:
-            self._cannot_be_saved(f'{free / 1e6:,.0f} MB are free')
+            self._cannot_be_saved(f'{free / 1e6:,.1f} MB are free')
         try:
             self._manager.save(progress.step, args=args, metrics=metrics, force=True)
         except Exception as error:  # of this save, or of the one in the background before; Orbax raises many kinds
@@ -154,7 +158,7 @@ class Checkpoints:
         steps = self.steps()
         kept = f'The checkpoint of step {steps[-1]} is kept' if steps else 'There is no earlier checkpoint'
         raise UserError(
-            f'a checkpoint cannot be written to {self.directory}: {why}. It takes {self._needed / 1e6:,.0f} MB. '
+            f'a checkpoint cannot be written to {self.directory}: {why}. It takes {self._needed / 1e6:,.1f} MB. '
             f'{kept}; make room, and give the same command to carry on.'
         ) from error
 
@@ -176,11 +180,14 @@ class Checkpoints:
         hook = sys.unraisablehook
         _ignore_closed_loops()
         try:
+            self._check_files(step)
             self._check_same_network(step, like)
             restored = self._manager.restore(
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore())
             )
             fields = dict(restored.progress)
+            if fields['step'] != step:
+                raise ValueError(f'it says that it is of step {fields["step"]!r:.50}')
             if fields.pop('crc32') != _checksum(fields):
                 raise ValueError('its progress is not what was saved')
             marks, _ = examine(restored.state)
@@ -252,7 +259,7 @@ class Checkpoints:
             step = path.parts[-3]
             try:
                 readable = math.isfinite(read_json(path)['top1_error'])
-            except (OSError, ValueError, TypeError, KeyError):
+            except (OSError, ValueError, TypeError, KeyError, OverflowError):
                 readable = False
             if step.isdigit() and not readable:
                 if self._read_only:
@@ -263,6 +270,12 @@ class Checkpoints:
                 self._put_aside(int(step))
                 damaged.append(int(step))
         return damaged
+
+    def _check_files(self, step: int) -> None:
+        """Raises ValueError where a checkpoint holds a pipe or a device, which reading would wait for."""
+        for path in (self.directory / str(step)).rglob('*'):
+            if not (path.is_file() or path.is_dir()):
+                raise ValueError(f'{path} is no plain file')
 
     def _check_same_network(self, step: int, shapes: TrainState) -> None:
         found = self._manager.item_metadata(step).state
@@ -314,7 +327,7 @@ def _is(what: str) -> str:
 
 def _first_line(error: Exception) -> str:
     """What an error says, without the page that TensorStore appends."""
-    lines = str(error).split(' [tensorstore_spec')[0].splitlines()
+    lines = re.split(r' \[tensorstore_spec|\. See full TensorStore', str(error))[0].splitlines()
     return lines[0].rstrip('.') if lines else type(error).__name__
 
 
@@ -324,7 +337,7 @@ def _ignore_closed_loops() -> None:
 
     def hook(unraisable: Any) -> None:
         error = unraisable.exc_value
-        if not (isinstance(error, RuntimeError) and str(error) == 'Event loop is closed'):
+        if not re.search('Event loop is closed|TensorStore details', str(error)):
             before(unraisable)
 
     sys.unraisablehook = hook
@@ -336,4 +349,16 @@ def _checksum(fields: dict[str, Any]) -> int:
 
 
 def _progress(fields: dict[str, Any]) -> Progress:
-    return Progress(fields['step'], fields['epoch'], RateControl(**fields['control']), fields['window'])
+    """Reads back what was saved.
+
+    Raises:
+      ValueError, TypeError: it makes no sense.
+    """
+    control = RateControl(**fields['control'])
+    numbers = [control.learning_rate, control.best_error, control.error_to_beat, *fields['window'].values()]
+    counts = [fields['step'], fields['epoch'], control.epochs_without_improvement, control.drops]
+    if not all(type(x) in (int, float) and math.isfinite(x) for x in numbers) or type(control.finished) is not bool:
+        raise ValueError('its progress makes no sense')
+    if not all(type(x) is int and 0 <= x < 2**40 for x in counts):
+        raise ValueError('its progress makes no sense')
+    return Progress(fields['step'], fields['epoch'], control, fields['window'])

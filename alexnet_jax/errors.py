@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
+_LONGEST = 3000  # characters of a message; a name in it may be of any length
+
 
 class UserError(Exception):
     """Something that the user can put right; the message says what was wrong, where, and what to do.
@@ -17,6 +19,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
+        message = message if len(message) <= _LONGEST else f'{message[: _LONGEST // 2]} ... {message[-_LONGEST // 2 :]}'
         super().__init__(shown(message))
 
 

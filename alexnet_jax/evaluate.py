@@ -17,6 +17,7 @@ from alexnet_jax.data.prepared import PreparedDataSet
 from alexnet_jax.distributed import is_leader, several
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment import open_data
+from alexnet_jax.fields import check_types
 from alexnet_jax.logs import Display
 from alexnet_jax.prediction import Predictor, Run, open_run, predictor
 from alexnet_jax.published import rows_for
@@ -166,6 +167,11 @@ def evaluate_ensemble(
     if len(workdirs) != len(set(map(_resolved, workdirs))):
         raise UserError(f'--ensemble={",".join(workdirs)} names a run twice.')
     configs = [read_config(one) for one in workdirs]
+    for one, own in zip(workdirs, configs, strict=True):
+        try:
+            check_types(own)
+        except UserError as error:
+            raise UserError(f'{one}: {error}') from error
     shared = config or configs[0]
     runs = []
     for one, own in zip(workdirs, configs, strict=True):

@@ -1,6 +1,7 @@
 """What a config describes, checked and built: the network on its mesh, and the data set it is for."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable
 
@@ -17,11 +18,15 @@ from alexnet_jax.data.records import STORAGE
 from alexnet_jax.data.sources import EMBEDDED, how_to_get, open_source
 from alexnet_jax.distributed import leader_first
 from alexnet_jax.errors import UserError, say
+from alexnet_jax.fields import check_types
 from alexnet_jax.model import AlexNet, classes_of, initial_parameters
 from alexnet_jax.optimizer import check_schedule
 from alexnet_jax.step import Metrics, TrainState, initial_state, make_train_step, state_sharding
 from alexnet_jax.table import Table, from_config
 
+# Beyond these nothing could be meant, and much memory would be asked for before it is found out.
+_MOST = {'batch_size': 2**20, 'columns': 2**10, 'data.image_size': 2**14, 'data.threads': 2**10}
+_MOST_MEMORY = 2**40  # bytes of parameters and velocity
 _PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
@@ -55,12 +60,21 @@ def build(config: ConfigDict) -> Experiment:
     check_batch(config.batch_size, mesh)
     network = AlexNet(table, columns_on(mesh, config.columns), _PRECISIONS[config.precision])
     experiment = Experiment(config, table, mesh, network)
-    state_shapes(experiment)  # a table that does not fit its images or columns is found out here
+    shapes = state_shapes(experiment)  # a table that does not fit its images or columns is found out here
+    needed = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+    if needed > _MOST_MEMORY:
+        raise UserError(f'config.network: parameters and velocity would take {needed / 1e9:,.0f} GB; make it smaller.')
     return experiment
 
 
 def check(config: ConfigDict) -> None:
     """Raises UserError for fields that no network, mesh or data set could make sense of."""
+    check_types(config)
+    for field, most in _MOST.items():
+        if _get(config, field) > most:
+            raise UserError(f'config.{field}={_get(config, field)} must be at most {most:,}.')
+    if len(config.network) > 1000:
+        raise UserError(f'config.network has {len(config.network):,} layers; at most 1,000 can be had.')
     positive = ['batch_size', 'epochs', 'log_every_steps', 'checkpoint_every_steps', 'keep_checkpoints']
     positive += [
         'data.image_size',

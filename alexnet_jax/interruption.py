@@ -53,7 +53,7 @@ class Interruption:
 
     def stopped(self) -> StoppedError:
         """What to raise once everything is saved."""
-        return StoppedError(self._noted)
+        return StoppedError(self._noted or signal.SIGTERM)  # another process was asked, and all of them stop
 
     def _listen(self, reading: int) -> None:
         while received := os.read(reading, 1):

@@ -131,10 +131,18 @@ def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
             break
         try:
             lines.append(json.loads(line))
-            lines[-1]['step'] + 0
+            _check_line(lines[-1])
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise UserError(f'{path}, line {number} is damaged; remove that line, or the file.') from error
     return lines
+
+
+def _check_line(line: Any) -> None:
+    """Raises ValueError, TypeError or KeyError for what is no line of metrics.jsonl."""
+    if type(line['step']) is not int or line['split'] not in ('train', 'validation'):
+        raise ValueError('step and split')
+    if not all(type(value) in (int, float) for name, value in line.items() if name != 'split'):
+        raise TypeError('what is no number')
 
 
 def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, Any]]:

@@ -16,8 +16,9 @@ from alexnet_jax.checkpoint import Checkpoints, Progress
 from alexnet_jax.columns import DATA, EVERYWHERE, PER_COLUMN, PER_EXAMPLE, sharding
 from alexnet_jax.data.augment import VIEWS, Statistics, statistics_of, view
 from alexnet_jax.data.prepared import PreparedDataSet
+from alexnet_jax.errors import UserError
 from alexnet_jax.experiment import Experiment, build, state_shapes
-from alexnet_jax.model import AlexNet
+from alexnet_jax.model import AlexNet, classes_of
 from alexnet_jax.step import Batch, statistics_to_devices, to_devices
 from alexnet_jax.workdir import remembered_data
 
@@ -61,6 +62,7 @@ def open_run(config: ConfigDict, workdir: str, which: str, say: Callable[[str], 
     with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
         step = checkpoints.find(which)
         data = remembered_data(workdir)
+        _check_fits(experiment, data)
         shapes, mesh = state_shapes(experiment), experiment.mesh
         if which == 'newest':
             state, progress = checkpoints.restore_newest(shapes, mesh, say)
@@ -68,6 +70,21 @@ def open_run(config: ConfigDict, workdir: str, which: str, say: Callable[[str], 
             state, progress = checkpoints.restore(step, shapes, mesh)
     statistics = statistics_to_devices(statistics_of(data), experiment.mesh)
     return Run(workdir, experiment, progress, state.parameters, data, statistics)
+
+
+def _check_fits(experiment: Experiment, data: PreparedDataSet) -> None:
+    """Raises UserError where a run remembers another data set than its network can be for."""
+    classes, crop_size = classes_of(experiment.table), experiment.config.data.crop_size
+    if len(data.class_names) != classes:
+        raise UserError(
+            f'{data.directory} is of {len(data.class_names)} classes, the network of the config tells {classes} apart. '
+            'Give the config that the run was made with (see config.json in its workdir).'
+        )
+    if data.image_size < crop_size:
+        raise UserError(
+            f'{data.directory} is of images of {data.image_size} pixels a side, config.data.crop_size={crop_size} is '
+            'more. Give the config that the run was made with (see config.json in its workdir).'
+        )
 
 
 def make_prediction_step(network: AlexNet, mesh: Mesh, *, crop_size: int, views: str) -> PredictionStep:

@@ -164,9 +164,19 @@ def from_config(config: Mapping[str, Any]) -> Table:
 def _check_value(path: str, field: str, value: Any) -> None:
     whole = {'kernels': 1, 'units': 1, 'size': 1, 'stride': 1, 'n': 1, 'pad': 0}  # the least that makes sense
     if field in whole:
-        if not isinstance(value, int) or value < whole[field]:
-            raise UserError(f'{path}={value!r} must be a whole number, at least {whole[field]}.')
-    elif not isinstance(value, int | float) or not math.isfinite(value) or (value < 0 and field != 'bias'):
-        raise UserError(f'{path}={value!r} must be a finite number' + ('.' if field == 'bias' else ', at least 0.'))
+        most = 2**24 if field in ('kernels', 'units') else 2**14
+        if type(value) is not int or not whole[field] <= value <= most:
+            raise UserError(
+                f'{path}={value!r:.100} must be a whole number, at least {whole[field]} and at most {most:,}.'
+            )
+    elif (
+        type(value) not in (int, float)
+        or abs(value) > 2**1000
+        or not math.isfinite(value)
+        or (value < 0 and field != 'bias')
+    ):
+        raise UserError(
+            f'{path}={value!r:.100} must be a finite number' + ('.' if field == 'bias' else ', at least 0.')
+        )
     if field == 'rate' and value >= 1:
         raise UserError(f'{path}={value!r} must be below 1.')

@@ -49,6 +49,7 @@ def write_json(path: pathlib.Path, values: Any) -> None:
     """
     replacement = path.with_name(path.name + '.new')
     with writing(path):
+        replacement.unlink(missing_ok=True)  # whatever it may be: a pipe, or a link that leads elsewhere
         with replacement.open('w') as file:
             file.write(json.dumps(values, indent=1) + '\n')
             file.flush()
@@ -72,13 +73,13 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
         fields = read_json(path)
         if not isinstance(fields, dict):
             raise ValueError('it holds no fields')
+        return _in_order(fields)
     except OSError as error:
         raise UserError(
             f'{workdir} is not the directory of a run: {path} cannot be read ({error.strerror}).'
         ) from error
     except ValueError as error:
         raise UserError(f'{path} is damaged: {error}.') from error
-    return _in_order(fields)
 
 
 def _in_order(fields: dict[str, Any]) -> ConfigDict:
@@ -104,6 +105,7 @@ def remember_data(data: PreparedDataSet, workdir: str) -> None:
     with writing(directory):
         directory.mkdir(exist_ok=True)
         replacement = directory / f'{MEAN_IMAGE}.new'
+        replacement.unlink(missing_ok=True)
         with replacement.open('wb') as file:
             np.save(file, mean)
         replacement.replace(directory / MEAN_IMAGE)

@@ -1,14 +1,16 @@
 """Kills a small run again and again, and compares what it leaves with what an undisturbed run leaves.
 
-python tests/killing.py --kills=20 --seed=0 [--directory=DIRECTORY]
+python tests/killing.py --kills=20 [--seed=0] [--directory=DIRECTORY] [--config.epochs=8 ...]
 
 Every other kill waits until a checkpoint is being written; the others come at a random moment, the start of the
 program included. The kill is SIGKILL, which nothing can catch. Prints a line a kill and ends with code 0 where
 parameters, velocity, progress (rate, epoch, position in the data) and metrics.jsonl are the same to the last bit;
-only the images per second, which no two runs share, are left out.
+only the images per second, which no two runs share, are left out. An undisturbed run that is in the directory
+already is not made again.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -18,42 +20,86 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-SMALL = {
-    'epochs': 4,
-    'batch_size': 64,
-    'checkpoint_every_steps': 3,
-    'log_every_steps': 5,
-    'keep_checkpoints': 2,
-    'rate_control.schedule': ((2, 0.003),),
-    **{f'network.conv{layer}.kernels': 16 for layer in range(1, 6)},
-    'network.fc6.units': 64,
-    'network.fc7.units': 64,
-}
+# Runs launch.py after code that makes something happen that tests cannot wait for.
+AFTER = """import runpy, sys
+{code}
+sys.argv[0] = 'launch.py'
+runpy.run_path('launch.py', run_name='__main__')
+"""
+# A run that stays in one step, and says so, until a file is there.
+HELD = """import os, time
+from alexnet_jax.logs import Reporter
+
+stepped = Reporter.stepped
 
 
-def start(workdir: pathlib.Path, data: pathlib.Path, cache: pathlib.Path) -> subprocess.Popen:
-    """Starts the run, or carries it on."""
-    arguments = [f'--config.{name}={value}' for name, value in SMALL.items()]
+def stay(self, step, *rest):
+    stepped(self, step, *rest)
+    if step == {step}:
+        print('held', flush=True)
+        while not os.path.exists({file!r}):
+            time.sleep(0.01)
+
+
+Reporter.stepped = stay
+"""
+
+
+def start(
+    workdir: pathlib.Path, data: pathlib.Path, cache: pathlib.Path, *more: str, code: str = ''
+) -> subprocess.Popen:
+    """Starts the run of three_layers.py, or carries it on, in a process of its own.
+
+    Args:
+      workdir: of the run.
+      data: where its prepared data set is, or will be.
+      cache: where compiled programs are kept.
+      more: further arguments of launch.py.
+      code: runs before launch.py, in the same process.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(('JAX_', 'XLA_'))}
     cached = {'JAX_COMPILATION_CACHE_DIR': str(cache), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+    arguments = [f'--workdir={workdir}', '--config=tests/three_layers.py', f'--config.data.directory={data}']
     return subprocess.Popen(
-        [
-            sys.executable,
-            'launch.py',
-            f'--workdir={workdir}',
-            '--config=experiments/digits.py',
-            f'--config.data.directory={data}',
-            *arguments,
-        ],
+        [sys.executable, *(['-c', AFTER.format(code=code)] if code else ['launch.py']), *arguments, *more],
         cwd=ROOT,
         env=kept | cached | {'JAX_PLATFORMS': 'cpu'},
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def place_with_programs(base: pathlib.Path, place: pathlib.Path) -> pathlib.Path:
+    """A directory for runs, `place`, whose compiled programs are shared by all such places of the same base."""
+    (base / 'programs').mkdir(exist_ok=True)
+    (place / 'cache').symlink_to(base / 'programs')
+    return place
+
+
+@contextlib.contextmanager
+def keeping_programs(cache: pathlib.Path) -> Iterator[None]:
+    """Within, runs in this process share their compiled programs."""
+    import jax
+    from jax._src import compilation_cache
+
+    def configure(values: dict[str, object]) -> None:
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+    names = {'jax_compilation_cache_dir': str(cache), 'jax_persistent_cache_min_compile_time_secs': 0}
+    before = {name: getattr(jax.config, name) for name in names}
+    configure(names)
+    try:
+        yield
+    finally:
+        configure(before)
 
 
 def being_written(workdir: pathlib.Path) -> bool:
@@ -101,28 +147,30 @@ def left(workdir: pathlib.Path) -> dict[str, object]:
     return {**arrays, 'progress': progress, 'checkpoints': steps_saved(workdir), 'metrics.jsonl': lines}
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--kills', type=int, default=20)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--directory', type=pathlib.Path, default=None)
-    options = parser.parse_args()
+    parser.add_argument('--seconds', type=float, default=None, help='that a run takes; measured by default')
+    options, fields = parser.parse_known_args(arguments)
     place = options.directory or pathlib.Path(tempfile.mkdtemp())
-    data, cache, chance = place / 'data', place / 'cache', random.Random(options.seed)
+    chance = random.Random(options.seed)
 
-    started = time.monotonic()
-    process = start(place / 'undisturbed', data, cache)
-    out = process.communicate()[0]
-    assert process.returncode == 0, out
-    start(place / 'warm', data, cache).communicate()  # so that the times below are those with a warm cache
-    began = time.monotonic()
-    start(place / 'warm2', data, cache).communicate()
-    length = time.monotonic() - began
-    print(f'undisturbed: {began - started:.0f} s cold, {length:.1f} s warm', flush=True)
+    def begin(name: str) -> subprocess.Popen:
+        return start(place / name, place / 'data', place / 'cache', *fields)
+
+    length = options.seconds
+    if not steps_saved(place / 'undisturbed'):
+        print(begin('undisturbed').communicate()[0], flush=True)
+    if length is None:  # with programs that are compiled already
+        began = time.monotonic()
+        begin('warm').communicate()
+        length = time.monotonic() - began
 
     workdir, kills, during, run = place / 'killed', 0, 0, 0
     while True:
-        process = start(workdir, data, cache)
+        process = begin('killed')
         moment = ''
         if kills < options.kills:
             # The last steps shall be there for the last kills as well, so most come soon after the start.
@@ -149,4 +197,7 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    from alexnet_jax.devices import choose_platform
+
+    choose_platform()
+    sys.exit(main(sys.argv[1:]))

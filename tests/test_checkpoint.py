@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import shutil
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import pytest
 from alexnet_jax.checkpoint import Checkpoints, NotFiniteStateError, Progress
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment import build, state_shapes
+from alexnet_jax.integrity import examine
 from alexnet_jax.optimizer import RateControl
 from alexnet_jax.step import state_sharding
 from experiments import digits
@@ -330,9 +333,34 @@ def test_where_all_are_damaged_the_run_does_not_begin_anew_by_itself(saved, tmp_
     for file in workdir.glob('checkpoints/*/state/d/*'):
         file.write_bytes(b'')
     on, said = experiment(), []
-    with pytest.raises(UserError, match='no checkpoint in .* can be read. To train from the start, name another'):
+    with pytest.raises(UserError, match=r'no checkpoint in .* can be read\. To train from the start, name another'):
         Checkpoints(workdir).restore_newest(state_shapes(on), on.mesh, said.append)
     assert len(said) == 2
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+@pytest.mark.parametrize(
+    'error, heard',
+    [
+        (RuntimeError('Event loop is closed'), False),
+        (Exception('Encountered error while reading array index: (0,). See full TensorStore details: {\n'), False),
+        (RuntimeError('something else'), True),
+    ],
+    ids=str,
+)
+def test_what_reading_a_damaged_checkpoint_leaves_behind_is_not_told(error, heard, saved, tmp_path, monkeypatch):
+    """Arrays that are still being read when the first one fails: Python would print a traceback of each."""
+    told = []
+    monkeypatch.setattr(sys, 'unraisablehook', told.append)
+    workdir = shutil.copytree(saved[0], tmp_path / 'run')
+    for file in workdir.glob('checkpoints/20/state/ocdbt.process_0/d/*'):
+        file.write_bytes(b'')
+    on, checkpoints = experiment(), Checkpoints(workdir, read_only=True)
+    assert checkpoints.restore_newest(state_shapes(on), on.mesh, lambda line: None)[1].step == 10
+    told.clear()
+    sys.unraisablehook(types.SimpleNamespace(exc_value=error))
+    assert bool(told) is heard
+    checkpoints.close()
 
 
 @pytest.mark.parametrize('what', [np.nan, np.inf, -np.inf])
@@ -347,3 +375,108 @@ def test_what_is_not_finite_is_not_saved(tmp_path, place, what):
         checkpoints.save(dataclasses.replace(state, **{place: tree.unflatten(leaves_)}), Progress(7, 0, CONTROL), None)
     checkpoints.close()
     assert checkpoints.steps() == []
+
+
+# Marks.
+
+
+@pytest.fixture(scope='module')
+def marked():
+    """A small tree of arrays, and its marks."""
+    random = np.random.default_rng(0)
+    tree = {
+        'kernel': random.standard_normal((2, 3, 5), np.float32),
+        'bias': random.standard_normal(7, np.float32),
+        'other': random.standard_normal(7, np.float32),
+        'step': np.int32(3),
+    }
+    return tree, marks_of(tree)
+
+
+def marks_of(tree):
+    where = jax.sharding.NamedSharding(experiment().mesh, jax.sharding.PartitionSpec())
+    return examine(jax.device_put(tree, where))[0]
+
+
+def changed(tree, name, change):
+    words = np.array(tree[name], ndmin=1).view(np.uint32).copy()
+    change(words.reshape(-1))
+    array = words.view(np.asarray(tree[name]).dtype).reshape(np.shape(tree[name]))
+    return {**tree, name: array}
+
+
+@pytest.mark.parametrize('bit', [0, 1, 15, 30, 31])
+def test_a_mark_sees_any_bit(bit, marked):
+    tree, marks = marked
+    assert marks.keys() == tree.keys() and all(0 <= mark < 2**32 for mark in marks.values())
+    for name, array in tree.items():
+        for place in range(np.size(array)):
+            flipped_one = changed(tree, name, lambda words: words.__setitem__(place, words[place] ^ 1 << bit))  # noqa: B023
+            found = marks_of(flipped_one)
+            assert [other for other in marks if found[other] != marks[other]] == [name], (name, place)
+
+
+def test_a_mark_sees_elements_that_changed_places(marked):
+    tree, marks = marked
+    for one in range(30):
+        for other in range(one):
+            swap = [one, other]
+            swapped = changed(tree, 'kernel', lambda words: words.__setitem__(swap, words[swap[::-1]]))  # noqa: B023
+            assert marks_of(swapped)['kernel'] != marks['kernel'], swap
+
+
+def test_marks_see_arrays_that_changed_places(marked):
+    tree, marks = marked
+    found = marks_of({**tree, 'bias': tree['other'], 'other': tree['bias']})
+    assert found['bias'] == marks['other'] != marks['bias'] == found['other']
+
+
+@pytest.mark.parametrize('mesh', MESHES[1:])
+def test_marks_are_the_same_on_any_mesh(mesh):
+    assert examine(made_up_state(experiment(*mesh))) == examine(made_up_state(experiment()))
+
+
+def test_marks_are_named_as_messages_name_arrays():
+    marks, finite = examine(made_up_state(experiment()))
+    assert finite and len(marks) == 33
+    assert {'step', 'parameters/conv1/kernel', 'parameters/fc8/bias'} < marks.keys()
+    assert sum(name.startswith('velocity/') for name in marks) == 16
+
+
+@pytest.mark.parametrize('mesh', MESHES[::3])
+def test_whether_all_is_finite(mesh):
+    arrays, tree = jax.tree.flatten(made_up_state(experiment(*mesh)))
+    for number, array in enumerate(arrays):
+        if array.ndim:
+            what = [np.nan, np.inf, -np.inf][number % 3]
+            spoilt = [*arrays[:number], array.at[(-1,) * array.ndim].set(what), *arrays[number + 1 :]]
+            assert examine(tree.unflatten(spoilt))[1] is False
+    assert examine(tree.unflatten(arrays))[1] is True
+
+
+# Progress.
+
+
+def test_the_window_comes_back_to_the_last_bit(tmp_path):
+    window = {'steps': 3, 'loss': 0.1 + 0.2, 'top1_error': 1 / 3, 'top5_error': 5e-324}
+    on, checkpoints = experiment(), Checkpoints(tmp_path)
+    checkpoints.save(made_up_state(on), Progress(3, 0, CONTROL, window), None)
+    checkpoints.wait()
+    assert checkpoints.restore(3, state_shapes(on), on.mesh)[1].window == window
+    checkpoints.close()
+
+
+def test_where_the_disk_is_too_small_nothing_is_begun(tmp_path, monkeypatch):
+    on, checkpoints = experiment(), Checkpoints(tmp_path)
+    state = made_up_state(on)
+    checkpoints.save(state, Progress(1, 0, CONTROL), None)
+    checkpoints.wait()
+    before, size = everything(tmp_path), sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(2**40, 2**40, size - 1))
+    with pytest.raises(UserError, match=r'checkpoints: .* MB are free\. It takes .* The checkpoint of step 1 is kept'):
+        checkpoints.save(state, Progress(2, 0, CONTROL), None)
+    assert everything(tmp_path) == before
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(2**40, 2**40, size))
+    checkpoints.save(state, Progress(2, 0, CONTROL), None)
+    checkpoints.close()
+    assert checkpoints.steps() == [1, 2]

@@ -2,16 +2,18 @@
 
 import io
 import json
+import math
 import re
 import struct
 import time
 
+import jax.numpy as jnp
 import pytest
 from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.logs import Display, MetricsLog, Window, read_metrics
+from alexnet_jax.logs import Display, MetricsLog, NotFiniteLossError, Reporter, Window, read_metrics
 
 VALUES = {'loss': 1 / 3, 'top1_error': 0.5, 'top5_error': 0.125}
 
@@ -167,3 +169,96 @@ def test_a_bar_goes_away_when_something_fails():
     with pytest.raises(KeyError), Display(Console(file=file, force_terminal=True), 40, 0):
         raise KeyError
     assert file.getvalue().rfind('\x1b[?25h') > file.getvalue().rfind('\x1b[?25l')  # the cursor is back
+
+
+# Windows of steps.
+
+
+def metrics_of(step):
+    """Of a made-up step, on the device; what they add up to depends on the order."""
+    return {name: jnp.float32(math.sin(step * number)) for number, name in enumerate(VALUES, start=1)}
+
+
+def means(*parts):
+    """Of a window over the steps of all parts, each but the first in a window that goes on where the last stopped."""
+    sums = {}
+    for part in parts:
+        window = Window(8, json.loads(json.dumps(sums)))  # as a checkpoint keeps them
+        for step in part:
+            window.add(step, 0.01, metrics_of(step))
+        sums = window.state()
+        assert window.state() == sums and sums['steps'] == part[-1]
+    values = window.close()
+    assert values.pop('images_per_second') >= 0
+    return values
+
+
+@pytest.mark.parametrize('parts', [([1], [2], range(3, 10)), (range(1, 8), [8, 9]), (range(1, 9), [9])], ids=str)
+def test_a_window_goes_on_after_an_interruption(parts):
+    assert means(*parts) == means(range(1, 10))  # to the last bit
+    exact = {name: sum(float(metrics_of(step)[name]) for step in range(1, 10)) / 9 for name in VALUES}
+    assert means(*parts) == pytest.approx(exact, rel=1e-12)
+
+
+def test_a_window_begins_anew_once_it_was_closed():
+    window = Window(8, {'steps': 3, **dict.fromkeys(VALUES, 10.0)})
+    window.close()
+    assert window.state() == {}
+    window.add(4, 0.01, metrics_of(4))
+    assert window.close()['loss'] == float(metrics_of(4)['loss'])
+
+
+@pytest.mark.parametrize('loss', [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_is_noticed_two_steps_later(loss):
+    window = Window(8)
+    for step in (1, 2):
+        window.add(step, 0.1, metrics_of(step))
+    window.add(3, 0.25, metrics_of(3) | {'loss': jnp.float32(loss)})
+    window.add(4, 0.01, metrics_of(4))
+    with pytest.raises(NotFiniteLossError, match=f'^the loss is {loss} at step 3, at the learning rate 0.25$'):
+        window.add(5, 0.01, metrics_of(5))
+
+
+@pytest.mark.parametrize('then', ['training', 'saving'])
+def test_a_loss_that_is_not_finite_is_noticed_before_a_line_is_written_or_a_checkpoint(then, tmp_path):
+    log = MetricsLog(tmp_path, 0)
+    with Display(Console(file=io.StringIO()), 40, 0) as display:
+        report = Reporter(log, display, 8, 80, {})
+        report.stepped(1, metrics_of(1) | {'loss': jnp.float32(math.nan)}, 0.01)
+        with pytest.raises(NotFiniteLossError, match='at step 1,'):
+            report.training(1, 0.01) if then == 'training' else report.saving()
+    log.close()
+    assert (tmp_path / 'metrics.jsonl').read_text() == ''
+
+
+# What the disk may do.
+
+
+@pytest.mark.parametrize('damage', ['{"step": 20', '{"split": "train"}', '[20]', '{"step": "20"}', '', 'null', '\x00'])
+def test_a_damaged_line_is_named(damage, tmp_path):
+    write(tmp_path, [10, 20, 30])
+    path = tmp_path / 'metrics.jsonl'
+    lines = path.read_text().splitlines()
+    lines[1] = damage
+    path.write_text('\n'.join(lines) + '\n')
+    for use in (read_metrics, lambda workdir: MetricsLog(workdir, 30)):
+        with pytest.raises(UserError, match=r'metrics\.jsonl, line 2 is damaged; remove that line, or the file'):
+            use(tmp_path)
+    assert path.read_text().splitlines() == lines
+
+
+def test_a_disk_that_is_full_is_told(tmp_path):
+    log = MetricsLog(tmp_path, 0)
+    log._file.close()
+    log._file = open('/dev/full', 'w')  # noqa: SIM115
+    log.write(1, 0.1, 'train', VALUES)
+    with pytest.raises(UserError, match=r'metrics\.jsonl cannot be written: No space left on device'):
+        log.flush()
+    with pytest.raises(UserError, match='No space left on device'):
+        log.close()
+
+
+def test_a_log_that_cannot_be_opened_is_told(tmp_path):
+    (tmp_path / 'tensorboard').write_text('a file, where a directory should be')
+    with pytest.raises(UserError, match=r'metrics\.jsonl cannot be written: File exists'):
+        MetricsLog(tmp_path, 0)

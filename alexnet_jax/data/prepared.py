@@ -116,6 +116,7 @@ def write_manifest(data: PreparedDataSet, directory: pathlib.Path) -> None:
     fields = {'format': FORMAT, **dataclasses.asdict(data)}
     del fields['directory']
     replacement = directory / f'{MANIFEST}.new'
+    replacement.unlink(missing_ok=True)
     replacement.write_text(json.dumps(fields, indent=1) + '\n')
     replacement.replace(directory / MANIFEST)
 
