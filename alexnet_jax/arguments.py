@@ -6,6 +6,7 @@ import re
 import traceback
 from collections.abc import Iterator
 
+import jax
 from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
@@ -15,6 +16,7 @@ from alexnet_jax.distributed import is_leader
 from alexnet_jax.errors import UserError
 from alexnet_jax.fields import check_types
 
+_MOST_SIMULATED = 1024  # devices
 _WITH_CONFIG = ('train', 'prepare', 'inspect')  # modes that look at no run
 
 
@@ -41,7 +43,8 @@ def parse(argv: list[str]) -> list[str]:
     except flags.Error as error:
         raise UserError(_of_flags(str(error), named)) from error
     except SyntaxError as error:
-        raise UserError(f'{error.filename}, line {error.lineno}: {error.msg}.') from error
+        place = f'{error.filename}, line {error.lineno}' if error.filename else f'--config={named[-1]}'
+        raise UserError(f'{place}: {error.msg}.') from error
     except UserError:
         raise
     except Exception as error:  # whatever a config file may raise
@@ -80,9 +83,16 @@ def _described(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def complete_config() -> Iterator[None]:
-    """Turns the access to a field that the config file does not set into a plain message."""
+    """Turns the access to a field that the config file does not set, and the want of memory, into plain messages."""
     try:
         yield
+    except jax.errors.JaxRuntimeError as error:
+        if not re.search('RESOURCE_EXHAUSTED|[Oo]ut of memory', str(error)):
+            raise
+        raise UserError(
+            f'the devices have not enough memory: {str(error).splitlines()[0]:.200}. Lower config.batch_size, or make '
+            'the network smaller.'
+        ) from error
     except AttributeError as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         if pathlib.Path(last.filename).parent.name != 'config_dict':
@@ -146,6 +156,8 @@ def start(config: ConfigDict | None, to_stderr: bool = False, processes: int = 1
     if config:
         check_types(config)
     simulated = max(1, config.mesh.data) * max(1, config.mesh.column) if config else 1
+    if simulated > _MOST_SIMULATED:
+        raise UserError(f'config.mesh: {simulated:,} devices; at most {_MOST_SIMULATED:,} can be had.')
     line = choose_platform(simulated=simulated, processes=processes)
     console = Console(stderr=to_stderr, quiet=not is_leader())
     if not console.is_terminal:

@@ -47,6 +47,16 @@ def choose_platform(simulated: int = 0, processes: int = 1) -> str:
     return f'Running on {len(devices)} device(s): {kinds}{together}.'
 
 
+def memory_of(device: jax.Device) -> int:
+    """Bytes of memory that a device has; all of the machine's for a CPU."""
+    statistics = device.memory_stats() or {}
+    if 'bytes_limit' in statistics:
+        return statistics['bytes_limit']
+    if 'SC_PHYS_PAGES' in os.sysconf_names:
+        return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    return 2**40
+
+
 def available_cores() -> int:
     """Processor cores that this process may use; where the system does not say, those that there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1

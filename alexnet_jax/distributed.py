@@ -3,6 +3,7 @@
 import contextlib
 import faulthandler
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from jax.experimental import multihost_utils
 from alexnet_jax.errors import StoppedError, UserError
 
 HEARTBEAT = 30  # seconds without a sign of life after which a process counts as lost
+_ADDRESS = re.compile(r'([\w.-]+|\[[0-9a-fA-F:]+\]):([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3})')  # ports to 64,999
 _AGAIN = 'Start all of them again; the run carries on from the newest checkpoint.'
 
 
@@ -50,6 +52,8 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
             '--coordinator=HOST:PORT, --processes=COUNT and --process=NUMBER belong together; give all three, or none '
             'under SLURM (srun) and Open MPI (mpirun).'
         )
+    if coordinator is not None and not _ADDRESS.fullmatch(coordinator):
+        raise UserError(f'--coordinator={coordinator}: give HOST:PORT, as in node0:1234.')
     if not 0 <= number < count:
         raise UserError(f'--process={number} must be from 0 to {count - 1}, as --processes={count}.')
     try:

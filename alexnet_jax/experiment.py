@@ -11,11 +11,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from alexnet_jax.columns import check_batch, columns_on, make_mesh
+from alexnet_jax.columns import COLUMN, check_batch, columns_on, make_mesh
 from alexnet_jax.data.augment import VIEWS
 from alexnet_jax.data.prepared import MANIFEST, PreparedDataSet, Settings, open_prepared
 from alexnet_jax.data.records import STORAGE
 from alexnet_jax.data.sources import EMBEDDED, how_to_get, open_source
+from alexnet_jax.devices import memory_of
 from alexnet_jax.distributed import leader_first
 from alexnet_jax.errors import UserError, say
 from alexnet_jax.fields import check_types
@@ -25,8 +26,7 @@ from alexnet_jax.step import Metrics, TrainState, initial_state, make_train_step
 from alexnet_jax.table import Table, from_config
 
 # Beyond these nothing could be meant, and much memory would be asked for before it is found out.
-_MOST = {'batch_size': 2**20, 'columns': 2**10, 'data.image_size': 2**14, 'data.threads': 2**10}
-_MOST_MEMORY = 2**40  # bytes of parameters and velocity
+_MOST = {'batch_size': 2**16, 'columns': 2**10, 'data.image_size': 2**12, 'data.threads': 2**10}
 _PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
@@ -61,9 +61,12 @@ def build(config: ConfigDict) -> Experiment:
     network = AlexNet(table, columns_on(mesh, config.columns), _PRECISIONS[config.precision])
     experiment = Experiment(config, table, mesh, network)
     shapes = state_shapes(experiment)  # a table that does not fit its images or columns is found out here
-    needed = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
-    if needed > _MOST_MEMORY:
-        raise UserError(f'config.network: parameters and velocity would take {needed / 1e9:,.0f} GB; make it smaller.')
+    needed = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes)) / mesh.shape[COLUMN]
+    if needed > memory_of(mesh.devices.flat[0]):
+        raise UserError(
+            f'config.network: parameters and velocity take {needed / 1e9:,.1f} GB, more than there is memory; make the '
+            'network smaller.'
+        )
     return experiment
 
 

@@ -19,6 +19,7 @@ from alexnet_jax.distributed import any_process, is_leader, several
 from alexnet_jax.errors import UserError, say
 from alexnet_jax.evaluate import evaluate
 from alexnet_jax.experiment import Experiment, build, first_state, open_data, state_shapes, training_step
+from alexnet_jax.fields import FIELDS
 from alexnet_jax.interruption import Interruption
 from alexnet_jax.logs import Display, MetricsLog, NoLog, NotFiniteLossError, Reporter
 from alexnet_jax.optimizer import RateControl, after_epoch
@@ -45,6 +46,9 @@ def train(config, workdir: str, console: Console, allowed_changes: Sequence[str]
       UserError: the config, the data set or the workdir cannot be used; the training diverged; the disk is full.
       StoppedError: a signal asked the run to stop, and it has been saved.
     """
+    for field in allowed_changes:
+        if field not in FIELDS and not field.startswith('network.'):
+            raise UserError(f'--allow_changes={field}: the config has no such field.')
     with Interruption(console) as interruption:
         experiment = build(config)
         data = open_data(experiment, console)

@@ -128,7 +128,10 @@ def killed(process: subprocess.Popen, workdir: pathlib.Path, wait: float, writin
 
 
 def left(workdir: pathlib.Path) -> dict[str, object]:
-    """What a run leaves: its last checkpoint's arrays and progress, and its log."""
+    """What a run leaves: its last checkpoint's arrays and progress, which one was the best, and its log.
+
+    Of the older checkpoints one may be left too many, where the kill came just before it was to be removed.
+    """
     import jax
     import numpy as np
 
@@ -144,7 +147,7 @@ def left(workdir: pathlib.Path) -> dict[str, object]:
     for line in lines:
         line.pop('images_per_second', None)
     arrays = {path_of(path): np.asarray(x).tobytes() for path, x in jax.tree_util.tree_leaves_with_path(state)}
-    return {**arrays, 'progress': progress, 'checkpoints': steps_saved(workdir), 'metrics.jsonl': lines}
+    return {**arrays, 'progress': progress, 'best': checkpoints.best(), 'metrics.jsonl': lines}
 
 
 def main(arguments: list[str]) -> int:

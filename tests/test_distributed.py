@@ -275,7 +275,7 @@ def test_they_leave_what_one_process_leaves(ended, place):
     with killing.keeping_programs(place / 'cache'):
         train(config, str(place / 'alone'), console())
     together, alone = killing.left(place / 'together'), killing.left(place / 'alone')
-    assert (together['progress'], together['checkpoints']) == (alone['progress'], alone['checkpoints'])
+    assert (together['progress'], together['best']) == (alone['progress'], alone['best'])
     for one, other in zip(together.pop('metrics.jsonl'), alone.pop('metrics.jsonl'), strict=True):
         assert one.pop('split') == other.pop('split') and one == pytest.approx(other, rel=1e-5)
     for name, bits in alone.items():

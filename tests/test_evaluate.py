@@ -154,7 +154,7 @@ def test_runs_on_other_classes_are_not_averaged(trained, run, tmp_path):
     fields['class_ids'][0] = 'zero'
     manifest.write_text(json.dumps(fields))
     both = [str(trained[1]), str(workdir)]
-    with pytest.raises(UserError, match='do not share a data set: class_ids is 10 classes, 0, 1, 2, .* zero, 1, 2'):
+    with pytest.raises(UserError, match=r'do not share a data set: class_ids is 10 classes, 0, 1, 2, .* zero, 1, 2'):
         evaluate_ensemble(None, both, str(tmp_path / 'both'), 'newest', 'validation', fakes.console())
     with pytest.raises(UserError, match=f'other classes than those that {workdir} was trained on'):
         evaluate_run(run[0], str(workdir), 'newest', 'validation', fakes.console())
