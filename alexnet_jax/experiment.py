@@ -62,7 +62,7 @@ def build(config: ConfigDict) -> Experiment:
     experiment = Experiment(config, table, mesh, network)
     shapes = state_shapes(experiment)  # a table that does not fit its images or columns is found out here
     needed = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes)) / mesh.shape[COLUMN]
-    if needed > memory_of(mesh.devices.flat[0]):
+    if needed > memory_of(jax.local_devices()[0]):
         raise UserError(
             f'config.network: parameters and velocity take {needed / 1e9:,.1f} GB, more than there is memory; make the '
             'network smaller.'
