@@ -34,6 +34,10 @@ def parse(argv: list[str]) -> list[str]:
     for name in named:  # ml_collections would report at length that there is none
         if not pathlib.Path(name.split(':')[0]).is_file():
             raise UserError(f'--config={name}: there is no such file; experiments/ holds those that come with us.')
+        if not name.split(':')[0].endswith('.py'):
+            raise UserError(
+                f'--config={name} is not a Python file. The config.json of a run is taken where --config is left out.'
+            )
     try:
         rest = flags.FLAGS(argv)
         if named and not isinstance(flags.FLAGS.config, ConfigDict):

@@ -65,7 +65,11 @@ class Checkpoints:
         Raises:
           UserError: the directory cannot be read or made.
         """
-        for name in ('absl', 'orbax'):  # Orbax logs each save, warns of what is by design here, and raises its errors
+        for name in (
+            'absl',
+            'orbax',
+            'asyncio',
+        ):  # Orbax logs each save, warns of what is by design here, and raises its errors
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.directory = pathlib.Path(workdir).absolute() / 'checkpoints'
         self._read_only, self._needed = read_only, 0

@@ -212,7 +212,11 @@ def prepare_data(config: ConfigDict, console: Console) -> PreparedDataSet:
     """
     from alexnet_jax.data.prepare import prepare
 
-    if (pathlib.Path(config.directory) / MANIFEST).exists():
+    try:
+        there = (pathlib.Path(config.directory) / MANIFEST).exists()
+    except (OSError, ValueError) as error:
+        raise UserError(f'config.data.directory={config.directory!r} cannot be used: {error}.') from error
+    if there:
         data = open_prepared(config.directory)
         _check_settings(data, config)
         say(console, f'{data.directory} is prepared already.')

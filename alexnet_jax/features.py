@@ -20,6 +20,7 @@ from rich.console import Console
 from alexnet_jax.activations import FeatureStep, line_of, make_feature_step
 from alexnet_jax.columns import DATA
 from alexnet_jax.data import pipeline
+from alexnet_jax.data.files import read_file
 from alexnet_jax.data.pictures import find_pictures, read_pictures
 from alexnet_jax.data.prepared import PreparedDataSet
 from alexnet_jax.data.records import names_file
@@ -184,7 +185,7 @@ def _names(data: PreparedDataSet, split: str, first: int) -> Iterator[str]:
                 yield shards.name(index)
                 continue
             if index == first or place == 0:
-                lines = names_file(pathlib.Path(data.files(split)[shard])).read_bytes().decode().split('\n')
+                lines = read_file(names_file(pathlib.Path(data.files(split)[shard]))).decode().split('\n')
             if place >= len(lines) - 1:
                 raise ValueError('its name is missing')
             yield lines[place]

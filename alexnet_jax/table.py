@@ -164,7 +164,7 @@ def from_config(config: Mapping[str, Any]) -> Table:
 def _check_value(path: str, field: str, value: Any) -> None:
     whole = {'kernels': 1, 'units': 1, 'size': 1, 'stride': 1, 'n': 1, 'pad': 0}  # the least that makes sense
     if field in whole:
-        most = 2**24 if field in ('kernels', 'units') else 2**14
+        most = 2**20 if field in ('kernels', 'units') else 2**14
         if type(value) is not int or not whole[field] <= value <= most:
             raise UserError(
                 f'{path}={value!r:.100} must be a whole number, at least {whole[field]} and at most {most:,}.'

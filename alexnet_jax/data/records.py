@@ -5,6 +5,7 @@ JPEG takes about 20 kB an image of 256 x 256 and a few hundred microseconds of a
 """
 
 import bisect
+import io
 import itertools
 import os
 import pathlib
@@ -15,6 +16,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import simplejpeg
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+
+from alexnet_jax.data.files import read_file
 
 _HEADER = struct.Struct('<IH')  # label, length of the name in bytes
 
@@ -195,8 +198,7 @@ class Shards:
         shard, place = self.locate(index)
         if self._storage == 'raw':
             names = names_file(pathlib.Path(self._files[shard]))
-            with names.open('rb') as lines:
-                line = next(itertools.islice(lines, place, None), None)
+            line = next(itertools.islice(io.BytesIO(read_file(names)), place, None), None)
             if line is None:
                 raise ValueError(f'{names} holds no line {place + 1}')
             return line.decode().rstrip('\n')
