@@ -1,7 +1,5 @@
 """Checkpoints with Orbax: the newest few, and the best by validation error; none is trusted unexamined."""
 
-import dataclasses
-import json
 import logging
 import math
 import pathlib
@@ -9,7 +7,6 @@ import re
 import shutil
 import sys
 import warnings
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -21,26 +18,8 @@ from alexnet_jax.data.files import read_json
 from alexnet_jax.distributed import is_leader, leader_first, several
 from alexnet_jax.errors import UserError, writing
 from alexnet_jax.integrity import examine, path_of
-from alexnet_jax.optimizer import RateControl
+from alexnet_jax.progress import Progress, from_fields, to_fields
 from alexnet_jax.step import TrainState, state_sharding
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """Where a run stands, besides the arrays.
-
-    Attributes:
-      step: updates made so far; it is the position in the data as well (see `pipeline.py`).
-      epoch: epochs completed and validated.
-      control: the learning rate and what decides when it changes.
-      window: sums of the metrics since the last line of the log, and 'steps', how many steps they are of; empty
-        where a line has just been written.
-    """
-
-    step: int
-    epoch: int
-    control: RateControl
-    window: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class DamagedError(UserError):
@@ -138,9 +117,8 @@ class Checkpoints:
                 f'{progress.control.learning_rate:g}'
             )
         metrics = None if top1_error is None else {'top1_error': top1_error}
-        fields = json.loads(json.dumps(dataclasses.asdict(progress) | {'marks': marks}))
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(fields | {'crc32': _checksum(fields)})
+            state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(to_fields(progress, marks))
         )
         self._needed = sum(x.nbytes for x in jax.tree.leaves(state))
         free = shutil.disk_usage(self.directory).free
@@ -189,17 +167,15 @@ class Checkpoints:
             restored = self._manager.restore(
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore())
             )
-            fields = dict(restored.progress)
-            if fields['step'] != step:
-                raise ValueError(f'it says that it is of step {fields["step"]!r:.50}')
-            if fields.pop('crc32') != _checksum(fields):
-                raise ValueError('its progress is not what was saved')
+            progress, saved_marks = from_fields(dict(restored.progress))
+            if progress.step != step:
+                raise ValueError(f'it says that it is of step {progress.step}')
             marks, _ = examine(restored.state)
-            changed = [name for name, mark in fields.pop('marks').items() if marks[name] != mark]
+            changed = [name for name, mark in saved_marks.items() if marks[name] != mark]
             if changed:
                 raise ValueError(f'{changed[0]} is not what was saved')
             sys.unraisablehook = hook
-            return restored.state, _progress(fields)
+            return restored.state, progress
         except UserError:
             raise
         except Exception as error:  # on damaged files Orbax and TensorStore raise many kinds
@@ -346,23 +322,3 @@ def _ignore_closed_loops() -> None:
 
     sys.unraisablehook = hook
     warnings.filterwarnings('ignore', message="coroutine '_read_array.*' was never awaited")
-
-
-def _checksum(fields: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
-
-
-def _progress(fields: dict[str, Any]) -> Progress:
-    """Reads back what was saved.
-
-    Raises:
-      ValueError, TypeError: it makes no sense.
-    """
-    control = RateControl(**fields['control'])
-    numbers = [control.learning_rate, control.best_error, control.error_to_beat, *fields['window'].values()]
-    counts = [fields['step'], fields['epoch'], control.epochs_without_improvement, control.drops]
-    if not all(type(x) in (int, float) and math.isfinite(x) for x in numbers) or type(control.finished) is not bool:
-        raise ValueError('its progress makes no sense')
-    if not all(type(x) is int and 0 <= x < 2**40 for x in counts):
-        raise ValueError('its progress makes no sense')
-    return Progress(fields['step'], fields['epoch'], control, fields['window'])

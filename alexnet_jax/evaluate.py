@@ -14,11 +14,11 @@ from rich.table import Table
 
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.prepared import PreparedDataSet
+from alexnet_jax.display import Display
 from alexnet_jax.distributed import is_leader, several
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment import open_data
 from alexnet_jax.fields import check_types
-from alexnet_jax.logs import Display
 from alexnet_jax.prediction import Predictor, Run, open_run, predictor
 from alexnet_jax.published import rows_for
 from alexnet_jax.step import own_places

@@ -24,10 +24,10 @@ from alexnet_jax.data.files import read_file
 from alexnet_jax.data.pictures import find_pictures, read_pictures
 from alexnet_jax.data.prepared import PreparedDataSet
 from alexnet_jax.data.records import names_file
+from alexnet_jax.display import Display
 from alexnet_jax.errors import UserError, say
 from alexnet_jax.experiment import open_data
 from alexnet_jax.feature_files import BROKEN, FeatureFiles, check_same
-from alexnet_jax.logs import Display
 from alexnet_jax.predict import truth_of
 from alexnet_jax.prediction import Run, open_run
 from alexnet_jax.step import to_devices

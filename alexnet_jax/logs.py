@@ -1,4 +1,4 @@
-"""What a run says while it runs: metrics.jsonl, TensorBoard, and a progress bar or plain lines."""
+"""What a run says while it runs: metrics.jsonl, TensorBoard, and lines for a person."""
 
 import collections
 import contextlib
@@ -8,15 +8,13 @@ import os
 import pathlib
 import time
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from jax import Array
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from alexnet_jax.data.files import read_file
-from alexnet_jax.errors import UserError, say, writing
+from alexnet_jax.display import Display
+from alexnet_jax.errors import UserError, writing
 
 
 class MetricsLog:
@@ -248,49 +246,6 @@ def describe(values: dict[str, float]) -> str:
         else:
             words.append(f'{name.replace("_", " ")} {value:.4g}')
     return ', '.join(words)
-
-
-class Display:
-    """A progress bar on a terminal, plain lines elsewhere."""
-
-    def __init__(self, console: Console, total: int, first: int, name: str = 'training', unit: str = 'steps') -> None:
-        """Shows `first` of `total`, in `unit`, as done."""
-        self._console, self._total, self._name, self._unit = console, total, name, unit
-        wide = console.width >= 100  # on 80 columns there is room for the figures, and for a short bar
-        self._bar = Progress(
-            *([TextColumn('{task.description}')] if wide else []),
-            BarColumn(bar_width=24 if wide else 4),
-            MofNCompleteColumn(),
-            TextColumn('{task.fields[status]}'),
-            TimeRemainingColumn(compact=True),
-            TextColumn('left'),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task(name, total=total, completed=first, status='')
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def update(self, done: int, status: str = '') -> None:
-        """Moves the bar; elsewhere than on a terminal nothing is shown."""
-        self._bar.update(self._task, completed=done, status=status)
-
-    def line(self, text: str) -> None:
-        """Prints a line that stays, above the bar."""
-        say(self._console, text)
-
-    def plain(self, done: int, status: str) -> None:
-        """Prints a line where there is no bar to show it."""
-        if not self._console.is_terminal:
-            self.line(f'{self._name}: {self._unit[:-1]} {done}/{self._total}, {status}')
 
 
 class Reporter:

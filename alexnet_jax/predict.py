@@ -15,10 +15,10 @@ from rich.console import Console
 from alexnet_jax.columns import DATA
 from alexnet_jax.data.pictures import Picture, find_pictures, read_pictures
 from alexnet_jax.data.prepared import PreparedDataSet
+from alexnet_jax.display import Display
 from alexnet_jax.errors import UserError
 from alexnet_jax.figures.examples import example_of, figure_4_left, most_probable
 from alexnet_jax.figures.style import save
-from alexnet_jax.logs import Display
 from alexnet_jax.prediction import Run, open_run, predictor
 
 

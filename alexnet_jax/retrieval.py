@@ -17,6 +17,7 @@ from rich.table import Table
 from alexnet_jax.codes import Encoder, encode, random_hyperplanes, train_autoencoder
 from alexnet_jax.data.pipeline import open_shards, read
 from alexnet_jax.data.prepared import PreparedDataSet, open_prepared
+from alexnet_jax.display import Display
 from alexnet_jax.errors import say, writing
 from alexnet_jax.feature_files import NAMES, VALUES
 from alexnet_jax.features import extract
@@ -24,7 +25,6 @@ from alexnet_jax.figures.codes import recall_curve
 from alexnet_jax.figures.examples import figure_4_right
 from alexnet_jax.figures.style import save
 from alexnet_jax.hamming import hamming_nearest, recall, rerank
-from alexnet_jax.logs import Display
 from alexnet_jax.search import nearest
 from alexnet_jax.workdir import write_json
 

@@ -15,13 +15,14 @@ from alexnet_jax.continuation import check_continuation
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.prepared import PreparedDataSet
-from alexnet_jax.distributed import any_process, is_leader, several
+from alexnet_jax.display import Display
+from alexnet_jax.distributed import any_process, is_leader, leader_first, several
 from alexnet_jax.errors import UserError, say
 from alexnet_jax.evaluate import evaluate
 from alexnet_jax.experiment import Experiment, build, first_state, open_data, state_shapes, training_step
 from alexnet_jax.fields import FIELDS
 from alexnet_jax.interruption import Interruption
-from alexnet_jax.logs import Display, MetricsLog, NoLog, NotFiniteLossError, Reporter
+from alexnet_jax.logs import MetricsLog, NoLog, NotFiniteLossError, Reporter
 from alexnet_jax.optimizer import RateControl, after_epoch
 from alexnet_jax.prediction import Predictor, first_kernels, prediction_step
 from alexnet_jax.step import TrainState, ahead, own_places, statistics_to_devices
@@ -52,7 +53,9 @@ def train(config, workdir: str, console: Console, allowed_changes: Sequence[str]
     with Interruption(console) as interruption:
         experiment = build(config)
         data = open_data(experiment, console)
-        make_workdir(workdir)
+        with leader_first('workdir'):
+            if is_leader():
+                make_workdir(workdir)
         with locked(workdir) if is_leader() else contextlib.nullcontext():
             checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
             with contextlib.closing(checkpoints):

@@ -620,7 +620,7 @@ MISTAKES = {
     'config: ImportError': (['--config={tmp}/import.py'], ['import.py', 'not_to_be_found']),
     'config: no get_config': (['--config={tmp}/without.py'], ['without.py', 'get_config']),
     'config: returns a dict': (['--config={tmp}/dictionary.py'], ['dictionary.py']),
-    'config: lacks fields': (['--config={tmp}/short.py'], ['mesh']),
+    'config: lacks fields': (['--config={tmp}/short.py'], ["no field 'name'", 'experiments/paper.py']),
     'unknown variant': (['--config=experiments/paper.py:litteral'], ['litteral', 'literal']),
     'variant where there is none': (['--config=experiments/digits.py:big'], ['digits.py:big', 'no variants']),
     'no config': ([], ['--config']),
