@@ -399,7 +399,8 @@ def run(directory, names):
 # --- the tests ---
 
 ALL = {case.name: case for case in hostile.cases()}
-_EVERY = {'eval': 3, 'command': 2}  # of the many that are alike; `python tests/test_hostile.py DIRECTORY` runs them all
+# Of the many that are alike, so many-th; `python tests/test_hostile.py DIRECTORY` runs them all.
+_EVERY = {'eval': 4, 'command': 3, 'prepare': 2}
 
 
 def by_default(cases):
