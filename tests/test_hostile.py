@@ -1,6 +1,6 @@
 """Hundreds of hostile inputs: each ends in one message or, where it is listed as harmless, well.
 
-The cases are those of `hostile.py`. They run in processes of their own, many one after another, forked from one that
+The cases are those of `hostile/`. They run in processes of their own, many one after another, forked from one that
 has imported everything; a parent watches their time and memory. What each did is written down, and the tests look it
 up. `python tests/test_hostile.py DIRECTORY [NAME...]` runs some by hand and prints what they did.
 """
