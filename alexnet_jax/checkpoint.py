@@ -50,6 +50,7 @@ class Checkpoints:
             'asyncio',
         ):  # Orbax logs each save, warns of what is by design here, and raises its errors
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        _ignore_closed_loops()
         self.directory = pathlib.Path(workdir).absolute() / 'checkpoints'
         self._read_only, self._needed = read_only, 0
         with leader_first('checkpoints'):
@@ -159,8 +160,6 @@ class Checkpoints:
         target = jax.tree.map(
             lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), like, state_sharding(like, mesh)
         )
-        hook = sys.unraisablehook
-        _ignore_closed_loops()
         try:
             self._check_files(step)
             self._check_same_network(step, like)
@@ -174,7 +173,6 @@ class Checkpoints:
             changed = [name for name, mark in saved_marks.items() if marks[name] != mark]
             if changed:
                 raise ValueError(f'{changed[0]} is not what was saved')
-            sys.unraisablehook = hook
             return restored.state, progress
         except UserError:
             raise
@@ -312,13 +310,19 @@ def _first_line(error: Exception) -> str:
 
 
 def _ignore_closed_loops() -> None:
-    """Lets go what TensorStore still reports, one by one, once the first unreadable array has ended a restore."""
+    """Lets go what TensorStore still reports, array by array, once the first has ended a save or a restore.
+
+    The first error is raised, and told to the user; the others come from TensorStore's own threads, at any time.
+    """
     before = sys.unraisablehook
+    if getattr(before, 'ignores_closed_loops', False):
+        return
 
     def hook(unraisable: Any) -> None:
         error = unraisable.exc_value
         if not re.search('Event loop is closed|TensorStore details', str(error)):
             before(unraisable)
 
+    hook.ignores_closed_loops = True
     sys.unraisablehook = hook
     warnings.filterwarnings('ignore', message="coroutine '_read_array.*' was never awaited")
