@@ -35,6 +35,7 @@ def get_config(variant: str = '') -> ConfigDict:
     config.epochs = 90  # "roughly 90 cycles through the training set", at most
     config.momentum = 0.9
     config.weight_decay = 0.0005
+    config.decay_biases = True  # the paper's formula has every parameter decay; the 2012 code spares the biases
     config.learning_rate = 0.01
     config.rate_control = ConfigDict(sort_keys=False)
     config.rate_control.divide_by = 10.0  # when the validation error stops improving
@@ -42,6 +43,16 @@ def get_config(variant: str = '') -> ConfigDict:
     config.rate_control.patience = 5  # epochs without improvement
     config.rate_control.tolerance = 0.0005  # an improvement is more than this, in units of error (0..1)
     config.rate_control.schedule = ()  # instead: ((epochs completed, rate), ...)
+    # "The same learning rate for all layers", but: ((epochs, layer or 'layer.kernel' or '*.bias', rate), ...), of which
+    # the last line that fits and is due holds; 0.0 freezes. Factors are of the rate in force.
+    config.rate_control.layer_rates = ()
+    config.rate_control.layer_factors = ()
+
+    # Where the parameters come from: drawn as section 5 says, or from a run.
+    config.pretrained = ConfigDict(sort_keys=False)
+    config.pretrained.workdir = ''  # of the run
+    config.pretrained.checkpoint = 'newest'  # or 'best', or a step
+    config.pretrained.new_layers = ()  # which are drawn all the same, as in ('fc8',) or ('conv6', 'fc*')
 
     # Sections 2 and 4.1.
     config.data = ConfigDict(sort_keys=False)
@@ -54,9 +65,12 @@ def get_config(variant: str = '') -> ConfigDict:
     config.data.skip_broken = False  # whether preparation leaves out images that cannot be read
     config.data.image_size = 256
     config.data.crop_size = 224
+    config.data.random_crop = True  # else the patch in the centre
     config.data.mirror = True
     config.data.colour_std = 0.1
     config.data.colour_scale = 'deviation'  # as in the 2012 code; the text says 'eigenvalue'
+    config.data.colour_epochs = 0  # so many epochs have the colour noise; 0: all
+    config.data.colour_rescale = False  # whether to divide by 1 + colour_std, as the 2012 code does
     config.data.threads = 0  # batches made at the same time on the host; 0: one a core, up to 16
 
     config.evaluation = ConfigDict(sort_keys=False)
