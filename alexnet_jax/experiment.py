@@ -20,6 +20,7 @@ from alexnet_jax.devices import memory_of
 from alexnet_jax.distributed import leader_first
 from alexnet_jax.errors import UserError, say
 from alexnet_jax.fields import check_types
+from alexnet_jax.layer_rates import check_rules
 from alexnet_jax.model import AlexNet, classes_of, initial_parameters
 from alexnet_jax.optimizer import check_schedule
 from alexnet_jax.step import Metrics, TrainState, initial_state, make_train_step, state_sharding
@@ -61,6 +62,7 @@ def build(config: ConfigDict) -> Experiment:
     network = AlexNet(table, columns_on(mesh, config.columns), _PRECISIONS[config.precision])
     experiment = Experiment(config, table, mesh, network)
     shapes = state_shapes(experiment)  # a table that does not fit its images or columns is found out here
+    check_rules(config.rate_control, shapes.parameters)
     needed = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes)) / mesh.shape[COLUMN]
     if needed > memory_of(jax.local_devices()[0]):
         raise UserError(
@@ -97,6 +99,7 @@ def check(config: ConfigDict) -> None:
         'rate_control.tolerance',
         'rate_control.drops',
         'data.threads',
+        'data.colour_epochs',
     ]:
         if not 0 <= _get(config, field) < float('inf'):
             raise UserError(f'config.{field}={_get(config, field)} must be a finite number, at least 0.')
@@ -152,6 +155,7 @@ def training_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Met
         batch_size=config.batch_size,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
+        decay_biases=config.decay_biases,
     )
 
 
@@ -166,7 +170,7 @@ def open_data(experiment: Experiment, console: Console) -> PreparedDataSet:
         try:
             data = open_prepared(config.directory)
         except FileNotFoundError as error:
-            if config.source not in EMBEDDED:
+            if config.source.split(':')[0] not in EMBEDDED:
                 raise UserError(missing_data_message(config)) from error
             data = prepare_data(config, console)
     _check_settings(data, config)

@@ -2,15 +2,18 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+from jax.tree_util import tree_map_with_path
 
 from alexnet_jax.errors import UserError
 
 
 def update_rule(
-    learning_rate: jax.Array | float, *, momentum: float, weight_decay: float
+    learning_rate: Any, *, momentum: float, weight_decay: float, decay_biases: bool = True
 ) -> optax.GradientTransformation:
     """The paper's update: v <- momentum v - weight_decay rate w - rate gradient; w <- w + v.
 
@@ -18,18 +21,47 @@ def update_rule(
     puts the rate outside, which is another rule as soon as the rate changes.
 
     Args:
-      learning_rate: epsilon of section 5; may differ from call to call.
+      learning_rate: epsilon of section 5, a scalar; may differ from call to call. Or one for each array, in a tree
+        shaped like the parameters (`layer_rates.py`): where it is 0 the array is frozen, as in the 2012 code, and
+        neither parameter nor velocity changes.
       momentum: 0.9 in the paper.
-      weight_decay: 0.0005 in the paper; applied to every parameter, as its formula is.
+      weight_decay: 0.0005 in the paper.
+      decay_biases: whether it is applied to every parameter, as the paper's formula is; the 2012 code spares biases.
 
     Returns:
       A transformation whose state is that of `optax.trace`: the velocity, shaped like the parameters.
     """
-    return optax.chain(
-        optax.add_decayed_weights(weight_decay),
-        optax.scale_by_learning_rate(learning_rate),
+    each = isinstance(learning_rate, dict)
+    rule = optax.chain(
+        optax.add_decayed_weights(weight_decay) if decay_biases else _decay_kernels(weight_decay),
+        optax.stateless(lambda gradients, _: _by_rate(learning_rate, gradients))
+        if each
+        else optax.scale_by_learning_rate(learning_rate),
         optax.trace(decay=momentum),
     )
+    return _frozen_where_zero(learning_rate, rule) if each else rule
+
+
+def _decay_kernels(weight_decay: float) -> optax.GradientTransformation:
+    def decay(path: tuple[Any, ...], gradient: jax.Array, parameter: jax.Array) -> jax.Array:
+        return gradient if path[-1].key == 'bias' else gradient + weight_decay * parameter
+
+    return optax.stateless(lambda gradients, parameters: tree_map_with_path(decay, gradients, parameters))
+
+
+def _by_rate(rates: Any, gradients: Any) -> Any:
+    return jax.tree.map(lambda rate, gradient: -rate * gradient, rates, gradients)
+
+
+def _frozen_where_zero(rates: Any, rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    def update(gradients: Any, state: optax.OptState, parameters: Any) -> tuple[Any, optax.OptState]:
+        updates, (*others, velocity) = rule.update(gradients, state, parameters)
+        learns = jax.tree.map(lambda rate: rate > 0, rates)
+        updates = jax.tree.map(lambda on, x: jnp.where(on, x, 0), learns, updates)
+        trace = jax.tree.map(jnp.where, learns, velocity.trace, state[-1].trace)
+        return updates, (*others, velocity._replace(trace=trace))
+
+    return optax.GradientTransformation(rule.init, update)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,18 +59,18 @@ def wrong(logits: Array, labels: Array, top: int) -> Array:
 
 
 def make_train_step(
-    network: AlexNet, mesh: Mesh, *, batch_size: int, momentum: float, weight_decay: float
-) -> Callable[[TrainState, Batch, Statistics, Array], tuple[TrainState, Metrics]]:
+    network: AlexNet, mesh: Mesh, *, batch_size: int, momentum: float, weight_decay: float, decay_biases: bool = True
+) -> Callable[[TrainState, Batch, Statistics, Any], tuple[TrainState, Metrics]]:
     """Builds the jitted training step.
 
     Args:
       network: with the columns as they live on a device of the mesh.
       mesh: of axes 'data' and 'column'.
       batch_size: examples in a batch, over all devices.
-      momentum, weight_decay: of the update rule.
+      momentum, weight_decay, decay_biases: of the update rule.
 
     Returns:
-      A function of (state, batch, statistics, learning rate) that returns the next state and the batch's
+      A function of (state, batch, statistics, learning rate or a tree of rates) that returns the next state and the batch's
       mean 'loss', 'top1_error' and 'top5_error' (float32 scalars). The state given is consumed. What devices
       exchange is: columns before the lines that see both of them, and the sum of gradients along 'data'.
     """
@@ -94,9 +94,9 @@ def make_train_step(
         out_specs=(PER_COLUMN, EVERYWHERE),
     )
 
-    def train_step(state: TrainState, batch: Batch, statistics: Statistics, rate: Array) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, batch: Batch, statistics: Statistics, rate: Any) -> tuple[TrainState, Metrics]:
         gradients, metrics = gradients_and_metrics(state.parameters, batch, statistics)
-        rule = update_rule(rate, momentum=momentum, weight_decay=weight_decay)
+        rule = update_rule(rate, momentum=momentum, weight_decay=weight_decay, decay_biases=decay_biases)
         updates, velocity = rule.update(gradients, state.velocity, state.parameters)
         parameters = optax.apply_updates(state.parameters, updates)
         # Each array stays where it lives, whatever the compiler would choose.

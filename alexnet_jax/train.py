@@ -3,10 +3,10 @@
 import contextlib
 import dataclasses
 import math
+import pathlib
 from collections.abc import Iterator, Sequence
 
 import jax
-import numpy as np
 from rich.console import Console
 
 from alexnet_jax.checkpoint import Checkpoints, NotFiniteStateError, Progress
@@ -22,9 +22,11 @@ from alexnet_jax.evaluate import evaluate
 from alexnet_jax.experiment import Experiment, build, first_state, open_data, state_shapes, training_step
 from alexnet_jax.fields import FIELDS
 from alexnet_jax.interruption import Interruption
+from alexnet_jax.layer_rates import rates_of_layers
 from alexnet_jax.logs import MetricsLog, NoLog, NotFiniteLossError, Reporter
 from alexnet_jax.optimizer import RateControl, after_epoch
 from alexnet_jax.prediction import Predictor, first_kernels, prediction_step
+from alexnet_jax.pretrained import check_pretrained, with_pretrained
 from alexnet_jax.step import TrainState, ahead, own_places, statistics_to_devices
 from alexnet_jax.workdir import locked, make_workdir, remember_data, write_config
 
@@ -52,6 +54,8 @@ def train(config, workdir: str, console: Console, allowed_changes: Sequence[str]
             raise UserError(f'--allow_changes={field}: the config has no such field.')
     with Interruption(console) as interruption:
         experiment = build(config)
+        if config.pretrained.workdir and not pathlib.Path(workdir, 'checkpoints').is_dir():
+            check_pretrained(experiment)
         data = open_data(experiment, console)
         with leader_first('workdir'):
             if is_leader():
@@ -104,7 +108,8 @@ def _run(
             rate = control.learning_rate
             with report.waiting():
                 batch = next(batches)
-            state, metrics = train_step(state, batch, statistics, np.float32(rate))
+            rates = rates_of_layers(state.parameters, rate, step * config.batch_size / examples, config.rate_control)
+            state, metrics = train_step(state, batch, statistics, rates)
             interruption.something_to_save()
             step += 1
             report.stepped(step, metrics, rate)
@@ -165,7 +170,10 @@ def _batches(experiment: Experiment, data: PreparedDataSet, first_step: int) -> 
         batch_size=config.batch_size,
         crop_size=config.data.crop_size,
         mirror=config.data.mirror,
+        random_crop=config.data.random_crop,
         colour_std=config.data.colour_std,
+        colour_epochs=config.data.colour_epochs,
+        colour_rescale=config.data.colour_rescale,
         seed=config.seed,
         first_step=first_step,
         threads=config.data.threads,
@@ -180,7 +188,10 @@ def restore_or_initialize(
     found = checkpoints.restore_newest(state_shapes(experiment), experiment.mesh, lambda line: say(console, line))
     rate = experiment.config.learning_rate
     if found is None:
-        return first_state(experiment), Progress(0, 0, RateControl(rate))
+        state = first_state(experiment)
+        if experiment.config.pretrained.workdir:
+            state = with_pretrained(experiment, state, lambda line: say(console, line))
+        return state, Progress(0, 0, RateControl(rate))
     state, progress = found
     if 'learning_rate' in allowed_changes:
         control = dataclasses.replace(progress.control, learning_rate=rate)

@@ -67,6 +67,13 @@ def test_training_images_without_mirror_and_colour_are_pixels_minus_mean():
         np.testing.assert_array_equal(result[i], batch['image'][i].astype(np.float32) - mean)
 
 
+def test_each_image_is_scaled_by_its_own_number_after_the_colour_noise():
+    statistics, _, _ = some_statistics()
+    batch, scale = a_batch(), np.linspace(0.5, 1.5, BATCH).astype(np.float32)
+    plain, scaled = (training_images(b, statistics) for b in (batch, batch | {'scale': scale}))
+    np.testing.assert_allclose(scaled, np.asarray(plain, np.float64) * scale[:, None, None, None], rtol=1e-6)
+
+
 @pytest.mark.parametrize('component', range(3))
 def test_colour_moves_every_pixel_of_an_image_alike_along_its_axis(component):
     statistics, p, deviations = some_statistics()

@@ -277,6 +277,28 @@ def test_mirror_and_colour_can_be_switched_off_alone(data):
     assert_same(on | {'colour': no_colour['colour']}, no_colour)
 
 
+def test_without_random_crops_every_patch_is_the_centre_and_nothing_else_changes(data):
+    on, off = joined(train(data, 6)), joined(train(data, 6, random_crop=False))
+    far = SIZE - CROP
+    assert far > 0 and set(off['top']) == set(off['left']) == {far // 2} and len(set(on['top'])) > 1
+    images = stored_images(data, 'train')[off['label']]
+    np.testing.assert_array_equal(
+        off['image'], images[:, far // 2 : far // 2 + CROP, far // 2 : far // 2 + CROP], strict=True
+    )
+    for name in ('label', 'mirror', 'colour', 'dropout_seed'):
+        np.testing.assert_array_equal(on[name], off[name])
+
+
+def test_colour_noise_ends_after_its_epochs_and_the_scale_with_it(data):
+    always = joined(train(data, 6))
+    limited = joined(train(data, 6, colour_epochs=1, colour_rescale=True))
+    first = np.arange(48) < data.examples('train')
+    assert first.any() and not first.all() and 'scale' not in always
+    np.testing.assert_array_equal(limited['colour'], np.where(first[:, None], always['colour'], 0))
+    np.testing.assert_allclose(limited.pop('scale'), np.where(first, 1 / 1.1, 1), rtol=1e-6)
+    assert_same(always | {'colour': limited['colour']}, limited)
+
+
 def test_colour_draws_scale_with_their_deviation(data):
     one, other = (joined(train(data, 6, colour_std=std))['colour'] for std in (1.0, 0.25))
     np.testing.assert_array_equal(one * np.float32(0.25), other)

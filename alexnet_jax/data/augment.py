@@ -37,7 +37,8 @@ def training_images(batch: dict[str, Array], statistics: Statistics) -> Array:
     """The random patches of section 4.1, as the network sees them in training.
 
     The mean of the very pixels that a patch shows is subtracted; then the patch is mirrored where its coin
-    says so, and its colour shifted by [p1, p2, p3] [a1 s1, a2 s2, a3 s3]^T, the same at every pixel.
+    says so, and its colour shifted by [p1, p2, p3] [a1 s1, a2 s2, a3 s3]^T, the same at every pixel. Where the
+    batch brings scales, as the 2012 code has them, each image is multiplied by its own.
 
     Args:
       batch: as `pipeline.training_batches` yields it.
@@ -51,7 +52,8 @@ def training_images(batch: dict[str, Array], statistics: Statistics) -> Array:
     x = batch['image'].astype(jnp.float32) - mean
     x = jnp.where(batch['mirror'][:, None, None, None], x[:, :, ::-1], x)
     shift = jnp.sum(batch['colour'][:, None, :] * statistics.colour_components, axis=-1)  # exact float32 products
-    return x + shift[:, None, None, :]
+    x = x + shift[:, None, None, :]
+    return x * batch['scale'][:, None, None, None] if 'scale' in batch else x
 
 
 def view(images: Array, statistics: Statistics, number: Array | int, crop: int) -> Array:

@@ -50,6 +50,9 @@ def training_batches(
     mirror: bool,
     colour_std: float,
     seed: int,
+    random_crop: bool = True,
+    colour_epochs: int = 0,
+    colour_rescale: bool = False,
     first_step: int = 0,
     threads: int = 0,
     places: np.ndarray | None = None,
@@ -65,6 +68,10 @@ def training_batches(
       mirror: whether half of the patches are reflected (section 4.1).
       colour_std: standard deviation of the draws a_i of section 4.1; 0.1 in the paper, 0 for none.
       seed: of order and draws.
+      random_crop: whether patches lie anywhere; else all are the centre.
+      colour_epochs: the a_i are 0 after so many epochs; 0 for never.
+      colour_rescale: whether images are to be scaled by 1 / (1 + colour_std) while there is colour noise, as the
+        2012 code does so that their variance stays.
       first_step: number of the first batch, from 0.
       threads: batches made at the same time; 0 for one a core, up to 16.
       places: ascending, the places in a batch that this process reads; None for all. The batches below are then as
@@ -72,7 +79,8 @@ def training_batches(
 
     Yields:
       'image' uint8 [batch, crop, crop, 3]; 'label' int32 [batch]; 'top' and 'left' int32 [batch], the patch's
-      place; 'mirror' bool [batch]; 'colour' float32 [batch, 3], the a_i; 'dropout_seed' uint32 [batch].
+      place; 'mirror' bool [batch]; 'colour' float32 [batch, 3], the a_i; 'dropout_seed' uint32 [batch];
+      'scale' float32 [batch], only where `colour_rescale` asks for it.
     """
     shards, classes = open_shards(data, 'train'), len(data.class_names)
     own = np.arange(batch_size) if places is None else places
@@ -80,6 +88,8 @@ def training_batches(
     def load(step: int) -> Batch:
         epochs, indices = order(seed, step * batch_size + own, len(shards))
         draws = draw(seed, epochs, indices, data.image_size - crop_size + 1)
+        if not random_crop:
+            draws['top'][:] = draws['left'][:] = (data.image_size - crop_size) // 2
         images = np.empty((len(indices), crop_size, crop_size, 3), np.uint8)
         labels = np.empty(len(indices), np.int32)
         for i, (index, top, left) in enumerate(
@@ -88,7 +98,10 @@ def training_batches(
             pixels, labels[i] = read(shards, index, classes)
             images[i] = pixels[top : top + crop_size, left : left + crop_size]
         draws['mirror'] &= mirror
-        draws['colour'] *= np.float32(colour_std)
+        noise = np.where((epochs < colour_epochs) | (colour_epochs == 0), colour_std, 0).astype(np.float32)
+        draws['colour'] *= noise[:, None]
+        if colour_rescale:
+            draws['scale'] = 1 / (1 + noise)
         return {'image': images, 'label': labels, **draws}
 
     batches = grain.MapDataset.range(first_step, _WITHOUT_END).map(load)

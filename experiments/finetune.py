@@ -1,0 +1,54 @@
+"""Fine-tuning on your own pictures: any run of ours, with a new last layer for your classes.
+
+    python launch.py --workdir=runs/mine --config=experiments/finetune.py:runs/paper \\
+        --config.data.source_directory=my_pictures --config.network.fc8.units=5
+
+finetune.py:DIRECTORY takes the network of the run in DIRECTORY and begins with the parameters of its best checkpoint.
+Pictures lie in my_pictures/CLASS/*.jpg; every tenth is held out (see data/sources/folder.py for other ways).
+The rates are those of the paper's own fine-tuning in its second phase: 0.001, conv1 a tenth of it, the new layer ten
+times; here they drop when the validation error stops improving. To train nothing but the new layer, freeze the rest:
+
+    --config.rate_control.layer_rates="((0, 'conv*', 0.0), (0, 'fc6', 0.0), (0, 'fc7', 0.0))"
+
+Reproduces nothing: the paper's fine-tuning on ILSVRC-2012 is experiments/six_convolutions.py.
+"""
+
+from ml_collections import ConfigDict
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.workdir import read_config
+
+
+def get_config(run: str = '') -> ConfigDict:
+    if not run:
+        raise UserError(
+            'experiments/finetune.py needs a run to begin with, as in --config=experiments/finetune.py:runs/paper.'
+        )
+    config = read_config(run)
+    config.name = f'finetune:{run}'
+    first, last = (list(_with_parameters(config.network))[place] for place in (0, -1))
+
+    config.pretrained.workdir, config.pretrained.checkpoint = run, 'best'
+    config.pretrained.new_layers = (last,)
+    config.epochs = 60
+    config.learning_rate = 0.001
+    config.rate_control = ConfigDict(
+        {
+            'divide_by': 10.0,
+            'drops': 2,
+            'patience': 5,
+            'tolerance': 0.0005,
+            'schedule': (),
+            'layer_rates': (),
+            'layer_factors': ((0, first, 0.1), (0, last, 10.0)),
+        },
+        sort_keys=False,
+    )
+    config.data.source, config.data.source_directory = 'folder', 'data/downloads/pictures'
+    config.data.directory = 'data/pictures'
+    config.data.colour_epochs = 0
+    return config
+
+
+def _with_parameters(network: ConfigDict) -> list[str]:
+    return [name for name, line in network.items() if 'std' in line]
