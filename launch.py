@@ -18,6 +18,7 @@ MODES = {
     'figures': 'the pictures of a run, and report.html',
     'prepare': 'images to a prepared data set; needs no --workdir; carries on where it stopped',
     'inspect': 'the network and what its devices exchange, as tables; needs no --workdir',
+    'compare': 'finished runs beside each other and the paper; --workdir, if given, gets comparison.json and a figure',
 }
 CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'The experiment: a file in experiments/, or one like them. For a run that exists: its own config.'
@@ -26,6 +27,10 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run leaves its files.'
 MODE = flags.DEFINE_enum('mode', 'train', list(MODES), '; '.join(f'{mode}: {what}' for mode, what in MODES.items()))
 CHECKPOINT = flags.DEFINE_string('checkpoint', 'newest', 'Of a run that exists: newest, best, or the number of a step.')
 SPLIT = flags.DEFINE_string('split', None, 'For eval and features: of the data set; by default validation and train.')
+BESIDE = config_flags.DEFINE_config_file(
+    'beside', None, 'For inspect: a second experiment, a file like --config; both networks in one table.'
+)
+RUNS = flags.DEFINE_list('runs', [], 'For compare: directories of runs; differences are from the first.')
 ENSEMBLE = flags.DEFINE_list('ensemble', [], 'For eval: directories of runs, whose predictions are averaged.')
 IMAGES = flags.DEFINE_list('images', [], 'For predict and features: image files, or folders of them.')
 JSON = flags.DEFINE_bool('json', False, 'For predict: print a JSON object a line, and draw no pictures.')
@@ -52,7 +57,7 @@ def main(argv: list[str]) -> None:
         call(CONFIG.value, WORKDIR.value, arguments.start(CONFIG.value, to_stderr=JSON.value, processes=processes))
 
 
-def call(config: ConfigDict | None, workdir: str, console: Console) -> None:
+def call(config: ConfigDict | None, workdir: str | None, console: Console) -> None:
     """Calls the mode; each imports what it needs, and no more."""
     match MODE.value:
         case 'train':
@@ -89,10 +94,18 @@ def call(config: ConfigDict | None, workdir: str, console: Console) -> None:
 
             check(config)
             prepare_data(config.data, console)
+        case 'inspect' if BESIDE.value is not None:
+            from alexnet_jax.side_by_side import inspect_beside
+
+            inspect_beside(config, BESIDE.value, console)
         case 'inspect':
             from alexnet_jax.inspection import inspect
 
             inspect(config, console)
+        case 'compare':
+            from alexnet_jax.comparison import compare
+
+            compare(RUNS.value, workdir, console)
 
 
 if __name__ == '__main__':

@@ -17,7 +17,10 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.fields import check_types
 
 _MOST_SIMULATED = 1024  # devices
+_CONFIG_FILES = ('config', 'beside')  # flags that take one
 _WITH_CONFIG = ('train', 'prepare', 'inspect')  # modes that look at no run
+_WITHOUT_CONFIG = ('compare',)  # modes that look at several, each with its own
+_WITHOUT_WORKDIR = ('prepare', 'inspect', 'compare')
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -27,48 +30,76 @@ def parse(argv: list[str]) -> list[str]:
       UserError: a flag or a field of the config is unknown, or its value is of the wrong type.
     """
     argv = _with_the_config_of_a_run(argv)
-    named = re.findall(r'(?:^|\0)--?config[=\0]([^\0]*)', '\0'.join(argv[1:]))  # --config=FILE or --config FILE
-    fields = [argument for argument in argv if argument.startswith('--config.')]
-    if fields and not named:
-        raise UserError(f'{fields[0]} needs --config=FILE, for example --config=experiments/digits.py.')
-    for name in named:  # ml_collections would report at length that there is none
-        if not pathlib.Path(name.split(':')[0]).is_file():
-            raise UserError(f'--config={name}: there is no such file; experiments/ holds those that come with us.')
-        if not name.split(':')[0].endswith('.py'):
-            raise UserError(
-                f'--config={name} is not a Python file. The config.json of a run is taken where --config is left out.'
-            )
+    for flag in _CONFIG_FILES:
+        _check_files(flag, argv)
     try:
         rest = flags.FLAGS(argv)
-        if named and not isinstance(flags.FLAGS.config, ConfigDict):
-            kind = type(flags.FLAGS.config).__name__
-            raise UserError(f'--config={named[-1]}: get_config() must return an ml_collections.ConfigDict, not {kind}.')
+        for flag in _CONFIG_FILES:
+            value = flags.FLAGS[flag].value
+            if not isinstance(value, ConfigDict) and _given(flag, argv):
+                raise UserError(
+                    f'--{flag}={_given(flag, argv)[-1]}: get_config() must return an ml_collections.ConfigDict, not '
+                    f'{type(value).__name__}.'
+                )
         return rest
     except flags.Error as error:
-        raise UserError(_of_flags(str(error), named)) from error
+        raise UserError(_of_flags(str(error), argv)) from error
     except SyntaxError as error:
-        place = f'{error.filename}, line {error.lineno}' if error.filename else f'--config={named[-1]}'
+        place = f'{error.filename}, line {error.lineno}' if error.filename else _being_read(argv)
         raise UserError(f'{place}: {error.msg}.') from error
     except UserError:
         raise
     except Exception as error:  # whatever a config file may raise
         if "no attribute 'get_config'" in str(error):
-            raise UserError(f'--config={named[-1]}: the file has no function get_config().') from error
+            raise UserError(f'{_being_read(argv)}: the file has no function get_config().') from error
         place = _place_in_config(error)
         if place is None and isinstance(error, AttributeError | KeyError):
-            raise UserError(_of_field(error, fields)) from error
-        raise UserError(f'--config={named[-1]} could not be read: {_described(error)} ({place}).') from error
+            raise UserError(_of_field(error, _fields(argv))) from error
+        raise UserError(f'{_being_read(argv)} could not be read: {_described(error)} ({place}).') from error
+
+
+def _given(flag: str, argv: list[str]) -> list[str]:
+    """The values that a flag is given."""
+    return [value for _, value in re.findall(_pattern(flag), '\0'.join(argv[1:]))]
+
+
+def _pattern(flag: str) -> str:
+    """Finds flag and value, as --flag=VALUE or --flag VALUE, in arguments that are joined by nulls."""
+    return rf'(?:^|\0)--?({flag})[=\0]([^\0]*)'
+
+
+def _fields(argv: list[str]) -> list[str]:
+    """The arguments that set a field of a config."""
+    return [argument for argument in argv if argument.startswith(tuple(f'--{flag}.' for flag in _CONFIG_FILES))]
+
+
+def _check_files(flag: str, argv: list[str]) -> None:
+    """Raises UserError where a flag names no config file, of which ml_collections would report at length."""
+    fields, named = [field for field in _fields(argv) if field.startswith(f'--{flag}.')], _given(flag, argv)
+    if fields and not named:
+        raise UserError(f'{fields[0]} needs --{flag}=FILE, for example --{flag}=experiments/digits.py.')
+    for name in named:
+        if not pathlib.Path(name.split(':')[0]).is_file():
+            raise UserError(f'--{flag}={name}: there is no such file; experiments/ holds those that come with us.')
+        if not name.split(':')[0].endswith('.py'):
+            hint = ' The config.json of a run is taken where --config is left out.' if flag == 'config' else ''
+            raise UserError(f'--{flag}={name} is not a Python file.{hint}')
+
+
+def _being_read(argv: list[str]) -> str:
+    """The flag, as given, whose config file was being read: they are read in turn, so the first without a config."""
+    given = [one.groups() for one in re.finditer(_pattern('|'.join(_CONFIG_FILES)), '\0'.join(argv[1:]))]
+    unread = [(flag, name) for flag, name in given if flags.FLAGS[flag].value is None]
+    flag, name = unread[0] if unread else given[-1]
+    return f'--{flag}={name}'
 
 
 def _with_the_config_of_a_run(argv: list[str]) -> list[str]:
     """Adds --config where none is given, and the mode looks at a run that has its own."""
-    given = {
-        name: re.findall(rf'(?:^|\0)--?{name}[=\0]([^\0]*)', '\0'.join(argv[1:]))
-        for name in ('config', 'workdir', 'mode', 'ensemble')
-    }
-    if given['config'] or given['ensemble'] or not given['workdir'] or (given['mode'] or ['train'])[-1] in _WITH_CONFIG:
+    workdir, mode = _given('workdir', argv), (_given('mode', argv) or ['train'])[-1]
+    if _given('config', argv) or _given('ensemble', argv) or not workdir or mode in _WITH_CONFIG + _WITHOUT_CONFIG:
         return argv
-    return [argv[0], f'--config={pathlib.Path(__file__).with_name("run_config.py")}:{given["workdir"][-1]}', *argv[1:]]
+    return [argv[0], f'--config={pathlib.Path(__file__).with_name("run_config.py")}:{workdir[-1]}', *argv[1:]]
 
 
 def _place_in_config(error: BaseException) -> str | None:
@@ -107,15 +138,16 @@ def complete_config() -> Iterator[None]:
         ) from error
 
 
-def _of_flags(text: str, named: list[str]) -> str:
+def _of_flags(text: str, argv: list[str]) -> str:
     """The message for what absl or a config file objects to."""
     if 'Traceback' not in text:
         return f'{text.rstrip(".")}. See python launch.py --help.'
+    named = _being_read(argv)
     if 'get_config() takes 0 positional arguments' in text:
-        return f'--config={named[-1]}: this experiment has no variants; leave out the colon and what follows.'
+        return f'{named}: this experiment has no variants; leave out the colon and what follows.'
     lines = [line.strip() for line in text.splitlines() if line.strip() and line.strip() != '.']
     place = [line for line in lines if line.startswith('File ')][-1].removeprefix('File ').split(', in ')[0]
-    return f'--config={named[-1]} could not be read: {lines[-1]} ({place}).'
+    return f'{named} could not be read: {lines[-1]} ({place}).'
 
 
 def _of_field(error: Exception, fields: list[str]) -> str:
@@ -143,9 +175,9 @@ def check(argv: list[str], config: ConfigDict | None, workdir: str | None, mode:
     """
     if len(argv) > 1:
         raise UserError(f'unexpected argument {argv[1]!r}; flags are written --name=value.')
-    if config is None and not ensemble and (workdir or mode in _WITH_CONFIG):
+    if config is None and not ensemble and mode not in _WITHOUT_CONFIG and (workdir or mode in _WITH_CONFIG):
         raise UserError('--config is missing, for example --config=experiments/digits.py.')
-    if not workdir and mode not in ('prepare', 'inspect'):
+    if not workdir and mode not in _WITHOUT_WORKDIR:
         raise UserError(
             '--workdir is missing: the directory where the run leaves its files, for example --workdir=runs/.'
         )

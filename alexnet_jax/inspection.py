@@ -17,18 +17,22 @@ from alexnet_jax.collectives import Collective, collectives
 from alexnet_jax.columns import COLUMN, DATA, EVERYWHERE, Columns, sharding
 from alexnet_jax.data.augment import Statistics
 from alexnet_jax.experiment import Experiment, build, state_shapes, training_step
+from alexnet_jax.layer_rates import rates_of_layers
 from alexnet_jax.model import AlexNet
 from alexnet_jax.step import TrainState, batch_sharding, state_sharding
 from alexnet_jax.table import (
+    AveragePooling,
     Convolution,
     Dense,
     Dropout,
     Exchange,
     Layer,
+    LocallyConnected,
     LocalResponseNormalization,
     MaxPooling,
     SpatialNormalization,
 )
+from alexnet_jax.table import Table as Layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +60,11 @@ class Line:
 
 def lines(experiment: Experiment) -> list[Line]:
     """The network's lines, as the module itself computes their shapes."""
-    config, table = experiment.config, experiment.table
+    return network_lines(experiment.config, experiment.table)
+
+
+def network_lines(config: ConfigDict, table: Layers) -> list[Line]:
+    """The same of a config and its network's table, whatever devices there are."""
     count, crop = config.columns, config.data.crop_size
     network = AlexNet(table, Columns(count, count))
     image = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.float32)
@@ -82,7 +90,7 @@ def lines(experiment: Experiment) -> list[Line]:
                 inputs if own else '',
                 output,
                 sum(math.prod(x.shape) for x in own.values()),
-                math.prod(kernel) * math.prod(shape[:-1]) if own else 0,
+                _multiply_adds(layer, kernel, shape) if own else 0,
             )
         )
         if isinstance(layer, Exchange):
@@ -92,14 +100,24 @@ def lines(experiment: Experiment) -> list[Line]:
     return result
 
 
+def _multiply_adds(layer: Layer, kernel: tuple[int, ...], output: tuple[int, ...]) -> int:
+    """Of one image, in all columns: a kernel is used at every place, unless it has a place of its own."""
+    return math.prod(kernel) * (1 if isinstance(layer, LocallyConnected) else math.prod(output[:-1]))
+
+
 def _kernel(layer: Layer, shape: tuple[int, ...]) -> str:
     match layer:
         case Convolution(kernels, size, stride):
             return f'{kernels} of {size}x{size}x{shape[2]}' + (f', stride {stride}' if stride > 1 else '')
+        case LocallyConnected(kernels, size, stride):
+            own = f'{kernels} of {size}x{size}x{shape[2] // size**2} at each of {shape[0]}x{shape[1]} places'
+            return own + (f', stride {stride}' if stride > 1 else '')
         case Dense(units):
             return f'{units} of {shape[0]}'
         case MaxPooling(size, stride):
             return f'max pooling {size}x{size}, stride {stride}'
+        case AveragePooling(size, stride):
+            return f'average pooling {size}x{size}, stride {stride}'
         case LocalResponseNormalization(k, n, alpha, beta):
             return f'LRN k={k:g} n={n} alpha={alpha:g} beta={beta:g}'
         case SpatialNormalization(k, size, alpha, beta):
@@ -132,13 +150,16 @@ def step_arguments(experiment: Experiment) -> tuple[Any, ...]:
         'colour': ((batch, 3), np.float32),
         'dropout_seed': ((batch,), np.uint32),
     }
+    if config.data.colour_rescale:
+        fields['scale'] = ((batch,), np.float32)
     everywhere = sharding(mesh, EVERYWHERE)
     shapes: TrainState = state_shapes(experiment)
+    rates = rates_of_layers(shapes.parameters, 0.0, 0.0, config.rate_control)
     return (
         jax.tree.map(lambda x, where: _placed(x.shape, x.dtype, where), shapes, state_sharding(shapes, mesh)),
         {name: _placed(shape, dtype, batch_sharding(mesh)) for name, (shape, dtype) in fields.items()},
         Statistics(_placed((size, size, 3), np.float32, everywhere), _placed((3, 3), np.float32, everywhere)),
-        _placed((), np.float32, everywhere),
+        jax.tree.map(lambda rate: _placed((), rate.dtype, everywhere), rates),
     )
 
 

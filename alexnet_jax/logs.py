@@ -151,7 +151,7 @@ def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
     """
     lines = _lines(pathlib.Path(workdir) / 'metrics.jsonl')
     if not lines:
-        raise UserError(f'{workdir} holds no metrics.jsonl with a line in it; train first, or name another --workdir.')
+        raise UserError(f'{workdir} holds no metrics.jsonl with a line in it; train first, or name another run.')
     return lines
 
 

@@ -1,0 +1,80 @@
+"""What each change to the network costs, as bars: ours beside the published ones."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from alexnet_jax.figures.style import BLUE, GREY, ORANGE, SMALL, fitted, look, new_figure
+from alexnet_jax.variants import Spread, Variant
+
+_WIDTH, _NAMES = 9.6, 2.4  # inches; of the figure, and of the widest name
+_HALF = 0.38  # of the height of a variant: a bar's
+
+
+def difference_bars(variants: Sequence[Variant], title: str) -> Figure:
+    """Differences of top-1 and top-5 error from the base's, one variant below the other, in percentage points.
+
+    Where a variant was trained with several seeds, a line goes from the least to the most.
+
+    Args:
+      variants: the base first.
+      title: of the figure.
+    """
+    with look():
+        figure = new_figure(_WIDTH, 1.5 + 0.5 * len(variants), title, layout='constrained')
+        panels = figure.subplots(1, 2, sharey=True)
+        for top, axes in zip((1, 5), panels, strict=True):
+            _panel(axes, variants, top)
+        panels[0].set_yticks(
+            range(len(variants)), [fitted(one.name, _NAMES, SMALL) for one in variants], parse_math=False
+        )
+        panels[0].set_ylim(len(variants) - 0.4, -0.6)  # the base on top
+        several = any(len(one.workdirs) > 1 for one in variants)
+        labels = ['here; black: least to most of several seeds' if several else 'here']
+        labels += [f'published: {"; ".join(sorted({one.published.images for one in variants if one.published}))}']
+        figure.legend(
+            panels[0].containers,
+            labels[: len(panels[0].containers)],
+            loc='outside lower center',
+            ncols=2,
+            frameon=False,
+        )
+    return figure
+
+
+def _panel(axes: Axes, variants: Sequence[Variant], top: int) -> None:
+    """Draws top-1 or top-5."""
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.set_xlabel(f'difference in top-{top} error (percentage points)')
+    axes.grid(axis='x', color='0.9', linewidth=0.8)
+    axes.set_axisbelow(True)
+    ours = [getattr(one, f'top{top}_difference') for one in variants]
+    axes.barh([place - _HALF / 2 for place in range(len(variants))], ours, _HALF, color=BLUE, label='here')
+    base = getattr(variants[0], f'top{top}_error').mean
+    for place, (one, points) in enumerate(zip(variants, ours, strict=True)):
+        error: Spread = getattr(one, f'top{top}_error')
+        low, high = (100 * (end - base) for end in (error.least, error.most))
+        if len(one.workdirs) > 1:
+            axes.plot([low, high], [place - _HALF / 2] * 2, color='black', linewidth=1.2, marker='|')
+        if place:
+            _write(axes, max(points, high, 0), place - _HALF / 2, f'{points:+.2f}')
+    known = {
+        place: getattr(one.published, f'top{top}')
+        for place, one in enumerate(variants)
+        if one.published and getattr(one.published, f'top{top}') is not None
+    }
+    if known:
+        heights = [place + _HALF / 2 for place in known]
+        axes.barh(heights, list(known.values()), _HALF, color=ORANGE, hatch='///', edgecolor='white', label='published')
+    for place, points in known.items():
+        bound = variants[place].published.bound
+        _write(axes, max(points, 0), place + _HALF / 2, f'{bound} {points:+g}' if bound else f'{points:+.2f}')
+    axes.margins(x=0.18)
+
+
+def _write(axes: Axes, end: float, height: float, words: str) -> None:
+    """Writes a number to the right of a bar."""
+    axes.annotate(
+        words, (end, height), xytext=(4, 0), textcoords='offset points', va='center', size=SMALL - 1, color=GREY
+    )
