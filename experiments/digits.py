@@ -3,14 +3,18 @@
 1,797 real scans that come with scikit-learn, 360 of them held out, through the very path that ImageNet takes.
 The paper, but: half the kernels and a sixteenth of the neurons, patches of 64 x 64 from images of 72 x 72,
 no mirror images (a mirrored digit is no digit), 24 epochs with a fixed list of rates.
+
+digits.py:NAME is that, but without one of its parts, or with another in its place: see experiments/ablations.py.
 """
 
 from ml_collections import ConfigDict
 
-from experiments import paper
+from experiments import ablations, paper
 
 
-def get_config() -> ConfigDict:
+def get_config(variant: str = '') -> ConfigDict:
+    if variant:
+        return ablations.ablated(get_config(), variant)
     config = paper.get_config()
     config.name = 'digits'
     network = config.network

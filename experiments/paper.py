@@ -7,18 +7,19 @@ paper.py          as it trained in 2012: conv3 to conv5 start from a standard de
 paper.py:literal  as the text of section 5 has it: 0.01 everywhere. Caffe's authors met a flat loss with it (their
                   pull request 327). Ours, on digits enlarged to 256 x 256, batches of 64: it learned, with a
                   validation loss of 0.78 after two epochs (2026-11-20, two CPU cores).
+paper.py:NAME     the paper, but without one of its parts, or with another in its place: see experiments/ablations.py
 """
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.errors import UserError
 from alexnet_jax.model import figure_2
 from alexnet_jax.table import to_config
+from experiments import ablations
 
 
 def get_config(variant: str = '') -> ConfigDict:
     if variant not in ('', 'literal'):
-        raise UserError(f'experiments/paper.py has no variant {variant!r}; it has: literal.')
+        return ablations.ablated(get_config(), variant, others=('literal',))
     config = ConfigDict(sort_keys=False)
     config.name = f'paper:{variant}' if variant else 'paper'
     config.seed = 0

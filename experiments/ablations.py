@@ -1,0 +1,271 @@
+"""What each part of the network is worth: the paper, but without it, or with another in its place.
+
+experiments/paper.py:NAME takes a line of `ABLATIONS` at the paper's size, experiments/digits.py:NAME on a laptop; each
+is a function of a complete config that changes the few fields in which it differs and leaves the rest, at any width.
+What the paper and the logs of the authors' 2012 code say of them stands in the docstrings; all their errors are those
+of ten patches. Network 145 of that code is the paper's: 37.47 % top-1 and 17.00 % top-5 on the ILSVRC-2010 test set,
+40.66 % and 18.21 % on ILSVRC-2012's validation set. Ours: not measured yet; each awaits a run on ImageNet. On digits,
+and how to answer questions with these variants: docs/ablations.md.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.table import (
+    Dropout,
+    Exchange,
+    Layer,
+    LocalResponseNormalization,
+    MaxPooling,
+    Normalization,
+    ReLU,
+    Tanh,
+    from_config,
+    to_config,
+)
+
+Lines = dict[str, Layer]
+Ablation = Callable[[ConfigDict], ConfigDict]
+
+
+def ablated(config: ConfigDict, name: str, others: tuple[str, ...] = ()) -> ConfigDict:
+    """A copy of a config with one of the `ABLATIONS` made, named after both, as in 'paper:no_dropout'.
+
+    Args:
+      config: complete, with the names of lines that the paper's network has.
+      name: of the ablation.
+      others: variants that the config's file has besides, for the message.
+
+    Raises:
+      UserError: there is no such ablation.
+    """
+    if name not in ABLATIONS:
+        known = ', '.join([*others, *ABLATIONS])
+        raise UserError(
+            f'experiments/{config.name}.py has no variant {name!r}; it has: {known}. What each of them is: '
+            'docs/ablations.md.'
+        )
+    return _with(ABLATIONS[name](config), {'name': f'{config.name}:{name}'})
+
+
+# --- Normalization, pooling ---
+
+
+def no_normalization(config: ConfigDict) -> ConfigDict:
+    """No normalization (section 3.3).
+
+    Published: network 148 of the 2012 code, 2012 validation, 42.03 % / 19.36 %: 1.37 and 1.15 worse. The paper says 1.4
+    and 1.2.
+    """
+    return _with_network(config, _without_types(_lines(config), Normalization))
+
+
+def normalization_5(config: ConfigDict) -> ConfigDict:
+    """A response normalization after conv5's ReLU as well.
+
+    Published: nothing. Network 149 of the 2012 code has it, on conv5's linear output; its log gives no result.
+    """
+    return _with_network(config, _inserted(_lines(config), 'relu5', norm5=LocalResponseNormalization()))
+
+
+def pooling_2(config: ConfigDict) -> ConfigDict:
+    """Pooling without overlap, in windows of 2 x 2 (section 3.4); conv2 and conv5 pad by 1 less: fc6 keeps its size.
+
+    Published: network 147, 2012 validation, 41.06 % / 18.51 %: 0.40 and 0.30 worse. The paper says 0.4 and 0.3.
+    """
+    lines = _lines(config)
+    for name, layer in lines.items():
+        if isinstance(layer, MaxPooling):
+            lines[name] = MaxPooling(size=2, stride=2)
+        elif name in ('conv2', 'conv5'):
+            lines[name] = dataclasses.replace(layer, pad=layer.pad - 1)
+    return _with_network(config, lines)
+
+
+# --- Columns ---
+
+
+def one_gpu(config: ConfigDict) -> ConfigDict:
+    """One column: half the kernels of conv1 to conv4; conv5 and the fully-connected layers keep theirs (section 3.2).
+
+    Published: network 145-half, 2010 test, 39.17 % / 18.23 %: 1.70 and 1.23 worse. The paper says 1.7 and 1.2.
+    """
+    halves = {name: {'kernels': _lines(config)[name].kernels // 2} for name in ('conv1', 'conv2', 'conv3', 'conv4')}
+    return single_tower(_with_network(config, _replaced(_lines(config), halves)))
+
+
+def single_tower(config: ConfigDict) -> ConfigDict:
+    """One column with the kernels of both, every layer seeing all of the one before: 62,378,344 parameters.
+
+    Published: nothing in the paper. Many later implementations are this network.
+    """
+    return _with(_with_network(config, _without_types(_lines(config), Exchange)), {'columns': 1})
+
+
+def no_exchange(config: ConfigDict) -> ConfigDict:
+    """Columns that do not meet before fc8. conv2 has a quarter more kernels, fc6 twice its neurons.
+
+    Published: nothing in the paper. Network 150, 2012 validation, 41.83 % / 19.33 %: 1.17 and 1.12 worse, with 160
+    kernels a column in conv2, fc6 with 4096 neurons a column that see their own column's pool5, fc7 with 2048 a column.
+    """
+    lines = _lines(exchange_from_fc6(config))
+    lines = _replaced(lines, {'fc6': {'units': lines['fc6'].units * 2}})
+    return _with_network(config, _without(lines, 'exchange6', 'exchange7'))
+
+
+def exchange_from_fc6(config: ConfigDict) -> ConfigDict:
+    """Convolutions that keep to their column, conv3 too; conv2 has a quarter more kernels. From fc6 on as in the paper.
+
+    Published: nothing, and it is no network of the 2012 code: `no_exchange` asked more narrowly, with the paper's
+    fully-connected layers.
+    """
+    lines = _lines(config)
+    lines = _replaced(lines, {'conv2': {'kernels': lines['conv2'].kernels * 5 // 4}})
+    return _with_network(config, _without(lines, 'exchange3'))
+
+
+# --- Against overfitting, and the nonlinearity ---
+
+
+def no_colour(config: ConfigDict) -> ConfigDict:
+    """No change of colour in training (section 4.1).
+
+    Published: the paper says that it "reduces the top-1 error rate by over 1%". No log of such a run exists.
+    """
+    return _with(config, {'data.colour_std': 0.0})
+
+
+def no_crop_no_mirror(config: ConfigDict) -> ConfigDict:
+    """In training every image as its patch in the centre, never mirrored (section 4.1); its colour still changes.
+
+    Published: no number. The paper: without this scheme "our network suffers from substantial overfitting".
+    """
+    return _with(config, {'data.random_crop': False, 'data.mirror': False})
+
+
+def no_dropout(config: ConfigDict) -> ConfigDict:
+    """No dropout (section 4.2), so nothing is halved at test time either.
+
+    Published: no number. The paper: without it "our network exhibits substantial overfitting", and with it training
+    takes about twice the iterations.
+    """
+    return _with_network(config, _without_types(_lines(config), Dropout))
+
+
+def tanh(config: ConfigDict) -> ConfigDict:
+    """tanh in place of every ReLU (section 3.1). Biases and rate stay; try other rates (--config.learning_rate).
+
+    Published: nothing for this network. Figure 1 compares them on CIFAR-10 with four layers: ReLUs came to 25 %
+    training error six times sooner, each with its own best rate.
+    """
+    lines = _lines(config)
+    return _with_network(
+        config,
+        {
+            name.replace('relu', 'tanh') if isinstance(layer, ReLU) else name: Tanh()
+            if isinstance(layer, ReLU)
+            else layer
+            for name, layer in lines.items()
+        },
+    )
+
+
+# --- Depth ---
+
+
+def no_conv2(config: ConfigDict) -> ConfigDict:
+    """Without conv2, its ReLU and its normalization; conv3 sees both columns' pooled conv1.
+
+    Published: the paper says that removing any of the middle layers costs about 2 % top-1. No log of such a run exists.
+    """
+    return _with_network(config, _without(_lines(config), 'conv2', 'relu2', 'norm2'))
+
+
+def no_conv3(config: ConfigDict) -> ConfigDict:
+    """Without conv3 and its ReLU; conv4 sees both columns in its place. Published: as for `no_conv2`."""
+    return _with_network(config, _without(_lines(config), 'conv3', 'relu3'))
+
+
+def no_conv4(config: ConfigDict) -> ConfigDict:
+    """Without conv4 and its ReLU. Published: as for `no_conv2`."""
+    return _with_network(config, _without(_lines(config), 'conv4', 'relu4'))
+
+
+def no_conv5(config: ConfigDict) -> ConfigDict:
+    """Without conv5 and its ReLU. fc6 grows by half, as conv4 has half more kernels. Published: as for `no_conv2`."""
+    return _with_network(config, _without(_lines(config), 'conv5', 'relu5'))
+
+
+def deeper(config: ConfigDict) -> ConfigDict:
+    """A second layer like it after each of conv3 to conv5, of 3 x 3 and as many kernels, within its own column.
+
+    Published: nothing; the paper's own step deeper, a sixth convolution after pool5, came with pre-training.
+    """
+    lines = _lines(config)
+    for name in ('3', '4', '5'):
+        new = {f'conv{name}b': lines[f'conv{name}'], f'relu{name}b': ReLU()}
+        lines = _inserted(lines, f'relu{name}', **new)
+    return _with_network(config, lines)
+
+
+ABLATIONS: dict[str, Ablation] = {
+    change.__name__: change
+    for change in (
+        *(no_normalization, normalization_5, pooling_2),
+        *(one_gpu, single_tower, no_exchange, exchange_from_fc6),
+        *(no_colour, no_crop_no_mirror, no_dropout, tanh),
+        *(no_conv2, no_conv3, no_conv4, no_conv5, deeper),
+    )
+}
+
+
+# --- Configs and lines: nothing that is given is changed ---
+
+
+def _copy(config: ConfigDict) -> ConfigDict:
+    """A copy that keeps the order of fields, and so of layers; copy.deepcopy sorts them by name."""
+    copy = ConfigDict(sort_keys=False)
+    for name, value in config.items():
+        copy[name] = _copy(value) if isinstance(value, ConfigDict) else value
+    return copy
+
+
+def _with(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
+    """With other values of fields, named as in 'data.mirror'."""
+    copy = _copy(config)
+    copy.update_from_flattened_dict(fields)
+    return copy
+
+
+def _with_network(config: ConfigDict, lines: Lines) -> ConfigDict:
+    copy = _copy(config)
+    copy.network = to_config(lines)
+    return copy
+
+
+def _lines(config: ConfigDict) -> Lines:
+    return dict(from_config(config.network))
+
+
+def _replaced(lines: Lines, fields: Mapping[str, Mapping[str, Any]]) -> Lines:
+    """With other values of some lines' fields: {line: {field: value}}."""
+    return lines | {name: dataclasses.replace(lines[name], **values) for name, values in fields.items()}
+
+
+def _without(lines: Lines, *names: str) -> Lines:
+    return {name: layer for name, layer in lines.items() if name not in names}
+
+
+def _without_types(lines: Lines, types: type) -> Lines:
+    return {name: layer for name, layer in lines.items() if not isinstance(layer, types)}
+
+
+def _inserted(lines: Lines, after: str, **new: Layer) -> Lines:
+    """With new lines right after one."""
+    names = list(lines)
+    place = names.index(after) + 1
+    return {name: lines[name] for name in names[:place]} | new | {name: lines[name] for name in names[place:]}

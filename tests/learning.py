@@ -1,0 +1,38 @@
+"""Whether a config's network learns at all: the loss of a few steps on one made batch."""
+
+import jax
+import numpy as np
+
+from alexnet_jax.data.augment import Statistics
+from alexnet_jax.experiment import build, first_state, training_step
+
+QUICKLY = {'xla_cpu_use_fusion_emitters': False, 'xla_backend_optimization_level': 0}  # compiling is what takes the time
+
+
+def losses(config, steps, batch_size=16, learning_rate=0.003):
+    """The loss before each of `steps` updates: on the same images, made so that classes differ in brightness."""
+    config.batch_size, config.mesh.data, config.mesh.column = batch_size, 1, 1
+    experiment = build(config)
+    crop, generator = config.data.crop_size, np.random.default_rng(0)
+    labels = np.arange(batch_size) % 4
+    noise = generator.integers(0, 64, (batch_size, crop, crop, 3))
+    batch = {
+        'image': np.uint8(noise + 60 * labels[:, None, None, None]),
+        'label': np.int32(labels),
+        'top': np.zeros(batch_size, np.int32),
+        'left': np.zeros(batch_size, np.int32),
+        'mirror': np.zeros(batch_size, bool),
+        'colour': np.zeros((batch_size, 3), np.float32),
+        'dropout_seed': np.arange(batch_size, dtype=np.uint32),
+    }
+    mean = np.full((config.data.image_size, config.data.image_size, 3), 120, np.float32)
+    statistics = Statistics(mean, np.zeros((3, 3), np.float32))
+    state, rate, found = first_state(experiment), np.float32(learning_rate), []
+    step = training_step(experiment).lower(state, batch, statistics, rate).compile(compiler_options=QUICKLY)
+    for _ in range(steps):
+        state, metrics = step(state, batch, statistics, rate)
+        found.append(float(metrics['loss']))
+    assert all(np.isfinite(loss) for loss in found) and jax.tree.all(
+        jax.tree.map(lambda x: np.isfinite(x).all(), state.parameters)
+    )
+    return found
