@@ -60,13 +60,13 @@ def test_digits_are_scikit_learns_pixels_and_labels(digits, split):
 
 def test_source_by_name():
     assert isinstance(open_source('digits', '/nowhere'), Digits)
-    assert EMBEDDED == ('digits',)
+    assert EMBEDDED == ('digits', 'photographs')
 
 
-@pytest.mark.parametrize('name', ['cats', '', 'Digits', 'digits:', 'imagenet', 'tfds'])
+@pytest.mark.parametrize('name', ['cats', '', 'Digits', 'digits:', 'imagenet', 'tfds', 'photographs'])
 def test_unknown_source_is_named_together_with_the_known(name):
     with pytest.raises(UserError, match=r'config\.data\.source.*digits') as caught:
         open_source(name, '/nowhere')
     assert repr(name) in str(caught.value)
-    for known in ('imagenet2012', 'imagenet2010', 'folder', 'tfds:NAME'):
+    for known in ('photographs:CLASSES', 'imagenet2012', 'imagenet2010', 'folder', 'tfds:NAME'):
         assert known in str(caught.value)

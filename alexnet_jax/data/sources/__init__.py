@@ -6,15 +6,15 @@ from alexnet_jax.errors import UserError
 
 __all__ = ['EMBEDDED', 'Item', 'Source', 'how_to_get', 'open_source']
 
-EMBEDDED = ('digits',)  # sources that need no download; prepared when first asked for
+EMBEDDED = ('digits', 'photographs')  # kinds of sources that need no download; prepared when first asked for
 
 
 def open_source(name: str, directory: str) -> Source:
     """Opens a source by name.
 
     Args:
-      name: 'digits'; 'imagenet2012' or 'imagenet2010', the official files; 'folder', a folder of class folders;
-        'tfds:NAME', a data set of TensorFlow Datasets.
+      name: 'digits'; 'photographs:CLASSES'; 'imagenet2012' or 'imagenet2010', the official files; 'folder', a folder
+        of class folders; 'tfds:NAME', a data set of TensorFlow Datasets.
       directory: where the source's files are; the embedded ones need none.
 
     Raises:
@@ -23,6 +23,10 @@ def open_source(name: str, directory: str) -> Source:
     match name.split(':', 1):
         case ['digits']:
             return Digits()
+        case ['photographs', classes]:
+            from alexnet_jax.data.sources.photographs import Photographs
+
+            return Photographs(classes)
         case ['imagenet2012']:
             from alexnet_jax.data.sources.imagenet import ImageNet2012
 
@@ -63,13 +67,13 @@ def how_to_get(name: str, directory: str) -> str:
             return f'have your pictures, in folders named by their classes, in {directory!r}'
         case ['tfds', data_set]:
             return f'let TensorFlow Datasets keep {data_set} in {directory!r}'
-        case ['digits']:
+        case ['digits'] | ['photographs', _]:
             return f'nothing is needed, not even {directory!r}'
     raise _unknown(name)
 
 
 def _unknown(name: str) -> UserError:
     return UserError(
-        f'config.data.source={name!r} is not a known source; known are digits, imagenet2012, imagenet2010, folder, '
-        'and tfds:NAME for a data set of TensorFlow Datasets.'
+        f'config.data.source={name!r} is not a known source; known are digits, photographs:CLASSES, imagenet2012, '
+        'imagenet2010, folder, and tfds:NAME for a data set of TensorFlow Datasets.'
     )
