@@ -36,14 +36,21 @@ FIELDS = {
 TRAINING, VALIDATION = 1437, 360
 
 
+def get_config():
+    """The config itself, for --config=tests/small_run.py."""
+    config = digits.get_config()
+    config.network = to_config(NETWORK)
+    config.update_from_flattened_dict(FIELDS)
+    return config
+
+
 def trained_in(directory, **fields):
     """Trains in directory/run, on the data in directory/data: the config, with larger batches from now on, and workdir.
 
     `fields` overrides what FIELDS says.
     """
-    config = digits.get_config()
-    config.network = to_config(NETWORK)
-    config.update_from_flattened_dict(FIELDS | {'data.directory': str(directory / 'data')} | fields)
+    config = get_config()
+    config.update_from_flattened_dict({'data.directory': str(directory / 'data')} | fields)
     train(config, str(directory / 'run'), fakes.console())
     config.batch_size = 64
     return config, directory / 'run'

@@ -16,10 +16,9 @@ from alexnet_jax.experiment import build, first_state, prepare_data
 from alexnet_jax.logs import read_metrics
 from alexnet_jax.prediction import open_run
 from alexnet_jax.pretrained import check_pretrained, with_pretrained
-from alexnet_jax.table import to_config
 from alexnet_jax.train import train
 from alexnet_jax.workdir import read_config
-from experiments import digits, finetune
+from experiments import finetune
 
 
 @pytest.fixture(scope='session')
@@ -48,11 +47,9 @@ def pictures(tmp_path_factory):
 def pretrained(pictures, tmp_path_factory):
     """Directory of a run on the digits 0 to 5."""
     directory = tmp_path_factory.mktemp('pretrained')
-    config = digits.get_config()
-    config.network = to_config(small_run.NETWORK)
+    config = small_run.get_config()
     config.update_from_flattened_dict(
-        small_run.FIELDS
-        | {
+        {
             'epochs': 6,
             'network.fc8.units': 6,
             'data.source': 'folder',
