@@ -13,7 +13,7 @@ from alexnet_jax.data.augment import Statistics, view
 from alexnet_jax.errors import UserError
 from alexnet_jax.model import AlexNet, classes_of
 from alexnet_jax.prediction import gather_examples
-from alexnet_jax.table import Convolution, Dense, Exchange, ReLU, Table, Tanh
+from alexnet_jax.table import Exchange, Learned, ReLU, Table, Tanh
 
 FeatureStep = Callable[[Any, dict[str, Array], Statistics], Array]
 
@@ -32,7 +32,7 @@ def line_of(table: Table, layer: str) -> str:
         raise UserError(f'--layer={layer}: the network has no such line; it has {", ".join(names)}.')
     place = names.index(layer)
     after, kind = table[place + 1] if place + 1 < len(table) else ('', None)
-    return after if isinstance(table[place][1], Convolution | Dense) and isinstance(kind, ReLU | Tanh) else layer
+    return after if isinstance(table[place][1], Learned) and isinstance(kind, ReLU | Tanh) else layer
 
 
 def make_feature_step(network: AlexNet, mesh: Mesh, *, line: str, crop_size: int) -> FeatureStep:

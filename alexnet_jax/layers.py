@@ -5,9 +5,11 @@ accuracy run in float32 whatever the type of the activations.
 """
 
 import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 
@@ -44,6 +46,26 @@ def convolution(x: Array, kernel: Array, bias: Array, *, stride: int = 1, pad: i
         x, kernel.astype(x.dtype), (stride, stride), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
     return y + bias.astype(x.dtype)
+
+
+def locally_connected(x: Array, kernel: Array, bias: Array, *, size: int, stride: int = 1, pad: int = 0) -> Array:
+    """Correlates x with kernels that differ from place to place, and adds each place's own biases.
+
+    Args:
+      x: [batch, height, width, channels].
+      kernel: [rows, columns, size * size * channels, kernels], rows and columns being the places; the window's values
+        are ordered by height, width and channel.
+      bias: [rows, columns, kernels].
+      size, stride, pad: of the windows, as in `convolution`.
+
+    Returns:
+      [batch, rows, columns, kernels], of x's type.
+    """
+    places = _places(x, size, stride, pad)
+    far = [_far_padding(length, size, stride, pad) for length in x.shape[1:3]]
+    padded = jnp.pad(x, ((0, 0), (pad, far[0]), (pad, far[1]), (0, 0)))
+    windows = jnp.concatenate(list(_parts(padded, size, stride, places)), axis=-1)
+    return jnp.einsum('brci,rcik->brck', windows, kernel.astype(x.dtype)) + bias.astype(x.dtype)
 
 
 def dense(x: Array, kernel: Array, bias: Array) -> Array:
@@ -154,16 +176,47 @@ def max_pooling(x: Array, *, size: int, stride: int) -> Array:
     Returns:
       [batch, outputs, outputs, channels]; a window that runs past the far edge sees only what is there.
     """
-    _, height, width, _ = x.shape
-    rows, columns = (outputs_along(length, size, stride) for length in (height, width))
-    far = [(0, 0, 0)] + [(0, _far_padding(length, size, stride, 0), 0) for length in (height, width)] + [(0, 0, 0)]
-    x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), far)
-    largest = None
+    padded = _padded(x, size, stride, -jnp.inf)
+    return functools.reduce(jnp.maximum, _parts(padded, size, stride, _places(x, size, stride)))
+
+
+def average_pooling(x: Array, *, size: int, stride: int) -> Array:
+    """The mean of each window; the sum is computed in float32.
+
+    Args:
+      x: [batch, height, width, channels].
+
+    Returns:
+      [batch, outputs, outputs, channels], of x's type; a window that runs past the far edge averages what is there.
+    """
+    places = _places(x, size, stride)
+    padded = _padded(x.astype(jnp.float32), size, stride, 0.0)
+    there = [
+        np.minimum(np.arange(outputs) * stride + size, length) - np.arange(outputs) * stride
+        for outputs, length in zip(places, x.shape[1:3], strict=True)
+    ]
+    counts = (there[0][:, None] * there[1])[:, :, None].astype(np.float32)
+    return (sum(_parts(padded, size, stride, places)) / counts).astype(x.dtype)
+
+
+def _places(x: Array, size: int, stride: int, pad: int = 0) -> tuple[int, int]:
+    """Rows and columns of windows."""
+    height, width = (outputs_along(length, size, stride, pad) for length in x.shape[1:3])
+    return height, width
+
+
+def _padded(x: Array, size: int, stride: int, value: float) -> Array:
+    """x with `value` past the far edges, as far as the last windows reach."""
+    far = [(0, _far_padding(length, size, stride, 0), 0) for length in x.shape[1:3]]
+    return lax.pad(x, jnp.array(value, x.dtype), [(0, 0, 0), *far, (0, 0, 0)])
+
+
+def _parts(padded: Array, size: int, stride: int, places: tuple[int, int]) -> Iterator[Array]:
+    """For each position within a window, row by row, what all windows have there: [batch, *places, channels]."""
+    rows, columns = places
     for i in range(size):
         for j in range(size):
-            part = x[:, i : i + (rows - 1) * stride + 1 : stride, j : j + (columns - 1) * stride + 1 : stride]
-            largest = part if largest is None else jnp.maximum(largest, part)
-    return largest
+            yield padded[:, i : i + (rows - 1) * stride + 1 : stride, j : j + (columns - 1) * stride + 1 : stride]
 
 
 def dropout(x: Array, keys: Array | None, *, rate: float) -> Array:

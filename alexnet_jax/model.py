@@ -17,12 +17,15 @@ from alexnet_jax import layers
 from alexnet_jax.columns import Columns
 from alexnet_jax.errors import UserError
 from alexnet_jax.table import (
+    AveragePooling,
     Convolution,
     Dense,
     Dropout,
     Exchange,
     Flatten,
     Layer,
+    Learned,
+    LocallyConnected,
     LocalResponseNormalization,
     MaxPooling,
     ReLU,
@@ -71,17 +74,25 @@ def figure_2(classes: int = 1000) -> dict[str, Layer]:
 
 
 class Parameters(nn.Module):
-    """Kernel and bias of a layer for the columns that live here, drawn as section 5 says."""
+    """Kernel and bias of a layer for the columns that live here, drawn as section 5 says.
+
+    Attributes:
+      shape: of the kernel, [columns here, ..., outputs].
+      std, bias: of the kernel's draws, and the constant that biases begin with.
+      places: rows and columns of a map, where every one of them has a bias of its own.
+    """
 
     shape: tuple[int, ...]
     std: float
     bias: float
+    places: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self) -> tuple[Array, Array]:
-        """Returns the kernel, [columns here, ..., outputs], and the bias, [columns here, outputs]."""
+        """Returns the kernel, of `shape`, and the bias, [columns here, *places, outputs]."""
         kernel = self.param('kernel', nn.initializers.normal(self.std), self.shape)
-        bias = self.param('bias', nn.initializers.constant(self.bias), (self.shape[0], self.shape[-1]))
+        biases = (self.shape[0], *self.places, self.shape[-1])
+        bias = self.param('bias', nn.initializers.constant(self.bias), biases)
         return kernel, bias
 
 
@@ -124,6 +135,15 @@ class AlexNet(nn.Module):
                         layers.convolution(x, kernel, bias, stride=stride, pad=pad)
                         for x, kernel, bias in zip(values, *kernels, strict=True)
                     ]
+                case LocallyConnected(_, size, stride, pad):
+                    self._check_fits(name, values[0], size, stride, pad)
+                    places = tuple(layers.outputs_along(n, size, stride, pad) for n in values[0].shape[1:3])
+                    sees = (*places, size * size * values[0].shape[-1])
+                    kernels = self._parameters(name, layer, sees, layer.kernels, places)
+                    values = [
+                        layers.locally_connected(x, kernel, bias, size=size, stride=stride, pad=pad)
+                        for x, kernel, bias in zip(values, *kernels, strict=True)
+                    ]
                 case Dense():
                     if values[0].ndim != 2:
                         raise UserError(
@@ -142,6 +162,9 @@ class AlexNet(nn.Module):
                 case MaxPooling(size, stride):
                     self._check_fits(name, values[0], size, stride, 0)
                     values = [layers.max_pooling(x, size=size, stride=stride) for x in values]
+                case AveragePooling(size, stride):
+                    self._check_fits(name, values[0], size, stride, 0)
+                    values = [layers.average_pooling(x, size=size, stride=stride) for x in values]
                 case Flatten():
                     values = [x.reshape(x.shape[0], -1) for x in values]
                 case Exchange():
@@ -152,17 +175,19 @@ class AlexNet(nn.Module):
             self.sow('intermediates', f'after_{name}', values)  # what inspection reads; free otherwise
         return columns.gather_logits(values)[:, : classes_of(self.table)].astype(jnp.float32)
 
-    def _parameters(self, name: str, layer: Convolution | Dense, sees: tuple[int, ...], outputs: int):
+    def _parameters(
+        self, name: str, layer: Learned, sees: tuple[int, ...], outputs: int, places: tuple[int, ...] = ()
+    ) -> tuple[Array, Array]:
         """Kernels and biases of a layer whose outputs are dealt evenly to the columns.
 
         The last layer's are rounded up where the classes do not divide; `__call__` cuts off the rest.
         """
         count = self.columns.count
         if outputs % count and name != self.table[-1][0]:
-            field = 'kernels' if isinstance(layer, Convolution) else 'units'
+            field = 'units' if isinstance(layer, Dense) else 'kernels'
             raise UserError(f'config.network.{name}.{field}={outputs} cannot be dealt to {count} columns evenly.')
         shape = (self.columns.here, *sees, -(-outputs // count))
-        return Parameters(shape, layer.std, layer.bias, name=name)()
+        return Parameters(shape, layer.std, layer.bias, places, name=name)()
 
     def _check_fits(self, name: str, x: Array, size: int, stride: int, pad: int) -> None:
         if x.ndim != 4 or min(layers.outputs_along(n, size, stride, pad) for n in x.shape[1:3]) < 1:

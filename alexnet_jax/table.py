@@ -32,6 +32,21 @@ class Convolution:
 
 
 @dataclasses.dataclass(frozen=True)
+class LocallyConnected:
+    """A convolution whose kernels and biases differ from place to place: cuda-convnet's "local" layers.
+
+    The outputs of a place are `kernels`, each of size x size; how many places there are is as with `Convolution`.
+    """
+
+    kernels: int
+    size: int
+    stride: int = 1
+    pad: int = 0
+    std: float = 0.01
+    bias: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Dense:
     """`units` fully connected neurons (the paper's fully-connected layers)."""
 
@@ -85,6 +100,14 @@ class MaxPooling:
 
 
 @dataclasses.dataclass(frozen=True)
+class AveragePooling:
+    """The mean of each window of size x size, of what there is of it; LeNet-5's pooling, side by side."""
+
+    size: int = 2
+    stride: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
 class Exchange:
     """Every column receives the values of all columns, column 1's before column 2's (last axis)."""
 
@@ -102,17 +125,21 @@ class Dropout:
 
 
 Normalization = LocalResponseNormalization | SpatialNormalization
-Layer = Convolution | Dense | ReLU | Tanh | Normalization | MaxPooling | Exchange | Flatten | Dropout
+Pooling = MaxPooling | AveragePooling
+Learned = Convolution | LocallyConnected | Dense  # layers that have parameters
+Layer = Learned | ReLU | Tanh | Normalization | Pooling | Exchange | Flatten | Dropout
 Table = tuple[tuple[str, Layer], ...]
 
 _TYPES: dict[str, type] = {
     'convolution': Convolution,
+    'locally_connected': LocallyConnected,
     'dense': Dense,
     'relu': ReLU,
     'tanh': Tanh,
     'local_response_normalization': LocalResponseNormalization,
     'spatial_normalization': SpatialNormalization,
     'max_pooling': MaxPooling,
+    'average_pooling': AveragePooling,
     'exchange': Exchange,
     'flatten': Flatten,
     'dropout': Dropout,
@@ -156,8 +183,9 @@ def from_config(config: Mapping[str, Any]) -> Table:
             table.append((name, _TYPES[kind](**fields)))
         except TypeError as error:
             raise UserError(f'config.network.{name} (type {kind!r}) is incomplete: {error}.') from error
-        if isinstance(table[-1][1], MaxPooling) and table[-1][1].stride > table[-1][1].size:
-            raise UserError(f'config.network.{name}: pooling windows of {fields["size"]} must not lie further apart.')
+        layer = table[-1][1]
+        if isinstance(layer, Pooling) and layer.stride > layer.size:
+            raise UserError(f'config.network.{name}: pooling windows of {layer.size} must not lie further apart.')
     return tuple(table)
 
 

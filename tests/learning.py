@@ -6,7 +6,7 @@ import numpy as np
 from alexnet_jax.data.augment import Statistics
 from alexnet_jax.experiment import build, first_state, training_step
 
-QUICKLY = {'xla_cpu_use_fusion_emitters': False, 'xla_backend_optimization_level': 0}  # compiling is what takes the time
+QUICKLY = {'xla_cpu_use_fusion_emitters': False, 'xla_backend_optimization_level': 0}  # to compile
 
 
 def losses(config, steps, batch_size=16, learning_rate=0.003):

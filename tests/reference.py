@@ -38,6 +38,31 @@ def convolution(x, kernel, bias, stride=1, pad=0):
     return y, back
 
 
+def locally_connected(x, kernel, bias, size, stride=1, pad=0):
+    """x [b, h, w, c], kernel [rows, columns, size * size * c, k], bias [rows, columns, k]: place by place."""
+    batch, height, width, channels = x.shape
+    rows, columns = outputs_along(height, size, stride, pad), outputs_along(width, size, stride, pad)
+    tall, wide = (rows - 1) * stride + size, (columns - 1) * stride + size
+    padded = np.zeros((batch, max(tall, height + pad), max(wide, width + pad), channels))
+    padded[:, pad : pad + height, pad : pad + width] = x
+    y = np.empty((batch, rows, columns, kernel.shape[-1]))
+
+    def box(r, c):
+        return slice(None), slice(r * stride, r * stride + size), slice(c * stride, c * stride + size)
+
+    for r, c in np.ndindex(rows, columns):
+        y[:, r, c] = padded[box(r, c)].reshape(batch, -1) @ kernel[r, c] + bias[r, c]
+
+    def back(dy):
+        dpadded, dkernel = np.zeros_like(padded), np.empty_like(kernel)
+        for r, c in np.ndindex(rows, columns):
+            dkernel[r, c] = padded[box(r, c)].reshape(batch, -1).T @ dy[:, r, c]
+            dpadded[box(r, c)] += (dy[:, r, c] @ kernel[r, c].T).reshape(batch, size, size, channels)
+        return dpadded[:, pad : pad + height, pad : pad + width], dkernel, dy.sum(0)
+
+    return y, back
+
+
 def dense(x, kernel, bias):
     def back(dy):
         return np.einsum('bu,iu->bi', dy, kernel), np.einsum('bi,bu->iu', x, dy), dy.sum(0)
@@ -115,6 +140,28 @@ def max_pooling(x, size=3, stride=2):
         for b, r, c, channel in np.ndindex(y.shape):
             i, j = source[b, r, c, channel]
             dx[b, i, j, channel] += dy[b, r, c, channel]
+        return dx
+
+    return y, back
+
+
+def average_pooling(x, size=2, stride=2):
+    """Mean of each window, of what there is of it; everything there is gets an equal share of the gradient."""
+    batch, height, width, channels = x.shape
+    rows, columns = outputs_along(height, size, stride), outputs_along(width, size, stride)
+    y = np.empty((batch, rows, columns, channels))
+
+    def window(values, r, c):
+        return values[:, r * stride : r * stride + size, c * stride : c * stride + size]
+
+    for r, c in np.ndindex(rows, columns):
+        y[:, r, c] = window(x, r, c).mean((1, 2))
+
+    def back(dy):
+        dx = np.zeros_like(x)
+        for r, c in np.ndindex(rows, columns):
+            part = window(dx, r, c)
+            part += dy[:, r, c][:, None, None] / (part.shape[1] * part.shape[2])
         return dx
 
     return y, back

@@ -90,6 +90,11 @@ REFERENCE_CASES = {
         [(2, 3, 4, 2)],
     ),
     'tanh': (reference.tanh, [(3, 7)]),
+    'locally connected, overhanging': (
+        lambda x, w, b: reference.locally_connected(x, w, b, size=3, stride=2, pad=1),
+        [(2, 4, 5, 2), (3, 3, 18, 2), (3, 3, 2)],  # 1 + ceil(3 / 2) places, and 1 + 4 / 2
+    ),
+    'average pooling, overhanging': (lambda x: reference.average_pooling(x, size=3, stride=2), [(2, 6, 8, 2)]),
     'pooling, overhanging': (lambda x: reference.max_pooling(x, size=3, stride=2), [(2, 6, 8, 2)]),
     'dropout, training': (lambda x: reference.dropout(x, np.eye(3, 5) == 1), [(3, 5)]),
     'dropout, test': (lambda x: reference.dropout(x, rate=0.3), [(3, 5)]),
@@ -178,6 +183,36 @@ def test_convolution(height, width, channels, size, stride, pad):
         lambda x, w, b: reference.convolution(x, w, b, stride=stride, pad=pad),
         *draws(3, *shapes),
     )
+
+
+@pytest.mark.parametrize(
+    'height, width, channels, size, stride, pad',
+    [
+        (6, 6, 4, 3, 1, 1),  # like local3 and local4
+        (7, 6, 3, 3, 2, 0),  # divides along one side, overhangs along the other
+        (8, 7, 2, 4, 3, 1),
+        (4, 5, 2, 1, 1, 0),
+        (4, 4, 2, 2, 3, 0),  # windows apart from each other
+        (3, 3, 2, 3, 1, 0),  # one place
+    ],
+)
+def test_locally_connected(height, width, channels, size, stride, pad):
+    places = [reference.outputs_along(length, size, stride, pad) for length in (height, width)]
+    shapes = (2, height, width, channels), (*places, size * size * channels, 5), (*places, 5)
+    check(
+        lambda x, w, b: layers.locally_connected(x, w, b, size=size, stride=stride, pad=pad),
+        lambda x, w, b: reference.locally_connected(x, w, b, size=size, stride=stride, pad=pad),
+        *draws(17, *shapes),
+    )
+
+
+def test_locally_connected_with_the_same_kernels_everywhere_is_a_convolution():
+    x, kernel, bias = (jnp.float32(d) for d in draws(18, (2, 7, 8, 3), (3, 3, 3, 4), (4,)))
+    rows, columns = 4, 5  # 1 + ceil(6 / 2), 1 + ceil(7 / 2)
+    everywhere = jnp.broadcast_to(kernel.reshape(-1, 4), (rows, columns, 27, 4))
+    biases = jnp.broadcast_to(bias, (rows, columns, 4))
+    y = jax.jit(lambda *a: layers.locally_connected(*a, size=3, stride=2, pad=1))(x, everywhere, biases)
+    assert reference.relative_error(y, layers.convolution(x, kernel, bias, stride=2, pad=1)) < TOLERANCE
 
 
 def test_dense():
@@ -274,6 +309,37 @@ def test_max_pooling_passes_on_the_whole_gradient_of_equal_values():
     assert (gradient >= 0).all()
 
 
+@pytest.mark.parametrize(
+    'height, width, size, stride',
+    [
+        (8, 6, 2, 2),  # as in LeNet-5
+        (9, 8, 2, 2),  # the last row of windows holds one row of pixels
+        (8, 7, 3, 2),  # overlapping; the last row overhangs
+        (9, 8, 5, 3),
+        (5, 5, 1, 1),
+        (3, 3, 3, 2),
+    ],
+)
+def test_average_pooling(height, width, size, stride):
+    check(
+        lambda x: layers.average_pooling(x, size=size, stride=stride),
+        lambda x: reference.average_pooling(x, size=size, stride=stride),
+        *draws(19, (2, height, width, 3)),
+    )
+
+
+def test_average_pooling_averages_what_is_there():
+    x = jnp.arange(1.0, 10.0).reshape(1, 3, 3, 1)
+    y = jax.jit(lambda x: layers.average_pooling(x, size=2, stride=2))(x)
+    np.testing.assert_allclose(y[0, ..., 0], [[3, 4.5], [7.5, 9]])
+
+
+def test_average_pooling_sums_in_float32():
+    x = jnp.array([[256, 1], [1, 2]], jnp.bfloat16).reshape(1, 2, 2, 1)
+    # In bfloat16, which tells apart 256 and 258 only, the ones would be lost.
+    assert float(jax.jit(lambda x: layers.average_pooling(x, size=2, stride=2))(x)[0, 0, 0, 0]) == 65
+
+
 def keys_of(seed, count):
     return jax.random.split(jax.random.key(seed), count)
 
@@ -338,10 +404,12 @@ def test_bfloat16_stays_bfloat16():
     x = jnp.asarray(draws(13, (2, 8, 8, 4))[0], jnp.bfloat16)
     results = [
         layers.convolution(x, kernel, bias, stride=2, pad=1),
+        jax.jit(lambda x: layers.locally_connected(x, jnp.ones((6, 6, 36, 5)), jnp.ones((6, 6, 5)), size=3))(x),
         layers.dense(x.reshape(2, -1), jnp.ones((256, 3)), jnp.ones(3)),
         layers.relu(x),
         layers.local_response_normalization(x, k=2.0, n=5, alpha=1e-4, beta=0.75),
         layers.max_pooling(x, size=3, stride=2),  # 8 pixels: the last window overhangs
+        jax.jit(lambda x: layers.average_pooling(x, size=3, stride=2))(x),
         layers.dropout(x.reshape(2, -1), keys_of(4, 2), rate=0.5),
         layers.dropout(x.reshape(2, -1), None, rate=0.5),
     ]
