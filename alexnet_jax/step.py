@@ -70,8 +70,8 @@ def make_train_step(
       momentum, weight_decay, decay_biases: of the update rule.
 
     Returns:
-      A function of (state, batch, statistics, learning rate or a tree of rates) that returns the next state and the batch's
-      mean 'loss', 'top1_error' and 'top5_error' (float32 scalars). The state given is consumed. What devices
+      A function of (state, batch, statistics, learning rate or a tree of rates) that returns the next state and the
+      batch's mean 'loss', 'top1_error' and 'top5_error' (float32 scalars). The state given is consumed. What devices
       exchange is: columns before the lines that see both of them, and the sum of gradients along 'data'.
     """
 

@@ -12,9 +12,9 @@ six_convolutions.py             ILSVRC-2012, begins with all of the run before b
     python launch.py --workdir=runs/fall2011 --config=experiments/six_convolutions.py:fall2011
     python launch.py --workdir=runs/six --config=experiments/six_convolutions.py
 
-Each stage names the run that it begins with in config.pretrained.workdir. Schedules are those of the logs in the authors'
-2012 code (its network 146). Its run on Fall 2009 began with the first five convolutions of a network 145 trained on
-ILSVRC-2012; set config.pretrained.workdir and new_layers for that as the other stages do.
+Each stage names the run that it begins with in config.pretrained.workdir. Schedules are those of the logs in the
+authors' 2012 code (its network 146); biases learn and decay as in paper.py. Its run on Fall 2009 began with the first
+five convolutions of a network 145 trained on ILSVRC-2012; for that set config.pretrained as the other stages do.
 """
 
 from ml_collections import ConfigDict

@@ -4,9 +4,20 @@ import jax
 import numpy as np
 
 from alexnet_jax.data.augment import Statistics
-from alexnet_jax.experiment import build, first_state, training_step
+from alexnet_jax.experiment import build, state_shapes, training_step
 
 QUICKLY = {'xla_cpu_use_fusion_emitters': False, 'xla_backend_optimization_level': 0}  # to compile
+
+
+def drawn(experiment, generator):
+    """The state before the first step: kernels normal, biases constant, as section 5 says, drawn by NumPy."""
+    state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state_shapes(experiment))
+    for name, layer in experiment.table:
+        if name in state.parameters:
+            own = state.parameters[name]
+            own['kernel'] = layer.std * generator.standard_normal(own['kernel'].shape, np.float32)
+            own['bias'] += np.float32(layer.bias)
+    return state
 
 
 def losses(config, steps, batch_size=16, learning_rate=0.003):
@@ -27,7 +38,7 @@ def losses(config, steps, batch_size=16, learning_rate=0.003):
     }
     mean = np.full((config.data.image_size, config.data.image_size, 3), 120, np.float32)
     statistics = Statistics(mean, np.zeros((3, 3), np.float32))
-    state, rate, found = first_state(experiment), np.float32(learning_rate), []
+    state, rate, found = drawn(experiment, generator), np.float32(learning_rate), []
     step = training_step(experiment).lower(state, batch, statistics, rate).compile(compiler_options=QUICKLY)
     for _ in range(steps):
         state, metrics = step(state, batch, statistics, rate)

@@ -21,6 +21,7 @@ from alexnet_jax.published import DIFFERENCES, difference_for
 from alexnet_jax.standing import read_standing
 from alexnet_jax.variants import Spread, Variant, measured, put_together
 from alexnet_jax.workdir import read_config
+from experiments.ablations import ABLATIONS
 
 
 def console():
@@ -259,6 +260,10 @@ def test_published_differences(change):
     else:
         assert (found.bound, found.top1) == (('over', 1) if change == 'no_colour' else ('about', 2))
         assert found.top5 is None and 'no log' in found.where
+
+
+def test_what_is_published_is_of_variants_that_there_are():
+    assert set(DIFFERENCES) - {'centre_patch'} <= set(ABLATIONS)
 
 
 def test_published_differences_are_of_the_papers_network():

@@ -1,8 +1,8 @@
 """The command line as a user drives it: each test starts `python launch.py ...` and looks at what it says and leaves.
 
 The runs are short, their networks tiny; compiled programs are shared between them through JAX's cache on disk,
-without which the tests would mostly wait for the compiler. Apart from that the processes get no JAX_ or XLA_
-variable but those that a test is about. Where an NVIDIA driver is found, they run on the GPU.
+without which the tests would mostly wait for the compiler, and compiled in haste. Apart from that the processes get no
+JAX_ or XLA_ variable but those that a test is about. Where an NVIDIA driver is found, they run on the GPU.
 """
 
 import concurrent.futures
@@ -27,6 +27,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from launching import COMPILE_QUICKLY
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -112,7 +113,11 @@ def start(cache):
 
     def start(*arguments, environment=None, cwd=ROOT, **more):
         kept = {name: value for name, value in os.environ.items() if not name.startswith(('JAX_', 'XLA_'))}
-        cached = {'JAX_COMPILATION_CACHE_DIR': str(cache), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+        cached = {
+            'JAX_COMPILATION_CACHE_DIR': str(cache),
+            'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+            'XLA_FLAGS': COMPILE_QUICKLY,
+        }
         process = subprocess.Popen(
             [sys.executable, str(ROOT / 'launch.py'), *map(str, arguments)],
             cwd=cwd,

@@ -1,6 +1,8 @@
 """Guards how an experiment comes by its data: prepared when absent, reused when there, refused when other."""
 
 import dataclasses
+import importlib
+import pathlib
 
 import pytest
 from fakes import console, contents, tinted
@@ -231,6 +233,15 @@ def test_the_last_that_makes_sense_is_accepted(tmp_path, field, value):
     check(config)
 
 
-@pytest.mark.parametrize('config', [paper.get_config, digits.get_config])
-def test_the_experiments_pass(config):
-    check(config())
+NEED_A_RUN = ('finetune',)  # to begin with
+NO_CONFIGS = ('ablations',)  # of the others' configs
+
+
+@pytest.mark.parametrize('file', sorted(path.stem for path in pathlib.Path(paper.__file__).parent.glob('*.py')))
+def test_the_experiments_pass_and_their_files_open_with_what_they_reproduce(file):
+    module = importlib.import_module(f'experiments.{file}')
+    assert 'paper' in module.__doc__.lower() or 'section' in module.__doc__
+    if file not in (*NEED_A_RUN, *NO_CONFIGS):
+        config = module.get_config()
+        build(config)
+        assert config.name.split(':')[0] == file
