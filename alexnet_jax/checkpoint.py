@@ -314,6 +314,7 @@ def _ignore_closed_loops() -> None:
 
     The first error is raised, and told to the user; the others come from TensorStore's own threads, at any time.
     """
+    warnings.filterwarnings('ignore', message="coroutine '_read_array.*' was never awaited")
     before = sys.unraisablehook
     if getattr(before, 'ignores_closed_loops', False):
         return
@@ -325,4 +326,3 @@ def _ignore_closed_loops() -> None:
 
     hook.ignores_closed_loops = True
     sys.unraisablehook = hook
-    warnings.filterwarnings('ignore', message="coroutine '_read_array.*' was never awaited")

@@ -11,7 +11,7 @@ choose_platform(simulated=4)
 # Most of the tests' time goes into compiling: what several of them need is compiled once.
 _COMPILED = tempfile.TemporaryDirectory()
 jax.config.update('jax_compilation_cache_dir', _COMPILED.name)
-jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 
 
 @pytest.fixture(scope='session')
