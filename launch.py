@@ -1,13 +1,11 @@
 """python launch.py --workdir=runs/ --config=experiments/paper.py [--mode=...] [--config.FIELD=VALUE ...]"""
 
-import sys
-
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
 from alexnet_jax import arguments, distributed
-from alexnet_jax.errors import StoppedError, UserError
+from alexnet_jax.errors import UserError, ending_plainly
 
 MODES = {
     'train': 'train; runs on where it stopped',
@@ -109,13 +107,5 @@ def call(config: ConfigDict | None, workdir: str | None, console: Console) -> No
 
 
 if __name__ == '__main__':
-    try:
+    with ending_plainly():
         app.run(main, flags_parser=arguments.parse)
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
-    except StoppedError as stopped:
-        sys.exit(stopped.code)
-    except KeyboardInterrupt:
-        print('interrupted; the same command carries on from the newest checkpoint', file=sys.stderr)
-        sys.exit(130)

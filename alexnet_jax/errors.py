@@ -4,6 +4,7 @@ import contextlib
 import pathlib
 import re
 import signal
+import sys
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -14,7 +15,7 @@ _LONGEST = 3000  # characters of a message; a name in it may be of any length
 class UserError(Exception):
     """Something that the user can put right; the message says what was wrong, where, and what to do.
 
-    `launch.py` prints the message without a traceback and exits with code 2. Anything else that is raised is a
+    `ending_plainly` prints the message without a traceback and exits with code 2. Anything else that is raised is a
     defect of this software and keeps its traceback.
     """
 
@@ -42,6 +43,21 @@ def writing(path: str | pathlib.Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f'{path} cannot be written: {error.strerror or error}.') from error
+
+
+@contextlib.contextmanager
+def ending_plainly() -> Iterator[None]:
+    """Ends the process as a program's user expects: a message without a traceback, and an exit code that tells why."""
+    try:
+        yield
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
+    except StoppedError as stopped:
+        sys.exit(stopped.code)
+    except KeyboardInterrupt:
+        print('interrupted; the same command carries on from the newest checkpoint', file=sys.stderr)
+        sys.exit(130)
 
 
 def shown(text: str) -> str:

@@ -31,7 +31,7 @@ from rich.table import Table
 
 from alexnet_jax import arguments
 from alexnet_jax.checkpoint import NotFiniteStateError
-from alexnet_jax.errors import StoppedError, UserError, say
+from alexnet_jax.errors import UserError, ending_plainly, say
 from alexnet_jax.figures.figure1 import figure_1
 from alexnet_jax.figures.style import save
 from alexnet_jax.logs import NotFiniteLossError, read_metrics
@@ -246,13 +246,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-    try:
+    with ending_plainly():
         main(sys.argv[1:])
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
-    except StoppedError as stopped:
-        sys.exit(stopped.code)
-    except KeyboardInterrupt:
-        print('interrupted; the same command carries on from the newest checkpoint', file=sys.stderr)
-        sys.exit(130)

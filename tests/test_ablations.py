@@ -9,13 +9,13 @@ import fakes
 import jax
 import numpy as np
 import pytest
+from learning import QUICKLY, drawn
 from ml_collections import ConfigDict
 
 from alexnet_jax.data.pipeline import training_batches
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment import build, state_shapes
 from alexnet_jax.inspection import lines, lowered_step, step_arguments
-from alexnet_jax.table import Convolution, Dense
 from experiments import digits, paper
 from experiments.ablations import ABLATIONS, ablated
 
@@ -269,12 +269,8 @@ def tiny():
 
 def made_up_arguments(experiment, generator, rate):
     """What the training step takes: parameters drawn as section 5 says, images whose dark quarter is their class."""
-    state, batch, statistics, rates = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), step_arguments(experiment))
-    for name, layer in experiment.table:
-        if isinstance(layer, Convolution | Dense):
-            own = state.parameters[name]
-            own['kernel'] = layer.std * generator.standard_normal(own['kernel'].shape, np.float32)
-            own['bias'] += np.float32(layer.bias)
+    _, batch, statistics, rates = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), step_arguments(experiment))
+    state = drawn(experiment, generator)
     batch['label'] += np.arange(BATCH, dtype=np.int32) % 4
     batch['image'] += generator.integers(100, 256, batch['image'].shape, np.uint8)
     for image, label in zip(batch['image'], batch['label'], strict=True):
@@ -291,8 +287,7 @@ def test_it_learns_in_the_training_step_with_a_device_a_column(name):
     config = ablated(tiny(), name)
     config.mesh.column = config.columns
     experiment = build(config)
-    quickly = {'xla_cpu_use_fusion_emitters': False, 'xla_backend_optimization_level': 0}
-    step = lowered_step(experiment).compile(compiler_options=quickly)
+    step = lowered_step(experiment).compile(compiler_options=QUICKLY)
     rate = 0.02 if name == 'tanh' else 0.002  # tanh with biases of 1 begins flat
     state, *rest = made_up_arguments(experiment, np.random.default_rng(0), rate)
     before = jax.tree.map(np.copy, state.parameters)
