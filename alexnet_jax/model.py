@@ -124,56 +124,62 @@ class AlexNet(nn.Module):
         Raises:
           UserError: the table does not fit the images or the number of columns.
         """
-        columns = self.columns
-        values = [images.astype(self.dtype)] * columns.here  # one array a column
+        values = [images.astype(self.dtype)] * self.columns.here  # one array a column
         for name, layer in self.table:
-            match layer:
-                case Convolution(_, size, stride, pad):
-                    kernels = self._parameters(name, layer, (size, size, values[0].shape[-1]), layer.kernels)
-                    self._check_fits(name, values[0], size, stride, pad)
-                    values = [
-                        layers.convolution(x, kernel, bias, stride=stride, pad=pad)
-                        for x, kernel, bias in zip(values, *kernels, strict=True)
-                    ]
-                case LocallyConnected(_, size, stride, pad):
-                    self._check_fits(name, values[0], size, stride, pad)
-                    places = tuple(layers.outputs_along(n, size, stride, pad) for n in values[0].shape[1:3])
-                    sees = (*places, size * size * values[0].shape[-1])
-                    kernels = self._parameters(name, layer, sees, layer.kernels, places)
-                    values = [
-                        layers.locally_connected(x, kernel, bias, size=size, stride=stride, pad=pad)
-                        for x, kernel, bias in zip(values, *kernels, strict=True)
-                    ]
-                case Dense():
-                    if values[0].ndim != 2:
-                        raise UserError(
-                            f'config.network.{name}: a dense layer takes a vector; put a flatten line before it.'
-                        )
-                    kernels = self._parameters(name, layer, (values[0].shape[-1],), layer.units)
-                    values = [layers.dense(x, kernel, bias) for x, kernel, bias in zip(values, *kernels, strict=True)]
-                case ReLU():
-                    values = [layers.relu(x) for x in values]
-                case Tanh():
-                    values = [layers.tanh(x) for x in values]
-                case SpatialNormalization(k, size, alpha, beta):
-                    values = [layers.spatial_normalization(x, k=k, size=size, alpha=alpha, beta=beta) for x in values]
-                case LocalResponseNormalization(k, n, alpha, beta):
-                    values = [layers.local_response_normalization(x, k=k, n=n, alpha=alpha, beta=beta) for x in values]
-                case MaxPooling(size, stride):
-                    self._check_fits(name, values[0], size, stride, 0)
-                    values = [layers.max_pooling(x, size=size, stride=stride) for x in values]
-                case AveragePooling(size, stride):
-                    self._check_fits(name, values[0], size, stride, 0)
-                    values = [layers.average_pooling(x, size=size, stride=stride) for x in values]
-                case Flatten():
-                    values = [x.reshape(x.shape[0], -1) for x in values]
-                case Exchange():
-                    values = [columns.exchange(values)] * columns.here
-                case Dropout(rate):
-                    keys = self._dropout_keys(name, dropout_seeds)
-                    values = [layers.dropout(x, key, rate=rate) for x, key in zip(values, keys, strict=True)]
+            with jax.named_scope(name):  # by which a profile tells the layers apart
+                values = self._apply_layer(name, layer, values, dropout_seeds)
             self.sow('intermediates', f'after_{name}', values)  # what inspection reads; free otherwise
-        return columns.gather_logits(values)[:, : classes_of(self.table)].astype(jnp.float32)
+        return self.columns.gather_logits(values)[:, : classes_of(self.table)].astype(jnp.float32)
+
+    def _apply_layer(self, name: str, layer: Layer, values: list[Array], dropout_seeds: Array | None) -> list[Array]:
+        """What one line of the table makes of each column's values."""
+        columns = self.columns
+        match layer:
+            case Convolution(_, size, stride, pad):
+                kernels = self._parameters(name, layer, (size, size, values[0].shape[-1]), layer.kernels)
+                self._check_fits(name, values[0], size, stride, pad)
+                return [
+                    layers.convolution(x, kernel, bias, stride=stride, pad=pad)
+                    for x, kernel, bias in zip(values, *kernels, strict=True)
+                ]
+            case LocallyConnected(_, size, stride, pad):
+                self._check_fits(name, values[0], size, stride, pad)
+                places = tuple(layers.outputs_along(n, size, stride, pad) for n in values[0].shape[1:3])
+                sees = (*places, size * size * values[0].shape[-1])
+                kernels = self._parameters(name, layer, sees, layer.kernels, places)
+                return [
+                    layers.locally_connected(x, kernel, bias, size=size, stride=stride, pad=pad)
+                    for x, kernel, bias in zip(values, *kernels, strict=True)
+                ]
+            case Dense():
+                if values[0].ndim != 2:
+                    raise UserError(
+                        f'config.network.{name}: a dense layer takes a vector; put a flatten line before it.'
+                    )
+                kernels = self._parameters(name, layer, (values[0].shape[-1],), layer.units)
+                return [layers.dense(x, kernel, bias) for x, kernel, bias in zip(values, *kernels, strict=True)]
+            case ReLU():
+                return [layers.relu(x) for x in values]
+            case Tanh():
+                return [layers.tanh(x) for x in values]
+            case SpatialNormalization(k, size, alpha, beta):
+                return [layers.spatial_normalization(x, k=k, size=size, alpha=alpha, beta=beta) for x in values]
+            case LocalResponseNormalization(k, n, alpha, beta):
+                return [layers.local_response_normalization(x, k=k, n=n, alpha=alpha, beta=beta) for x in values]
+            case MaxPooling(size, stride):
+                self._check_fits(name, values[0], size, stride, 0)
+                return [layers.max_pooling(x, size=size, stride=stride) for x in values]
+            case AveragePooling(size, stride):
+                self._check_fits(name, values[0], size, stride, 0)
+                return [layers.average_pooling(x, size=size, stride=stride) for x in values]
+            case Flatten():
+                return [x.reshape(x.shape[0], -1) for x in values]
+            case Exchange():
+                return [columns.exchange(values)] * columns.here
+            case Dropout(rate):
+                keys = self._dropout_keys(name, dropout_seeds)
+                return [layers.dropout(x, key, rate=rate) for x, key in zip(values, keys, strict=True)]
+        raise NotImplementedError(f'{type(layer).__name__} in config.network.{name}')
 
     def _parameters(
         self, name: str, layer: Learned, sees: tuple[int, ...], outputs: int, places: tuple[int, ...] = ()
