@@ -4,7 +4,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
-from alexnet_jax import arguments, distributed
+from alexnet_jax import arguments
 from alexnet_jax.errors import UserError, ending_plainly
 
 MODES = {
@@ -16,6 +16,7 @@ MODES = {
     'figures': 'the pictures of a run, and report.html',
     'prepare': 'images to a prepared data set; needs no --workdir; carries on where it stopped',
     'inspect': 'the network and what its devices exchange, as tables; needs no --workdir',
+    'profile': "where a training step's time goes, by layer and by kind of operation; a trace in WORKDIR/profile",
     'compare': 'finished runs beside each other and the paper; --workdir, if given, gets comparison.json and a figure',
 }
 CONFIG = config_flags.DEFINE_config_file(
@@ -32,6 +33,7 @@ RUNS = flags.DEFINE_list('runs', [], 'For compare: directories of runs; differen
 ENSEMBLE = flags.DEFINE_list('ensemble', [], 'For eval: directories of runs, whose predictions are averaged.')
 IMAGES = flags.DEFINE_list('images', [], 'For predict and features: image files, or folders of them.')
 JSON = flags.DEFINE_bool('json', False, 'For predict: print a JSON object a line, and draw no pictures.')
+STEPS = flags.DEFINE_integer('steps', 10, 'For profile: how many steps are measured.', lower_bound=1)
 LAYER = flags.DEFINE_string('layer', 'fc7', 'For features and neighbours: whose values; any line of config.network.')
 
 ALLOW_CHANGES = flags.DEFINE_list(
@@ -48,6 +50,8 @@ PROCESS = flags.DEFINE_integer('process', None, 'The number of this process, fro
 def main(argv: list[str]) -> None:
     """Checks what was given, and calls the mode."""
     arguments.check(argv, CONFIG.value, WORKDIR.value, MODE.value, ensemble=bool(ENSEMBLE.value))
+    from alexnet_jax import distributed  # and with it JAX, now that nothing is wrong with the flags
+
     processes = distributed.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     if processes > 1 and MODE.value not in ('train', 'eval'):
         raise UserError(f'--mode={MODE.value} runs in one process; train and eval may have several.')
@@ -100,6 +104,10 @@ def call(config: ConfigDict | None, workdir: str | None, console: Console) -> No
             from alexnet_jax.inspection import inspect
 
             inspect(config, console)
+        case 'profile':
+            from alexnet_jax.profile import profile
+
+            profile(config, workdir, STEPS.value, console)
         case 'compare':
             from alexnet_jax.comparison import compare
 

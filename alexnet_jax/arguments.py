@@ -6,14 +6,13 @@ import re
 import traceback
 from collections.abc import Iterator
 
-import jax
 from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
 
+from alexnet_jax.compilation_cache import keep_compiled
 from alexnet_jax.devices import choose_platform
-from alexnet_jax.distributed import is_leader
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, say
 from alexnet_jax.fields import check_types
 
 _MOST_SIMULATED = 1024  # devices
@@ -119,6 +118,8 @@ def _described(error: BaseException) -> str:
 @contextlib.contextmanager
 def complete_config() -> Iterator[None]:
     """Turns the access to a field that the config file does not set, and the want of memory, into plain messages."""
+    import jax  # not above: a mistake in a flag is found before anything that takes long to import
+
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -189,6 +190,8 @@ def start(config: ConfigDict | None, to_stderr: bool = False, processes: int = 1
     On the CPU as many devices are simulated as the fields `mesh.data` and `mesh.column` ask for, over all `processes`.
     Of these only the first prints.
     """
+    from alexnet_jax.distributed import is_leader
+
     if config:
         check_types(config)
     simulated = max(1, config.mesh.data) * max(1, config.mesh.column) if config else 1
@@ -199,4 +202,9 @@ def start(config: ConfigDict | None, to_stderr: bool = False, processes: int = 1
     if not console.is_terminal:
         console.width = 120  # nobody's window: leave tables room
     console.print(line, highlight=False, markup=False)
+    # Of several processes JAX lets only the first write, so that others may have to compile what it has: together or
+    # not at all, as a GPU's kernels may be chosen by all of them at once.
+    problem = keep_compiled() if processes == 1 else None
+    if problem:
+        say(console, problem)
     return console

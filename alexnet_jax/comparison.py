@@ -13,8 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from alexnet_jax.errors import UserError, say, shown
-from alexnet_jax.figures.comparison import difference_bars
-from alexnet_jax.figures.style import save
 from alexnet_jax.published import Difference
 from alexnet_jax.standing import Standing, read_standing
 from alexnet_jax.variants import (
@@ -67,6 +65,9 @@ def compare(workdirs: Sequence[str], workdir: str | None, console: Console) -> d
         'notes': notes,
     }
     if workdir:
+        from alexnet_jax.figures.comparison import difference_bars  # not above: printing needs no Matplotlib
+        from alexnet_jax.figures.style import save
+
         write_json(pathlib.Path(workdir) / 'comparison.json', result)
         figure = difference_bars(variants, f'Difference from {variants[0].name}: {_shown(measurement)}')
         for path in save(figure, pathlib.Path(workdir) / 'figures' / 'comparison', line_art=True):

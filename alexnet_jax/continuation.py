@@ -18,6 +18,7 @@ HARMLESS = (
     'keep_checkpoints',
     'evaluation',
     'mesh',
+    'accumulation_steps',
     'data.threads',
     'data.directory',
     'data.source_directory',

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from alexnet_jax.columns import COLUMN, check_batch, columns_on, make_mesh
+from alexnet_jax.columns import COLUMN, DATA, check_batch, columns_on, make_mesh
 from alexnet_jax.data.augment import VIEWS
 from alexnet_jax.data.prepared import MANIFEST, PreparedDataSet, Settings, open_prepared
 from alexnet_jax.data.records import STORAGE
@@ -59,6 +59,7 @@ def build(config: ConfigDict) -> Experiment:
     classes_of(table)
     mesh = make_mesh(config.columns, config.mesh.data, config.mesh.column)
     check_batch(config.batch_size, mesh)
+    _check_parts(config, mesh)
     network = AlexNet(table, columns_on(mesh, config.columns), _PRECISIONS[config.precision])
     experiment = Experiment(config, table, mesh, network)
     shapes = state_shapes(experiment)  # a table that does not fit its images or columns is found out here
@@ -80,8 +81,13 @@ def check(config: ConfigDict) -> None:
             raise UserError(f'config.{field}={_get(config, field)} must be at most {most:,}.')
     if len(config.network) > 1000:
         raise UserError(f'config.network has {len(config.network):,} layers; at most 1,000 can be had.')
-    positive = ['batch_size', 'epochs', 'log_every_steps', 'checkpoint_every_steps', 'keep_checkpoints']
-    positive += [
+    positive = [
+        'batch_size',
+        'accumulation_steps',
+        'epochs',
+        'log_every_steps',
+        'checkpoint_every_steps',
+        'keep_checkpoints',
         'data.image_size',
         'data.crop_size',
         'data.images_per_shard',
@@ -124,6 +130,17 @@ def check(config: ConfigDict) -> None:
     check_schedule(config.rate_control.schedule)
 
 
+def _check_parts(config: ConfigDict, mesh: Mesh) -> None:
+    """Raises UserError where a device's share of a batch cannot be taken in equal parts."""
+    copies, parts = mesh.shape[DATA], config.accumulation_steps
+    if config.batch_size % (copies * parts):
+        raise UserError(
+            f'config.accumulation_steps={parts}: config.batch_size={config.batch_size} cannot be taken in {parts} '
+            f"equal parts on each of the {copies} device(s) along the mesh axis 'data'; take a batch_size that is a "
+            f'multiple of {copies * parts}, or another number of parts.'
+        )
+
+
 def _get(config: ConfigDict, field: str):
     for part in field.split('.'):
         config = config[part]
@@ -143,7 +160,10 @@ def state_shapes(experiment: Experiment) -> TrainState:
 def first_state(experiment: Experiment) -> TrainState:
     """The state before the first step, on the mesh; the same values whatever the mesh."""
     where = state_sharding(state_shapes(experiment), experiment.mesh)
-    return jax.jit(lambda: _initial(experiment), out_shardings=where)()
+    # A program that runs once is not worth the compiler's every effort, a quarter of which gives the same values.
+    on_cpu = experiment.mesh.devices.flat[0].platform == 'cpu'
+    options = {'xla_backend_optimization_level': 1} if on_cpu else None
+    return jax.jit(lambda: _initial(experiment), out_shardings=where, compiler_options=options)()
 
 
 def training_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Metrics]]:
@@ -153,6 +173,7 @@ def training_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Met
         experiment.network,
         experiment.mesh,
         batch_size=config.batch_size,
+        accumulation_steps=config.accumulation_steps,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         decay_biases=config.decay_biases,

@@ -13,6 +13,7 @@ FIELDS: dict[str, type] = {
     'columns': int,
     'precision': str,
     'batch_size': int,
+    'accumulation_steps': int,
     'epochs': int,
     'momentum': float,
     'weight_decay': float,

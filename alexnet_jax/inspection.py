@@ -176,8 +176,12 @@ def inspect(config: ConfigDict, console: Console) -> None:
     experiment = build(config)
     console.print(_layers_table(experiment))
     console.print(_places_table(experiment))
-    with console.status('compiling the training step'):
-        found = collectives(compiled_step(experiment).as_text(), experiment.mesh)
+    found = []
+    if experiment.mesh.size > 1:  # one device has nobody to exchange anything with
+        with console.status('compiling the training step'):
+            # The program is not run, so that its machine code may be poor; exchanges are settled before that is made.
+            compiled = lowered_step(experiment).compile({'xla_backend_optimization_level': 0})
+            found = collectives(compiled.as_text(), experiment.mesh)
     console.print(_exchanges_table(experiment, found))
 
 

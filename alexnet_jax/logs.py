@@ -15,6 +15,7 @@ from jax import Array
 from alexnet_jax.data.files import read_file
 from alexnet_jax.display import Display
 from alexnet_jax.errors import UserError, writing
+from alexnet_jax.tensorboard import TensorBoard
 
 
 class MetricsLog:
@@ -38,7 +39,7 @@ class MetricsLog:
                 os.fsync(file.fileno())
             replacement.replace(path)
             self._path, self._file = path, path.open('a')
-            self._board = _TensorBoard(workdir / 'tensorboard', first_step)
+            self._board = TensorBoard(workdir / 'tensorboard', first_step)
 
     def write(self, step: int, epoch: float, split: str, values: dict[str, float]) -> None:
         """Writes one line.
@@ -81,34 +82,6 @@ class NoLog:
 
     def close(self) -> None:
         """Does nothing."""
-
-
-class _TensorBoard:
-    """Writes TensorBoard's event files at once: what was written before `flush` is in the file after it."""
-
-    def __init__(self, directory: pathlib.Path, first_step: int) -> None:
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
-
-        directory.mkdir(exist_ok=True)
-        self._event = Event
-        # The name ends in the step, as otherwise a file of the same second would be written over.
-        self._writer = EventsWriter(str(directory / 'events'), f'.{first_step}')
-        if first_step:  # TensorBoard then drops what earlier files have from this step on
-            start = SessionLog(status=SessionLog.START)
-            self._writer.write_event(Event(wall_time=time.time(), step=first_step + 1, session_log=start))
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        event = self._event(wall_time=time.time(), step=step)
-        for tag, value in values.items():
-            event.summary.value.add(tag=tag, simple_value=value)
-        self._writer.write_event(event)
-
-    def flush(self) -> None:
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 def _lines(path: pathlib.Path) -> list[dict[str, Any]]:

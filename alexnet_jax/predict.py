@@ -17,9 +17,7 @@ from alexnet_jax.data.pictures import Picture, find_pictures, read_pictures
 from alexnet_jax.data.prepared import PreparedDataSet
 from alexnet_jax.display import Display
 from alexnet_jax.errors import UserError
-from alexnet_jax.figures.examples import example_of, figure_4_left, most_probable
-from alexnet_jax.figures.style import save
-from alexnet_jax.prediction import Run, open_run, predictor
+from alexnet_jax.prediction import Run, most_probable, open_run, predictor
 
 
 def predict(
@@ -111,6 +109,9 @@ def _as_json(picture: Picture, scores: np.ndarray | None, data: PreparedDataSet)
 def _draw(
     picture: Picture, scores: np.ndarray, truth: int | None, data: PreparedDataSet, directory: pathlib.Path, name: str
 ) -> pathlib.Path:
+    from alexnet_jax.figures.examples import example_of, figure_4_left  # not above: with --json nothing is drawn
+    from alexnet_jax.figures.style import save
+
     return save(figure_4_left([example_of(picture.pixels, scores, data.class_names, truth)]), directory / name)[0]
 
 

@@ -22,6 +22,7 @@ from alexnet_jax.model import AlexNet, classes_of
 from alexnet_jax.step import Batch, statistics_to_devices, to_devices
 from alexnet_jax.workdir import remembered_data
 
+GUESSES = 5  # "the five labels considered most probable", as Figure 4 shows
 PredictionStep = Callable[[Any, Batch, Statistics], dict[str, Array]]
 
 
@@ -160,3 +161,14 @@ def first_kernels(experiment: Experiment, parameters: dict[str, dict[str, Array]
     name = next(name for name, _ in experiment.table if name in parameters)
     everywhere = sharding(experiment.mesh, EVERYWHERE)
     return np.asarray(jax.jit(lambda x: x, out_shardings=everywhere)(parameters[name]['kernel']))
+
+
+def most_probable(log_probabilities: np.ndarray, count: int = GUESSES) -> list[tuple[int, float]]:
+    """The labels of the most probable classes with their probabilities, the most probable first.
+
+    Args:
+      log_probabilities: [classes].
+      count: how many, at most.
+    """
+    classes = np.argsort(-log_probabilities, kind='stable')[:count]
+    return list(zip(classes.tolist(), np.exp(log_probabilities[classes]).tolist(), strict=True))

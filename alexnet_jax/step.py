@@ -19,6 +19,7 @@ from alexnet_jax.optimizer import update_rule
 
 Batch = dict[str, Array]
 Metrics = dict[str, Array]
+_METRICS = ('loss', 'top1_error', 'top5_error')  # of a batch
 
 
 @flax.struct.dataclass
@@ -59,7 +60,14 @@ def wrong(logits: Array, labels: Array, top: int) -> Array:
 
 
 def make_train_step(
-    network: AlexNet, mesh: Mesh, *, batch_size: int, momentum: float, weight_decay: float, decay_biases: bool = True
+    network: AlexNet,
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    momentum: float,
+    weight_decay: float,
+    decay_biases: bool = True,
+    accumulation_steps: int = 1,
 ) -> Callable[[TrainState, Batch, Statistics, Any], tuple[TrainState, Metrics]]:
     """Builds the jitted training step.
 
@@ -68,24 +76,50 @@ def make_train_step(
       mesh: of axes 'data' and 'column'.
       batch_size: examples in a batch, over all devices.
       momentum, weight_decay, decay_biases: of the update rule.
+      accumulation_steps: parts in which a device computes its share of the batch, one after the other. It holds the
+        activations of one part only, and the sum of gradients besides; the update is the same up to float32 rounding.
 
     Returns:
       A function of (state, batch, statistics, learning rate or a tree of rates) that returns the next state and the
       batch's mean 'loss', 'top1_error' and 'top5_error' (float32 scalars). The state given is consumed. What devices
-      exchange is: columns before the lines that see both of them, and the sum of gradients along 'data'.
+      exchange is: columns before the lines that see both of them, in each part, and once the sum of gradients along
+      'data'.
     """
 
-    def on_device(parameters: Any, batch: Batch, statistics: Statistics) -> tuple[Any, Metrics]:
-        def share_of_loss(parameters: Any) -> tuple[Array, Array]:
-            images = training_images(batch, statistics)
-            logits = network.apply({'params': parameters}, images, batch['dropout_seed'])
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch['label'])
-            return losses.sum() / batch_size, logits
+    def share(parameters: Any, batch: Batch, statistics: Statistics) -> tuple[Any, Metrics]:
+        """What these examples add to the batch's gradients and metrics."""
 
-        # The parameters are the same all along 'data', so their gradients come out summed over it.
+        def share_of_loss(parameters: Any) -> tuple[Array, Array]:
+            with jax.named_scope('input'):  # by which a profile tells it from the layers
+                images = training_images(batch, statistics)
+            logits = network.apply({'params': parameters}, images, batch['dropout_seed'])
+            with jax.named_scope('loss'):
+                losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch['label'])
+                return losses.sum() / batch_size, logits
+
         (loss, logits), gradients = jax.value_and_grad(share_of_loss, has_aux=True)(parameters)
-        errors = {f'top{top}_error': wrong(logits, batch['label'], top).sum() / batch_size for top in (1, 5)}
-        return gradients, lax.psum({'loss': loss, **errors}, DATA)
+        with jax.named_scope('loss'):
+            errors = {f'top{top}_error': wrong(logits, batch['label'], top).sum() / batch_size for top in (1, 5)}
+        return gradients, {'loss': loss, **errors}
+
+    def on_device(parameters: Any, batch: Batch, statistics: Statistics) -> tuple[Any, Metrics]:
+        if accumulation_steps == 1:
+            # The parameters are the same all along 'data', so their gradients come out summed over it.
+            gradients, metrics = share(parameters, batch, statistics)
+            return gradients, lax.psum(metrics, DATA)
+
+        # As parameters of this device alone: their gradients stay its own until all parts are added up.
+        own = lax.pcast(parameters, DATA, to='varying')
+        parts = jax.tree.map(lambda x: x.reshape(accumulation_steps, -1, *x.shape[1:]), batch)
+
+        def add(sums: tuple[Any, Metrics], part: Batch) -> tuple[tuple[Any, Metrics], None]:
+            own_share = share(own, part, statistics)
+            with jax.named_scope('accumulation'):
+                return jax.tree.map(jnp.add, sums, own_share), None
+
+        none = {name: lax.pcast(jnp.float32(0), DATA, to='varying') for name in _METRICS}
+        sums, _ = lax.scan(add, (jax.tree.map(jnp.zeros_like, own), none), parts)
+        return lax.psum(sums, DATA)
 
     gradients_and_metrics = jax.shard_map(
         on_device,
@@ -96,9 +130,10 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch, statistics: Statistics, rate: Any) -> tuple[TrainState, Metrics]:
         gradients, metrics = gradients_and_metrics(state.parameters, batch, statistics)
-        rule = update_rule(rate, momentum=momentum, weight_decay=weight_decay, decay_biases=decay_biases)
-        updates, velocity = rule.update(gradients, state.velocity, state.parameters)
-        parameters = optax.apply_updates(state.parameters, updates)
+        with jax.named_scope('update'):
+            rule = update_rule(rate, momentum=momentum, weight_decay=weight_decay, decay_biases=decay_biases)
+            updates, velocity = rule.update(gradients, state.velocity, state.parameters)
+            parameters = optax.apply_updates(state.parameters, updates)
         # Each array stays where it lives, whatever the compiler would choose.
         state = TrainState(state.step + 1, parameters, velocity)
         return lax.with_sharding_constraint(state, state_sharding(state, mesh)), metrics

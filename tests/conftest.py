@@ -1,17 +1,22 @@
 """Four simulated devices for every test, so that meshes up to (2, 2) can be tried on any machine; one trained run."""
 
+import contextlib
+import os
 import tempfile
 
-import jax
 import pytest
+from launching import COMPILE_QUICKLY, Forked
 
-from alexnet_jax.devices import choose_platform
+# Most of the tests' time goes into compiling: it is done in haste, and what several of them need is compiled once, for
+# the processes too that tests start. To be set before JAX is imported.
+_COMPILED = tempfile.TemporaryDirectory()
+os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED.name
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+os.environ.setdefault('XLA_FLAGS', COMPILE_QUICKLY)
+
+from alexnet_jax.devices import choose_platform  # noqa: E402
 
 choose_platform(simulated=4)
-# Most of the tests' time goes into compiling: what several of them need is compiled once.
-_COMPILED = tempfile.TemporaryDirectory()
-jax.config.update('jax_compilation_cache_dir', _COMPILED.name)
-jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 
 
 @pytest.fixture(scope='session')
@@ -36,3 +41,10 @@ def run(trained, tmp_path):
     from small_run import copied
 
     return copied(trained, tmp_path)
+
+
+@pytest.fixture(scope='session')
+def forked():
+    """Runs launch.py in processes that need not import anything."""
+    with contextlib.closing(Forked()) as forked:
+        yield forked

@@ -61,7 +61,7 @@ def start(
       more: further arguments of launch.py.
       code: runs before launch.py, in the same process.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(('JAX_', 'XLA_'))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith('JAX_')}
     cached = {'JAX_COMPILATION_CACHE_DIR': str(cache), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
     arguments = [f'--workdir={workdir}', '--config=tests/three_layers.py', f'--config.data.directory={data}']
     return subprocess.Popen(

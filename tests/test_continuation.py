@@ -29,6 +29,7 @@ FREE = {
     'evaluation.views',
     'mesh.data',
     'mesh.column',
+    'accumulation_steps',
     'data.threads',
     'data.directory',
     'data.source_directory',

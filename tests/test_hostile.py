@@ -113,6 +113,7 @@ class Watch:
         real = os.path.join(os.path.realpath(os.path.dirname(path) or '.'), os.path.basename(path))
         real = os.path.realpath(real) if event in ('open', 'os.truncate', 'os.chmod') else real
         fine = [os.path.join(self.place, name) for name in _MAY_CHANGE]
+        fine.append(os.path.realpath(os.environ['JAX_COMPILATION_CACHE_DIR']))
         if real not in (os.devnull, f'/proc/{os.getpid()}/comm') and not any(
             real == one or real.startswith(one + os.sep) for one in fine
         ):
@@ -376,6 +377,8 @@ def run(directory, names):
         'MPLCONFIGDIR': str(directory / 'matplotlib'),
         'PYTHONDONTWRITEBYTECODE': '1',
     }
+    # Where programs are compiled to, which is otherwise below the home directory.
+    os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(directory / 'compiled'))
     sys.dont_write_bytecode = True
     hostile.import_everything()
     cases = [case for case in hostile.cases() if not names or case.name in names]

@@ -1,13 +1,13 @@
-"""The command line as a user drives it: each test starts `python launch.py ...` and looks at what it says and leaves.
+"""The command line as a user drives it: each test runs `python launch.py ...` and looks at what it says and leaves.
 
 The runs are short, their networks tiny; compiled programs are shared between them through JAX's cache on disk,
 without which the tests would mostly wait for the compiler, and compiled in haste. Apart from that the processes get no
-JAX_ or XLA_ variable but those that a test is about. Where an NVIDIA driver is found, they run on the GPU.
+JAX_ or XLA_ variable but those that a test is about. Where an NVIDIA driver is found, they run on the GPU. Where it
+does not matter how a process begins, it is forked from one that has imported everything.
 """
 
 import concurrent.futures
 import contextlib
-import dataclasses
 import fcntl
 import json
 import math
@@ -27,7 +27,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from launching import COMPILE_QUICKLY
+from launching import Ended, environment
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -68,30 +68,6 @@ TINY = {
 on_cpu_by_itself = pytest.mark.skipif(devices._has_nvidia_driver(), reason='there is an NVIDIA driver')
 
 
-@dataclasses.dataclass
-class Ended:
-    """A process that has ended."""
-
-    code: int
-    out: str
-    err: str
-
-    def succeeded(self):
-        assert self.code == 0, self.err + self.out
-        assert 'Traceback' not in self.out + self.err
-        assert 'error' not in self.err
-        return self
-
-    def failed(self, *words):
-        """It ended as a user's mistake should: code 2, one message, no traceback; the message names `words`."""
-        assert self.code == 2, self.err + self.out
-        assert 'Traceback' not in self.out + self.err
-        assert self.err.startswith('error: ') and len(re.findall('^error: ', self.err, re.M)) == 1, self.err
-        for word in words:
-            assert word in self.err
-        return self
-
-
 def flags(fields):
     return [f'--config.{name}={value}' for name, value in fields.items()]
 
@@ -102,26 +78,15 @@ def tiny(workdir, data, **more):
 
 
 @pytest.fixture(scope='module')
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp('compiled')
-
-
-@pytest.fixture(scope='module')
-def start(cache):
+def start():
     """Starts `python launch.py ...`; all that are still running at the end of the module are killed."""
     started = []
 
-    def start(*arguments, environment=None, cwd=ROOT, **more):
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(('JAX_', 'XLA_'))}
-        cached = {
-            'JAX_COMPILATION_CACHE_DIR': str(cache),
-            'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-            'XLA_FLAGS': COMPILE_QUICKLY,
-        }
+    def start(*arguments, variables=None, cwd=ROOT, **more):
         process = subprocess.Popen(
             [sys.executable, str(ROOT / 'launch.py'), *map(str, arguments)],
             cwd=cwd,
-            env=kept | cached | (environment or {}),
+            env=environment(**(variables or {})),
             **{'stdin': subprocess.DEVNULL, 'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, **more},
         )
         started.append(process)
@@ -135,13 +100,20 @@ def start(cache):
 
 
 @pytest.fixture(scope='module')
-def launch(start):
-    def launch(*arguments, **more):
+def launch_anew(start):
+    """Runs it in a process that begins as a user's does."""
+
+    def launch_anew(*arguments, **more):
         process = start(*arguments, **more)
         out, err = process.communicate(timeout=300)
         return Ended(process.returncode, out.decode(), err.decode())
 
-    return launch
+    return launch_anew
+
+
+@pytest.fixture(scope='module')
+def launch(forked):
+    return forked.launch
 
 
 @pytest.fixture(scope='module')
@@ -170,10 +142,10 @@ def data(place):
 
 
 @pytest.fixture(scope='module')
-def undisturbed(launch, place, data):
+def undisturbed(launch_anew, place, data):
     """A run of four epochs in one go: its workdir, and what it printed."""
     workdir = place / 'not' / 'there' / 'undisturbed'
-    return workdir, launch(*tiny(workdir, data)).succeeded()
+    return workdir, launch_anew(*tiny(workdir, data)).succeeded()
 
 
 @pytest.fixture(scope='module')
@@ -378,7 +350,7 @@ def on_a_terminal(start, launch, place, data, finished):
     # A shell's background job ignores Ctrl-C, and its children inherit that: not so this run.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = start(
-        *tiny(workdir, data), environment={'TERM': 'xterm-256color'}, stdin=theirs, stdout=theirs, stderr=theirs
+        *tiny(workdir, data), variables={'TERM': 'xterm-256color'}, stdin=theirs, stdout=theirs, stderr=theirs
     )
     signal.signal(signal.SIGINT, before)
     os.close(theirs)
@@ -560,9 +532,9 @@ def test_eval_of_a_step(evaluate, evaluated, finished):
 # The other modes.
 
 
-def test_inspect_prints_the_network_its_places_and_exchanges(launch, tmp_path):
+def test_inspect_prints_the_network_its_places_and_exchanges(launch_anew, tmp_path):
     arguments = [f'--config={ROOT / "experiments" / "paper.py"}', '--mode=inspect', '--config.mesh.column=2']
-    ended = launch(*arguments, cwd=tmp_path, environment={'JAX_PLATFORMS': 'cpu'}).succeeded()
+    ended = launch_anew(*arguments, cwd=tmp_path, variables={'JAX_PLATFORMS': 'cpu'}).succeeded()
     assert 'simulating 2 devices' in ended.out
     rows = [line.split() for line in ended.out.splitlines()]
     assert ['sum', '60,965,224', '724,406,816'] in rows
@@ -573,9 +545,9 @@ def test_inspect_prints_the_network_its_places_and_exchanges(launch, tmp_path):
     assert list(tmp_path.iterdir()) == []  # it needs no workdir and leaves nothing
 
 
-def test_inspect_on_one_device(launch, tmp_path):
+def test_inspect_on_one_device(launch_anew, tmp_path):
     arguments = [f'--config={ROOT / "experiments" / "digits.py"}', '--mode=inspect']
-    ended = launch(*arguments, cwd=tmp_path, environment={'JAX_PLATFORMS': 'cpu'}).succeeded()
+    ended = launch_anew(*arguments, cwd=tmp_path, variables={'JAX_PLATFORMS': 'cpu'}).succeeded()
     assert ended.out.count('columns 1, 2') == 16
     assert 'no device needs another' in ended.out
     assert list(tmp_path.iterdir()) == []
@@ -724,7 +696,7 @@ def test_a_mistake_leaves_a_run_as_it_is(mode, more, words, launch, finished, da
 
 
 @on_cpu_by_itself
-def test_a_gpu_that_is_not_there(launch, tmp_path):
-    ended = launch(f'--workdir={tmp_path / "run"}', DIGITS, environment={'JAX_PLATFORMS': 'cuda'})
+def test_a_gpu_that_is_not_there(launch_anew, tmp_path):
+    ended = launch_anew(f'--workdir={tmp_path / "run"}', DIGITS, variables={'JAX_PLATFORMS': 'cuda'})
     ended.failed('JAX_PLATFORMS')
     assert list(tmp_path.iterdir()) == []

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_jax.figures.style import SMALL, axes_at, bare, fitted, look, new_figure, text_width
+from alexnet_jax.prediction import most_probable
 
-GUESSES = 5
 _ACROSS = 4
 _CELL, _MARGIN, _BETWEEN = 2.1, 0.12, 0.25  # inches
 _BOX, _BAR, _GAP = 0.27, 0.2, 0.07  # heights in inches
@@ -54,17 +54,6 @@ def example_of(
         None if truth is None else class_names[truth],
         classes.index(truth) if truth in classes else None,
     )
-
-
-def most_probable(log_probabilities: np.ndarray, count: int = GUESSES) -> list[tuple[int, float]]:
-    """The labels of the most probable classes with their probabilities, the most probable first.
-
-    Args:
-      log_probabilities: [classes].
-      count: how many, at most.
-    """
-    classes = np.argsort(-log_probabilities, kind='stable')[:count]
-    return list(zip(classes.tolist(), np.exp(log_probabilities[classes]).tolist(), strict=True))
 
 
 def figure_4_left(examples: Sequence[Example], title: str = '') -> Figure:

@@ -1,0 +1,252 @@
+"""The sides that `train_step.py` measures: our training step and PyTorch's, on the same made batch."""
+
+import ctypes
+import dataclasses
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from rich.console import Console
+
+from alexnet_jax.columns import Columns
+from alexnet_jax.data.augment import Statistics, training_images
+from alexnet_jax.errors import UserError
+from alexnet_jax.experiment import Experiment, build, first_state, training_step
+from alexnet_jax.layer_rates import rates_of_layers
+from alexnet_jax.model import AlexNet
+from alexnet_jax.step import Batch, statistics_to_devices, to_devices
+from experiments import paper
+
+Steps = Callable[[int], float]  # makes so many steps, waits for them, returns the last loss
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
+
+
+@dataclasses.dataclass
+class Side:
+    """One who takes part: its steps, and what a step took in each measurement.
+
+    Attributes:
+      steps: see `Steps`.
+      seconds: of the clock.
+      own, system: of processor time, in this process's code and in the system's on its behalf.
+    """
+
+    steps: Steps
+    seconds: list[float] = dataclasses.field(default_factory=list)
+    own: list[float] = dataclasses.field(default_factory=list)
+    system: list[float] = dataclasses.field(default_factory=list)
+
+    def measure(self, seconds: float) -> None:
+        """Takes one measurement, of as many steps as fit in `seconds` by the last one, after one step unmeasured."""
+        count = max(1, round(seconds / self.seconds[-1])) if self.seconds else 1
+        self.steps(1)  # finds caches and memory as another side has left them
+        start, before = time.perf_counter(), os.times()
+        loss = self.steps(count)
+        end, after = time.perf_counter(), os.times()
+        self.seconds.append((end - start) / count)
+        self.own.append((after.user - before.user) / count)
+        self.system.append((after.system - before.system) / count)
+        if not np.isfinite(loss):
+            raise UserError(f'the loss is {loss}: what is measured is no training.')
+
+    @property
+    def median(self) -> float:
+        """Of the seconds a step took."""
+        return statistics.median(self.seconds)
+
+
+def paper_experiment(batch: int, precision: str) -> Experiment:
+    """The paper's network on one device."""
+    config = paper.get_config()
+    config.batch_size, config.precision = batch, precision
+    config.mesh.data = config.mesh.column = 1
+    return build(config)
+
+
+def made_batch(experiment: Experiment) -> tuple[Batch, Statistics]:
+    """Noise as images, with all the draws of a batch, and the statistics that go with it."""
+    config, random = experiment.config, np.random.default_rng(0)
+    batch, crop, size = config.batch_size, config.data.crop_size, config.data.image_size
+    classes = experiment.table[-1][1].units
+    made = {
+        'image': random.integers(0, 256, (batch, crop, crop, 3), np.uint8),
+        'label': random.integers(0, classes, batch).astype(np.int32),
+        'top': random.integers(0, size - crop + 1, batch).astype(np.int32),
+        'left': random.integers(0, size - crop + 1, batch).astype(np.int32),
+        'mirror': random.random(batch) < 0.5,
+        'colour': random.normal(0, 0.1, (batch, 3)).astype(np.float32),
+        'dropout_seed': random.integers(0, 2**32, batch).astype(np.uint32),
+    }
+    mean = np.full((size, size, 3), 127.5, np.float32)
+    return made, Statistics(mean, random.normal(0, 30, (3, 3)).astype(np.float32))
+
+
+def our_steps(experiment: Experiment, batch: Batch, constants: Statistics) -> Steps:
+    """The step that training uses, again and again on a batch that is on the device already."""
+    config, mesh = experiment.config, experiment.mesh
+    step, on_devices = training_step(experiment), statistics_to_devices(constants, mesh)
+    state, images = first_state(experiment), to_devices(batch, mesh)
+    rates = rates_of_layers(state.parameters, config.learning_rate, 0.0, config.rate_control)
+    holder = [state]
+
+    def steps(count: int) -> float:
+        for _ in range(count):
+            holder[0], metrics = step(holder[0], images, on_devices, rates)
+        jax.block_until_ready(holder[0])
+        return float(metrics['loss'])
+
+    return steps
+
+
+def torch_sides(
+    experiment: Experiment, batch: Batch, constants: Statistics, kinds: list[str], console: Console
+) -> dict[str, Steps]:
+    """PyTorch's, of the kinds that were asked for; none, with a line that says so, where it cannot be had."""
+    device = torch_device()
+    try:
+        import torch
+
+        from benchmarks import torch_alexnet
+    except ImportError:
+        console.print('PyTorch is not installed: only our side is measured.')
+        return {}
+    if device == 'cuda' and not torch.cuda.is_available():
+        console.print(f'PyTorch {torch.__version__} finds no GPU: only our side is measured.')
+        return {}
+    possible = torch_alexnet.variants(device)
+    if 'compiled' in kinds and not any(variant.compiled for variant in possible):
+        console.print('torch.compile needs g++ here, which is not installed: PyTorch is measured without.')
+    torch_alexnet.set_up()
+    config, constants = experiment.config, Statistics(*map(np.asarray, constants))
+    images = torch_alexnet.padded(np.asarray(jax.jit(training_images)(batch, constants)), experiment.table)
+    parameters = jax.device_get(first_state(experiment).parameters)
+    found = {}
+    for variant in possible:
+        if ('compiled' if variant.compiled else 'eager') not in kinds:
+            continue
+        network = torch_alexnet.TorchAlexNet(
+            experiment.table, config.columns, config.data.crop_size, variant.written_out
+        )
+        network.load(parameters)
+        found[str(variant)] = torch_alexnet.training_step(
+            network,
+            images,
+            batch['label'],
+            variant,
+            device=device,
+            bfloat16=config.precision == 'bfloat16',
+            rate=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+    return found
+
+
+def torch_device() -> str:
+    """What PyTorch calls the device that JAX uses."""
+    return 'cpu' if jax.devices()[0].platform == 'cpu' else 'cuda'
+
+
+def take_turns(sides: dict[str, Side], console: Console, *, rounds: int, seconds: float, finalists: int) -> list[str]:
+    """Measures: everyone once, then ours and the fastest others in turn.
+
+    Args:
+      sides: by name; one that cannot be compiled is taken out, with a line that says so.
+      console: where to tell how it goes.
+      rounds: how often those that go on are measured.
+      seconds: how long a measurement takes.
+      finalists: how many beside ours go on after the first look.
+
+    Returns:
+      The names of these others. Of them and of ours the first look no longer counts.
+    """
+    for name, side in list(sides.items()):
+        start = time.perf_counter()
+        try:
+            side.steps(1)
+        except RuntimeError as error:  # torch.compile raises many kinds of it
+            if 'compiled' not in name:
+                raise
+            console.print(f'{name}: left out, {str(error).splitlines()[0]}', highlight=False, soft_wrap=True)
+            del sides[name]
+            continue
+        ready = time.perf_counter() - start
+        side.measure(0)
+        console.print(
+            f'{name}: ready after {ready:.1f} s; {side.seconds[0]:.4f} s a step, {side.own[0]:.3f} of processor time '
+            f"and {side.system[0]:.3f} of the system's",
+            highlight=False,
+        )
+    others = sorted((name for name in sides if name != 'ours'), key=lambda name: sides[name].median)
+    ahead = others[:finalists]
+    going_on = [name for name in sides if name == 'ours' or name in ahead]
+    for name in others[finalists:]:
+        sides[name].steps = _left_out  # lets go of its memory
+    gc.collect()
+    for _ in range(rounds):
+        for name in going_on:
+            sides[name].measure(seconds)
+    for name in going_on:
+        for values in (sides[name].seconds, sides[name].own, sides[name].system):
+            del values[0]
+    return ahead
+
+
+def _left_out(count: int) -> float:
+    raise AssertionError('a side that was left out is not measured again')
+
+
+def largest_difference(one: np.ndarray, other: np.ndarray) -> float:
+    """The largest difference, in units of the largest value."""
+    return float(np.abs(np.asarray(one) - other).max() / np.abs(other).max())
+
+
+def compare(experiment: Experiment, written_out: bool) -> dict[str, float]:
+    """How far the two networks are apart at test time, in float32 on the CPU.
+
+    Returns:
+      For 'logits' and for the loss gradient of each layer's kernel, the largest difference in units of the largest
+      value.
+    """
+    import torch
+
+    from benchmarks import torch_alexnet
+
+    config, table = experiment.config, experiment.table
+    batch, constants = made_batch(experiment)
+    images = np.asarray(training_images(batch, constants))
+    parameters = first_state(experiment).parameters
+    network = AlexNet(table, Columns(config.columns, config.columns))
+
+    def loss_of(parameters: Any) -> tuple[jax.Array, jax.Array]:
+        logits = network.apply({'params': parameters}, images)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch['label']).mean(), logits
+
+    (_, logits), gradients = jax.jit(jax.value_and_grad(loss_of, has_aux=True))(parameters)
+    other = torch_alexnet.TorchAlexNet(table, config.columns, config.data.crop_size, written_out).eval()
+    other.load(jax.device_get(parameters))
+    found = other(torch.tensor(torch_alexnet.padded(images, table)))
+    torch.nn.functional.cross_entropy(found, torch.tensor(batch['label'], dtype=torch.int64)).backward()
+    differences = {'logits': largest_difference(found.detach().numpy(), np.asarray(logits))}
+    for name, layer in other.layers.items():
+        weight = other.weight_of(name, np.asarray(gradients[name]['kernel']))
+        differences[name] = largest_difference(layer.weight.grad.numpy(), weight)
+    return differences
+
+
+def keep_freed_memory() -> None:
+    """Has the C library keep what is freed, for all threads together; where it is not glibc nothing is done.
+
+    Otherwise gigabytes go back to the system in every step on a CPU, and come back page by page: measured as two fifths
+    of PyTorch's step and a fifth of ours.
+    """
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    if mallopt:
+        for name, value in ((_TRIM_THRESHOLD, -1), (_MMAP_MAX, 0), (_ARENA_MAX, 1)):  # never, none, one
+            mallopt(name, value)

@@ -1,0 +1,260 @@
+"""The same network and training step in PyTorch, as well as PyTorch can do it: what `train_step.py` compares with.
+
+A network's table is read line by line: the columns become groups of a convolution, and what follows an exchange sees
+both of them. Layers have what each column has one after the other, column 1 first.
+"""
+
+import contextlib
+import dataclasses
+import math
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch._dynamo
+import torch.nn.functional as F  # noqa: N812 - as everyone calls it
+from torch import Tensor, nn
+
+from alexnet_jax.layers import outputs_along
+from alexnet_jax.table import (
+    Convolution,
+    Dense,
+    Dropout,
+    Exchange,
+    Flatten,
+    LocalResponseNormalization,
+    MaxPooling,
+    ReLU,
+    Table,
+)
+
+Parameters = dict[str, dict[str, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One way to run it.
+
+    Attributes:
+      compiled: by torch.compile; else eager.
+      channels_last: whether the channels of a map lie next to each other in memory; else the pixels.
+      written_out: whether the normalization is that of `Normalization` below; else PyTorch's own.
+      graphs: whether the compiled step is replayed as CUDA graphs.
+    """
+
+    compiled: bool = False
+    channels_last: bool = False
+    written_out: bool = False
+    graphs: bool = False
+
+    def __str__(self) -> str:
+        words = ['compiled' if self.compiled else 'eager']
+        words += ['with graphs'] * self.graphs + ['channels last'] * self.channels_last
+        return 'torch ' + ', '.join(words + ['own LRN'] * self.written_out)
+
+
+def variants(device: str) -> list[Variant]:
+    """All that can be had here: what is compiled for a CPU needs a C++ compiler, graphs need a GPU."""
+    can_compile = device != 'cpu' or shutil.which('g++') is not None
+    kinds = [(False, False)] + [(True, False)] * can_compile + [(True, True)] * (device != 'cpu')
+    return [
+        Variant(compiled, channels_last, written_out, graphs)
+        for compiled, graphs in kinds
+        for channels_last in (False, True)
+        for written_out in (False, True)
+    ]
+
+
+class Normalization(torch.autograd.Function):
+    """Section 3.3 within each column, its gradient written out as in `alexnet_jax.layers`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, columns: int, n: int, k: float, alpha: float, beta: float) -> Tensor:
+        """x: [batch, channels of all columns, height, width]; returns as much, of x's type."""
+        ctx.save_for_backward(x)
+        ctx.constants = columns, n, k, alpha, beta
+        a = x.float()
+        return (a * _power(k + alpha * _sum_near(a.square(), columns, n), beta)).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of x, and none of the constants."""
+        (x,), (columns, n, k, alpha, beta) = ctx.saved_tensors, ctx.constants
+        a = x.float()
+        base = k + alpha * _sum_near(a.square(), columns, n)
+        scaled = gradient.float() * _power(base, beta)
+        near = _sum_near(scaled * a / base, columns, n)
+        return (scaled - 2 * alpha * beta * a * near).to(x.dtype), None, None, None, None, None
+
+
+def _power(base: Tensor, beta: float) -> Tensor:
+    if beta != 0.75:
+        return base.pow(-beta)
+    root = base.rsqrt()
+    return root * root.sqrt()
+
+
+def _sum_near(values: Tensor, columns: int, n: int) -> Tensor:
+    """The sum over the n channels around each, within its column."""
+    apart = values.unflatten(1, (columns, -1))
+    channels = apart.shape[2]
+    padded = F.pad(apart, (0, 0, 0, 0, n // 2, n // 2))
+    total = padded[:, :, :channels]
+    for j in range(1, n // 2 * 2 + 1):
+        total = total + padded[:, :, j : j + channels]
+    return total.flatten(1, 2)
+
+
+class TorchAlexNet(nn.Module):
+    """Runs a table of the kinds of layers that section 3.5 has."""
+
+    def __init__(self, table: Table, columns: int, crop: int, written_out: bool = False) -> None:
+        """Builds the layers, for images of `crop` pixels a side, padded as `padded` does."""
+        super().__init__()
+        self.table, self.columns, self.written_out = table, columns, written_out
+        self.layers = nn.ModuleDict()
+        self.ceil: dict[str, bool] = {}  # whether the last window of a pooling layer runs past the edge
+        channels, side, groups = 3, crop, 1
+        for name, layer in table:
+            match layer:
+                case Convolution(kernels, size, stride, pad):
+                    self.layers[name] = nn.Conv2d(channels, kernels, size, stride, pad, groups=groups)
+                    outputs = outputs_along(side, size, stride, pad)
+                    if name != table[0][0] and (outputs - 1) * stride + size != side + 2 * pad:
+                        raise NotImplementedError(f'{name}: its last window runs past the edge')
+                    channels, side, groups = kernels, outputs, columns
+                case MaxPooling(size, stride):
+                    outputs = outputs_along(side, size, stride)
+                    self.ceil[name] = (outputs - 1) * stride + size > side
+                    side = outputs
+                case Flatten():
+                    channels *= side * side
+                case Dense(units):
+                    self.layers[name] = nn.Linear(channels, units)
+                    channels = units
+                case Exchange():
+                    groups = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images, float [batch, 3, height, width], to logits [batch, classes]."""
+        for name, layer in self.table:
+            match layer:
+                case Convolution() | Dense():
+                    x = self.layers[name](x)
+                case ReLU():
+                    x = F.relu(x)
+                case LocalResponseNormalization(k, n, alpha, beta):
+                    x = self._normalized(x, n, k, alpha, beta)
+                case MaxPooling(size, stride):
+                    x = F.max_pool2d(x, size, stride, ceil_mode=self.ceil[name])
+                case Flatten():
+                    x = x.flatten(1)
+                case Dropout(rate):  # in training PyTorch's, which costs the same; at test time the paper's
+                    x = F.dropout(x, rate) if self.training else x * (1 - rate)
+        return x
+
+    def _normalized(self, x: Tensor, n: int, k: float, alpha: float, beta: float) -> Tensor:
+        if self.written_out:
+            return Normalization.apply(x, self.columns, n, k, alpha, beta)
+        parts = [F.local_response_norm(part, n, alpha * n, beta, k) for part in x.chunk(self.columns, 1)]
+        return torch.cat(parts, 1)
+
+    def load(self, parameters: Parameters) -> None:
+        """Takes over the parameters of the other network, [column, ..., outputs of the column] each."""
+        for name, layer in self.layers.items():
+            kernel, bias = (np.asarray(parameters[name][part]) for part in ('kernel', 'bias'))
+            with torch.no_grad():
+                layer.weight.copy_(torch.tensor(self.weight_of(name, kernel)))
+                layer.bias.copy_(torch.tensor(bias.reshape(-1)[: len(layer.bias)]))
+
+    def weight_of(self, name: str, kernel: np.ndarray) -> np.ndarray:
+        """A kernel of the other network as a weight of this one."""
+        if kernel.ndim == 5:
+            return kernel.transpose(0, 4, 3, 1, 2).reshape(-1, kernel.shape[3], *kernel.shape[1:3])
+        if name == next(line for line, layer in self.table if isinstance(layer, Dense)):
+            # Flattened, a map is height, width, channel there, and channel, height, width here.
+            channels = [layer.kernels for _, layer in self.table if isinstance(layer, Convolution)][-1] // self.columns
+            side = math.isqrt(kernel.shape[1] // (self.columns * channels))
+            kernel = kernel.reshape(len(kernel), self.columns, side, side, channels, -1).transpose(0, 5, 1, 4, 2, 3)
+            kernel = kernel.reshape(len(kernel), kernel.shape[1], -1)
+        else:
+            kernel = kernel.swapaxes(1, 2)
+        return kernel.reshape(-1, kernel.shape[-1])[: self.layers[name].out_features]
+
+
+def padded(images: np.ndarray, table: Table) -> np.ndarray:
+    """Images [batch, height, width, 3] as [batch, 3, ...], with the zeros that the first windows read past the edge."""
+    _, first = table[0]
+    side = images.shape[1]
+    far = (outputs_along(side, first.size, first.stride, first.pad) - 1) * first.stride + first.size - side - first.pad
+    far = max(0, far - first.pad)
+    return np.pad(images, ((0, 0), (0, far), (0, far), (0, 0))).transpose(0, 3, 1, 2)
+
+
+def set_up() -> None:
+    """Settings of PyTorch as a whole.
+
+    Float32 products may be rounded to TF32 on a GPU, as JAX does unless told otherwise; cuDNN tries its algorithms; and
+    no variant falls back to eager because others have been compiled before it.
+    """
+    torch._dynamo.config.recompile_limit = 64
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    torch.set_float32_matmul_precision('high')
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+
+
+def training_step(
+    network: TorchAlexNet,
+    images: np.ndarray,
+    labels: np.ndarray,
+    variant: Variant,
+    *,
+    device: str,
+    bfloat16: bool,
+    rate: float,
+    momentum: float,
+    weight_decay: float,
+) -> Callable[[int], float]:
+    """Puts network and batch on a device.
+
+    Args:
+      network: with its parameters.
+      images: float32 [batch, 3, height, width], ready for the network.
+      labels: int32 [batch].
+      variant: how to run it.
+      device: 'cpu' or 'cuda'.
+      bfloat16: whether activations are, by autocast; parameters are float32.
+      rate, momentum, weight_decay: of the update rule.
+
+    Returns:
+      A function that makes so many steps on the batch, waits for them, and returns the last loss.
+    """
+    layout = torch.channels_last if variant.channels_last else torch.contiguous_format
+    network = network.to(device).to(memory_format=layout).train()
+    x = torch.tensor(np.ascontiguousarray(images)).to(device).to(memory_format=layout)
+    target = torch.tensor(labels, dtype=torch.int64).to(device)
+    optimizer = torch.optim.SGD(network.parameters(), rate, momentum, weight_decay=weight_decay, fused=True)
+
+    def loss_of(x: Tensor, target: Tensor) -> Tensor:
+        with torch.autocast(device, torch.bfloat16) if bfloat16 else contextlib.nullcontext():
+            return F.cross_entropy(network(x).float(), target)
+
+    if variant.compiled:
+        loss_of = torch.compile(loss_of, mode='reduce-overhead' if variant.graphs else 'default', dynamic=False)
+
+    def steps(count: int) -> float:
+        for _ in range(count):
+            if variant.graphs:
+                torch.compiler.cudagraph_mark_step_begin()
+            optimizer.zero_grad(set_to_none=True)
+            loss = loss_of(x, target)
+            loss.backward()
+            optimizer.step()
+        if device == 'cuda':
+            torch.cuda.synchronize()
+        return float(loss.detach())
+
+    return steps

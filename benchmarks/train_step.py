@@ -1,0 +1,159 @@
+"""Images per second of the training step, beside PyTorch's of the same network and beside what the machine could do.
+
+    pip install torch            # only for this comparison
+    python -m benchmarks.train_step
+    python -m benchmarks.train_step --batch=128,1024 --precision=bfloat16     # on a GPU
+
+Ours is the step that `launch.py` trains with, from uint8 patches and draws to the updated parameters. PyTorch gets
+images that are float, shifted and padded already, and is tried in every way it has: eager and compiled (on a GPU as
+CUDA graphs too), with the channels of a map or its pixels side by side, and with a normalization of its own or one with
+the gradient written out as ours has it ("own LRN"). All sides get a first look; then ours and the fastest of PyTorch
+take turns on the same device, in one process, and the median counts. A side alone: --sides=ours or --sides=eager.
+
+--check compares the two networks instead: logits and gradients at test time, from the same parameters and images.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import statistics
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import app, flags
+from rich.console import Console
+from rich.table import Table
+
+from alexnet_jax.devices import available_cores, choose_platform
+from alexnet_jax.errors import UserError
+from benchmarks import limits
+from benchmarks.step_sides import (
+    Side,
+    compare,
+    keep_freed_memory,
+    made_batch,
+    our_steps,
+    paper_experiment,
+    take_turns,
+    torch_device,
+    torch_sides,
+)
+
+BATCH = flags.DEFINE_list('batch', ['128'], 'Images of a batch; several are measured one after the other.')
+PRECISION = flags.DEFINE_enum('precision', 'float32', ['float32', 'bfloat16'], 'Of activations, on all sides.')
+DEVICE = flags.DEFINE_enum('device', 'auto', ['auto', 'cpu', 'gpu'], 'auto: a GPU where there is one.')
+ROUNDS = flags.DEFINE_integer('rounds', 3, 'How often the sides take turns, after the first look.', lower_bound=1)
+SECONDS = flags.DEFINE_float('seconds', 5.0, 'How long a measurement takes, in whole steps, at least one.')
+FINALISTS = flags.DEFINE_integer('finalists', 2, 'How many of PyTorch go on after the first look.', lower_bound=1)
+SIDES = flags.DEFINE_list('sides', ['ours', 'eager', 'compiled'], 'Who takes part.')
+JSON = flags.DEFINE_string('json', '', 'File for the figures.')
+CHECK = flags.DEFINE_bool('check', False, 'Compare what the networks compute, and measure nothing.')
+KEEP_MEMORY = flags.DEFINE_bool('keep_memory', True, 'Have the C library keep what is freed; see keep_freed_memory.')
+
+
+def measure(batch_size: int, console: Console) -> dict[str, Any]:
+    """Measures all sides with batches of a size; prints and returns what was found."""
+    device, precision = torch_device(), PRECISION.value
+    experiment = paper_experiment(batch_size, precision)
+    batch, constants = made_batch(experiment)
+    steps = {'ours': our_steps(experiment, batch, constants)} if 'ours' in SIDES.value else {}
+    if set(SIDES.value) - {'ours'}:
+        steps |= torch_sides(experiment, batch, constants, SIDES.value, console)
+    if not steps:
+        raise UserError('--sides leaves nobody to measure.')
+    sides = {name: Side(each) for name, each in steps.items()}
+    del steps
+    rates = [limits.matrix_rate(device, precision)]
+    bytes_a_second = [limits.bandwidth(device)]
+    ahead = take_turns(sides, console, rounds=ROUNDS.value, seconds=SECONDS.value, finalists=FINALISTS.value)
+    rates.append(limits.matrix_rate(device, precision))
+    bytes_a_second.append(limits.bandwidth(device))
+
+    arithmetic = batch_size * limits.flops(experiment)
+    moved = limits.parameter_bytes(experiment) + batch_size * limits.activation_bytes(
+        experiment, jnp.dtype(precision).itemsize
+    )
+    found = {
+        'batch': batch_size,
+        'precision': precision,
+        'device': jax.devices()[0].device_kind,
+        'flops': arithmetic,
+        'bytes': moved,
+        'matrix_flops_per_second': max(rates),
+        'bytes_per_second': max(bytes_a_second),
+        'arithmetic_limit_seconds': arithmetic / max(rates),
+        'memory_limit_seconds': moved / max(bytes_a_second),
+        'seconds_a_step': {name: side.seconds for name, side in sides.items()},
+        'own_processor_seconds_a_step': {name: side.own for name, side in sides.items()},
+        'system_processor_seconds_a_step': {name: side.system for name, side in sides.items()},
+    }
+    _print(found, ahead, console)
+    return found
+
+
+def _print(found: dict[str, Any], ahead: list[str], console: Console) -> None:
+    batch, seconds = found['batch'], found['seconds_a_step']
+    best = statistics.median(seconds[ahead[0]]) if ahead else None
+    if ahead:
+        best = min(statistics.median(seconds[name]) for name in ahead)
+    table = Table(title=f'batches of {batch}, {found["precision"]}, {found["device"]}')
+    for column in ('', 'images/s, median', 'least', 'most', 'times the best PyTorch', 'of arithmetic', 'of memory'):
+        table.add_column(column, justify='right' if column else 'left')
+    for name, each in sorted(seconds.items(), key=lambda one: statistics.median(one[1])):
+        median = statistics.median(each)
+        looked = name != 'ours' and name not in ahead
+        table.add_row(
+            name + ', first look' * looked,
+            *(f'{batch / x:,.1f}' for x in ([median] if looked else [median, max(each), min(each)])),
+            *([''] * 2 * looked),
+            f'{best / median:.2f}' if best else '',
+            *(f'{found[limit] / median:.0%}' for limit in ('arithmetic_limit_seconds', 'memory_limit_seconds')),
+        )
+    console.print(table)
+    for line in (
+        f'Arithmetic: {found["flops"] / batch / 1e9:.3f} GFLOP an image; products of large matrices reach '
+        f'{found["matrix_flops_per_second"] / 1e9:,.0f} GFLOP/s here: '
+        f'{batch / found["arithmetic_limit_seconds"]:,.1f} images/s.',
+        f'Memory: {found["bytes"] / 1e9:.2f} GB a step at least; {found["bytes_per_second"] / 1e9:,.1f} GB/s are '
+        f'reached here: {batch / found["memory_limit_seconds"]:,.1f} images/s.',
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def main(argv: list[str]) -> None:
+    """Measures, prints, and writes the figures where asked."""
+    if KEEP_MEMORY.value:
+        keep_freed_memory()
+    os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # PyTorch needs memory too
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # its threads sleep while ours are at work
+    os.environ.setdefault('KMP_BLOCKTIME', '0')
+    if DEVICE.value != 'auto':
+        os.environ['JAX_PLATFORMS'] = {'cpu': 'cpu', 'gpu': 'cuda'}[DEVICE.value]
+        jax.config.update('jax_platforms', os.environ['JAX_PLATFORMS'])
+    console = Console(width=120)
+    console.print(choose_platform(), highlight=False)
+    if CHECK.value:
+        for written_out in (False, True):
+            kind = 'own LRN' if written_out else "PyTorch's LRN"
+            for name, difference in compare(paper_experiment(4, 'float32'), written_out).items():
+                console.print(f'{kind}, {name}: {difference:.1e} of the largest', highlight=False)
+        return
+    found = [measure(int(batch), console) for batch in BATCH.value]
+    versions = {'Python': sys.version.split()[0], 'JAX': jax.__version__}
+    with contextlib.suppress(ImportError):
+        import torch
+
+        versions['PyTorch'] = torch.__version__
+    console.print(
+        f'{", ".join(f"{name} {version}" for name, version in versions.items())}; {available_cores()} cores.',
+        highlight=False,
+    )
+    if JSON.value:
+        pathlib.Path(JSON.value).write_text(json.dumps({'versions': versions, 'measured': found}, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+    app.run(main)
