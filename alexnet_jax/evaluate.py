@@ -176,6 +176,7 @@ def evaluate_ensemble(
     runs = []
     for one, own in zip(workdirs, configs, strict=True):
         own.mesh, own.batch_size, own.evaluation = shared.mesh, shared.batch_size, shared.evaluation
+        own.accumulation_steps = shared.accumulation_steps
         own.data.directory, own.data.threads = shared.data.directory, shared.data.threads
         try:
             runs.append(open_run(own, one, which))

@@ -233,6 +233,8 @@ def _columns(part: slice, count: int) -> str:
 def _exchanges_table(experiment: Experiment, found: list[Collective]) -> Table:
     mesh, batch = experiment.mesh, experiment.config.batch_size
     per_device = batch // mesh.shape[DATA]
+    times = experiment.config.accumulation_steps  # what columns exchange they exchange in each part
+    found = [dataclasses.replace(one, received=one.received * times) if COLUMN in one.axes else one for one in found]
     table = Table(
         title='What devices exchange in a training step, read from the compiled program',
         box=SIMPLE_HEAD,

@@ -103,11 +103,13 @@ class AlexNet(nn.Module):
       table: the layers; its last line gives the logits.
       columns: how many columns there are, how many live here, and how they meet.
       dtype: type of the activations; parameters are float32.
+      at_once: how many images a convolution takes at a time, None for all; see `layers.convolution`.
     """
 
     table: Table
     columns: Columns
     dtype: Any = jnp.float32
+    at_once: int | None = None
 
     @nn.compact
     def __call__(self, images: Array, dropout_seeds: Array | None = None) -> Array:
@@ -139,7 +141,7 @@ class AlexNet(nn.Module):
                 kernels = self._parameters(name, layer, (size, size, values[0].shape[-1]), layer.kernels)
                 self._check_fits(name, values[0], size, stride, pad)
                 return [
-                    layers.convolution(x, kernel, bias, stride=stride, pad=pad)
+                    layers.convolution(x, kernel, bias, stride=stride, pad=pad, at_once=self.at_once)
                     for x, kernel, bias in zip(values, *kernels, strict=True)
                 ]
             case LocallyConnected(_, size, stride, pad):

@@ -83,4 +83,5 @@ def _config_of(experiment: Experiment) -> ConfigDict:
     """The config of the run, on this experiment's mesh."""
     run = read_config(experiment.config.pretrained.workdir)
     run.mesh, run.batch_size = experiment.config.mesh, experiment.config.batch_size
+    run.accumulation_steps = 1  # it only has to divide the batch
     return run

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import itertools
 import pathlib
+import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -34,6 +35,7 @@ from alexnet_jax.tracing import Share, dealt, read_operations
 from alexnet_jax.workdir import make_workdir, write_json
 
 DIRECTORY = 'profile'
+_TRACES = 'plugins/profile/*/*.xplane.pb'  # as TensorBoard expects them
 _WARM_UP = 3  # steps, until the input runs ahead
 _LONGEST = 10  # operations in the third table
 _NEITHER = ('accumulation', EXCHANGES, 'update', OTHER)  # forward nor backward
@@ -145,7 +147,7 @@ def _input(experiment: Experiment, console: Console) -> tuple[Iterator[Any], Sta
     config, mesh = experiment.config.data, experiment.mesh
     if config.source.split(':')[0] in EMBEDDED or pathlib.Path(config.directory, MANIFEST).exists():
         data = open_data(experiment, console)
-        batches = ahead(train._batches(experiment, data, 0), mesh)
+        batches = ahead(train.batches_of(experiment, data, 0), mesh)
         return batches, statistics_to_devices(statistics_of(data, config.colour_scale), mesh)
     say(console, f'There is no data set in {config.directory!r}: the profile is of batches that are made up.')
     _, shapes, *_ = step_arguments(experiment)
@@ -180,15 +182,19 @@ def _traced(directory: pathlib.Path) -> Iterator[list[pathlib.Path]]:
     """
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0  # Python's own functions would be most of the trace, and slow the steps
-    before = set(directory.rglob('*.xplane.pb'))
+    before = set(directory.glob(_TRACES))
     files: list[pathlib.Path] = []
     jax.profiler.start_trace(directory, profiler_options=options)
     try:
         yield files
     finally:
-        with writing(directory):
+        try:
             jax.profiler.stop_trace()
-    files.extend(set(directory.rglob('*.xplane.pb')) - before)
+        except jax.errors.JaxRuntimeError as error:
+            for half in set(directory.glob(_TRACES)) - before:
+                shutil.rmtree(half.parent)
+            raise UserError(f'{directory} cannot be written: {error}.') from error
+    files.extend(set(directory.glob(_TRACES)) - before)
 
 
 def _summary(path: pathlib.Path, text: str, where: dict[str, Origin], steps: int, plain: float) -> Profile:

@@ -99,7 +99,7 @@ def _run(
     examples = data.examples('train')
     last_step = math.ceil(config.epochs * examples / config.batch_size)
     step, epoch, control = progress.step, progress.epoch, progress.control
-    batches = ahead(_batches(experiment, data, step), mesh)
+    batches = ahead(batches_of(experiment, data, step), mesh)
 
     with Display(console, last_step, step) as display, _divergence(checkpoints):
         report = Reporter(log, display, config.batch_size, examples, progress.window)
@@ -163,7 +163,8 @@ def _divergence(checkpoints: Checkpoints) -> Iterator[None]:
         raise UserError(f'the training has diverged: {error}. {kept}') from error
 
 
-def _batches(experiment: Experiment, data: PreparedDataSet, first_step: int) -> Iterator[pipeline.Batch]:
+def batches_of(experiment: Experiment, data: PreparedDataSet, first_step: int) -> Iterator[pipeline.Batch]:
+    """The batches of training from a step on, as the config has them."""
     config = experiment.config
     return pipeline.training_batches(
         data,

@@ -1,6 +1,5 @@
 """The sides that `train_step.py` measures: our training step and PyTorch's, on the same made batch."""
 
-import ctypes
 import dataclasses
 import gc
 import os
@@ -24,7 +23,6 @@ from alexnet_jax.step import Batch, statistics_to_devices, to_devices
 from experiments import paper
 
 Steps = Callable[[int], float]  # makes so many steps, waits for them, returns the last loss
-_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 
 
 @dataclasses.dataclass
@@ -238,15 +236,3 @@ def compare(experiment: Experiment, written_out: bool) -> dict[str, float]:
         weight = other.weight_of(name, np.asarray(gradients[name]['kernel']))
         differences[name] = largest_difference(layer.weight.grad.numpy(), weight)
     return differences
-
-
-def keep_freed_memory() -> None:
-    """Has the C library keep what is freed, for all threads together; where it is not glibc nothing is done.
-
-    Otherwise gigabytes go back to the system in every step on a CPU, and come back page by page: measured as two fifths
-    of PyTorch's step and a fifth of ours.
-    """
-    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-    if mallopt:
-        for name, value in ((_TRIM_THRESHOLD, -1), (_MMAP_MAX, 0), (_ARENA_MAX, 1)):  # never, none, one
-            mallopt(name, value)

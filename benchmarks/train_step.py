@@ -27,13 +27,12 @@ from absl import app, flags
 from rich.console import Console
 from rich.table import Table
 
-from alexnet_jax.devices import available_cores, choose_platform
+from alexnet_jax.devices import available_cores, choose_platform, keep_freed_memory
 from alexnet_jax.errors import UserError
 from benchmarks import limits
 from benchmarks.step_sides import (
     Side,
     compare,
-    keep_freed_memory,
     made_batch,
     our_steps,
     paper_experiment,
@@ -51,7 +50,6 @@ FINALISTS = flags.DEFINE_integer('finalists', 2, 'How many of PyTorch go on afte
 SIDES = flags.DEFINE_list('sides', ['ours', 'eager', 'compiled'], 'Who takes part.')
 JSON = flags.DEFINE_string('json', '', 'File for the figures.')
 CHECK = flags.DEFINE_bool('check', False, 'Compare what the networks compute, and measure nothing.')
-KEEP_MEMORY = flags.DEFINE_bool('keep_memory', True, 'Have the C library keep what is freed; see keep_freed_memory.')
 
 
 def measure(batch_size: int, console: Console) -> dict[str, Any]:
@@ -125,8 +123,7 @@ def _print(found: dict[str, Any], ahead: list[str], console: Console) -> None:
 
 def main(argv: list[str]) -> None:
     """Measures, prints, and writes the figures where asked."""
-    if KEEP_MEMORY.value:
-        keep_freed_memory()
+    keep_freed_memory()  # for both sides, as launch.py does on a CPU
     os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # PyTorch needs memory too
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # its threads sleep while ours are at work
     os.environ.setdefault('KMP_BLOCKTIME', '0')

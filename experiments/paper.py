@@ -33,7 +33,7 @@ def get_config(variant: str = '') -> ConfigDict:
 
     # Section 5.
     config.batch_size = 128
-    config.accumulation_steps = 1  # parts of a batch, one after the other: less memory, the same update
+    config.accumulation_steps = 1  # parts of a batch, one after the other: less memory, the same update; slow on CPUs
     config.epochs = 90  # "roughly 90 cycles through the training set", at most
     config.momentum = 0.9
     config.weight_decay = 0.0005
