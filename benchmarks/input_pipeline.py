@@ -29,8 +29,8 @@ from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of, training_images
 from alexnet_jax.data.prepare import prepare
 from alexnet_jax.data.prepared import PreparedDataSet, Settings
-from alexnet_jax.data.sources import Item
 from alexnet_jax.devices import available_cores, choose_platform
+from benchmarks.photographs import Photographs
 
 IMAGES = flags.DEFINE_integer('images', 5000, 'Images in the data set; they stay in the page cache.')
 SECONDS = flags.DEFINE_float('seconds', 4.0, 'How long each measurement takes.')
@@ -38,25 +38,6 @@ ROUNDS = flags.DEFINE_integer('rounds', 3, 'How often the sides take turns.')
 QUALITY = flags.DEFINE_integer('quality', 88, 'JPEG quality; the default gives about 20 kB an image.')
 WORKERS = flags.DEFINE_list('workers', ['1', '2', '4'], 'Numbers of DataLoader workers to try.')
 BATCH, CROP, SIZE = 128, 224, 256
-
-
-class Photographs:
-    """Random places of the two photographs that come with scikit-learn."""
-
-    def __init__(self, count: int) -> None:
-        from sklearn.datasets import load_sample_images
-
-        self._photographs = load_sample_images().images
-        self.class_names = self.class_ids = ('china', 'flower')
-        self.splits = {'train': count, 'validation': 2}
-
-    def item(self, split: str, index: int) -> Item:
-        """A place that depends on the index alone."""
-        random = np.random.default_rng(index)
-        photograph = self._photographs[index % 2]
-        top, left = (random.integers(0, n - SIZE) for n in photograph.shape[:2])
-        patch = np.ascontiguousarray(photograph[top : top + SIZE, left : left + SIZE])
-        return Item(f'{index}.jpg', simplejpeg.encode_jpeg(patch, 100, colorspace='RGB'), index % 2)
 
 
 def rate(batches: Iterator, seconds: float) -> tuple[float, float]:
@@ -110,7 +91,7 @@ def main(argv: list[str]) -> None:
     cores = available_cores()
     with tempfile.TemporaryDirectory() as directory:
         root = pathlib.Path(directory)
-        source = Photographs(IMAGES.value)
+        source = Photographs(SIZE, IMAGES.value)
         prepared = {
             storage: prepare(
                 source, Settings('photographs', SIZE, storage, QUALITY.value, 8192), root / storage, console
