@@ -6,7 +6,7 @@ device, or one of them on each of two devices. It is a pure function of paramete
 """
 
 import zlib
-from typing import Any
+from typing import Any, assert_never
 
 import flax.linen as nn
 import jax
@@ -181,7 +181,8 @@ class AlexNet(nn.Module):
             case Dropout(rate):
                 keys = self._dropout_keys(name, dropout_seeds)
                 return [layers.dropout(x, key, rate=rate) for x, key in zip(values, keys, strict=True)]
-        raise NotImplementedError(f'{type(layer).__name__} in config.network.{name}')
+            case _:
+                assert_never(layer)
 
     def _parameters(
         self, name: str, layer: Learned, sees: tuple[int, ...], outputs: int, places: tuple[int, ...] = ()

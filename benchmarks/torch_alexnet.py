@@ -17,6 +17,7 @@ import torch._dynamo
 import torch.nn.functional as F  # noqa: N812 - as everyone calls it
 from torch import Tensor, nn
 
+from alexnet_jax.errors import UserError
 from alexnet_jax.layers import outputs_along
 from alexnet_jax.table import (
     Convolution,
@@ -123,7 +124,9 @@ class TorchAlexNet(nn.Module):
                     self.layers[name] = nn.Conv2d(channels, kernels, size, stride, pad, groups=groups)
                     outputs = outputs_along(side, size, stride, pad)
                     if name != table[0][0] and (outputs - 1) * stride + size != side + 2 * pad:
-                        raise NotImplementedError(f'{name}: its last window runs past the edge')
+                        raise UserError(
+                            f'config.network.{name}: its last window runs past the edge; not built for PyTorch here.'
+                        )
                     channels, side, groups = kernels, outputs, columns
                 case MaxPooling(size, stride):
                     outputs = outputs_along(side, size, stride)

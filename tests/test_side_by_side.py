@@ -1,10 +1,7 @@
 """Two networks in one table; and the command lines of --beside and --mode=compare, each in a process of its own."""
 
 import io
-import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
 from rich.console import Console
@@ -89,28 +86,8 @@ def test_the_second_is_named_where_it_makes_no_sense():
         rows(wrong, paper.get_config())
 
 
-# Command lines. All in processes that are forked from one, so that what they import is imported once.
+# Command lines.
 
-FORKING = """
-import json, os, runpy, sys, traceback
-import alexnet_jax.arguments, alexnet_jax.comparison, alexnet_jax.side_by_side
-for name, arguments in json.load(sys.stdin).items():
-    if not os.fork():
-        sys.stdout.flush()
-        output = os.open(name, os.O_WRONLY | os.O_CREAT)
-        os.dup2(output, 1), os.dup2(output, 2)
-        sys.argv, code = ['launch.py', *arguments], 0
-        try:
-            runpy.run_path('launch.py', run_name='__main__')
-        except SystemExit as ended:
-            code = ended.code or 0
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-        sys.stdout.flush()
-        os._exit(code)
-    print(json.dumps([name, os.waitstatus_to_exitcode(os.wait()[1])]))
-"""
 CONFIGS = {
     'syntax.py': 'def get_config(:\n    pass\n',
     'value.py': "def get_config():\n    raise ValueError('seven is not even')\n",
@@ -174,19 +151,13 @@ COMMANDS = {
 
 
 @pytest.fixture(scope='module')
-def commands(trained, another, tmp_path_factory):
+def commands(trained, another, tmp_path_factory, forked):
     tmp = tmp_path_factory.mktemp('commands')
     for name, text in CONFIGS.items():
         (tmp / name).write_text(text)
     places = {'tmp': tmp, 'trained': trained[1], 'another': another[1]}
-    outputs = {name: str(tmp / f'{number}.txt') for number, name in enumerate(COMMANDS)}
-    given = {outputs[name]: [word.format(**places) for word in COMMANDS[name][0]] for name in COMMANDS}
-    ended = subprocess.run(
-        [sys.executable, '-c', FORKING], cwd=ROOT, input=json.dumps(given), capture_output=True, text=True, timeout=300
-    )
-    assert ended.returncode == 0, ended.stderr
-    codes = dict(json.loads(line) for line in ended.stdout.splitlines())
-    return places, {name: (codes[path], pathlib.Path(path).read_text()) for name, path in outputs.items()}
+    ended = {name: forked.launch(*(word.format(**places) for word in COMMANDS[name][0])) for name in COMMANDS}
+    return places, {name: (one.code, one.out + one.err) for name, one in ended.items()}
 
 
 @pytest.mark.parametrize('name', COMMANDS)
