@@ -62,8 +62,9 @@ def build(config: ConfigDict) -> Experiment:
     mesh = make_mesh(config.columns, config.mesh.data, config.mesh.column)
     check_batch(config.batch_size, mesh)
     _check_parts(config, mesh)
-    at_once = _AT_ONCE_ON_A_CPU if mesh.devices.flat[0].platform == 'cpu' else None
-    network = AlexNet(table, columns_on(mesh, config.columns), _PRECISIONS[config.precision], at_once)
+    network = AlexNet(table, columns_on(mesh, config.columns), _PRECISIONS[config.precision])
+    if mesh.devices.flat[0].platform == 'cpu':
+        network = network.clone(at_once=_AT_ONCE_ON_A_CPU, fourier=config.precision == 'float32')
     experiment = Experiment(config, table, mesh, network)
     shapes = state_shapes(experiment)  # a table that does not fit its images or columns is found out here
     check_rules(config.rate_control, shapes.parameters)

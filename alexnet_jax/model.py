@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alexnet_jax import layers
+from alexnet_jax import fourier, layers
 from alexnet_jax.columns import Columns
 from alexnet_jax.errors import UserError
 from alexnet_jax.table import (
@@ -104,12 +104,14 @@ class AlexNet(nn.Module):
       columns: how many columns there are, how many live here, and how they meet.
       dtype: type of the activations; parameters are float32.
       at_once: how many images a convolution takes at a time, None for all; see `layers.convolution`.
+      fourier: whether convolutions go through Fourier transforms where that saves work; float32 only.
     """
 
     table: Table
     columns: Columns
     dtype: Any = jnp.float32
     at_once: int | None = None
+    fourier: bool = False
 
     @nn.compact
     def __call__(self, images: Array, dropout_seeds: Array | None = None) -> Array:
@@ -140,6 +142,8 @@ class AlexNet(nn.Module):
             case Convolution(_, size, stride, pad):
                 kernels = self._parameters(name, layer, (size, size, values[0].shape[-1]), layer.kernels)
                 self._check_fits(name, values[0], size, stride, pad)
+                if self.fourier and stride == 1 and fourier.saves(values[0].shape, kernels[0].shape[1:], pad):
+                    return fourier.convolution(values, *kernels, pad=pad)
                 return [
                     layers.convolution(x, kernel, bias, stride=stride, pad=pad, at_once=self.at_once)
                     for x, kernel, bias in zip(values, *kernels, strict=True)

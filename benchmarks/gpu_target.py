@@ -162,7 +162,8 @@ def experiment_on(config: ConfigDict, gpu: str) -> Experiment:
             f'config.batch_size={config.batch_size} cannot be taken in config.accumulation_steps='
             f"{config.accumulation_steps} equal parts on each of {data} device(s) along 'data'."
         )
-    network = dataclasses.replace(experiment.network, columns=columns_on(mesh, config.columns), at_once=None)
+    of_a_gpu = {'columns': columns_on(mesh, config.columns), 'at_once': None, 'fourier': False}
+    network = dataclasses.replace(experiment.network, **of_a_gpu)
     return dataclasses.replace(experiment, config=config, mesh=mesh, network=network)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import os
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -21,6 +22,9 @@ from alexnet_jax.layer_rates import rates_of_layers
 from alexnet_jax.model import AlexNet
 from alexnet_jax.step import Batch, statistics_to_devices, to_devices
 from experiments import paper
+
+_MOST_UNMEASURED = 5  # steps before a measurement
+_FEW_PAGES = 10_000  # of 4 kB: little beside what a step takes where memory was not kept
 
 Steps = Callable[[int], float]  # makes so many steps, waits for them, returns the last loss
 
@@ -41,9 +45,17 @@ class Side:
     system: list[float] = dataclasses.field(default_factory=list)
 
     def measure(self, seconds: float) -> None:
-        """Takes one measurement, of as many steps as fit in `seconds` by the last one, after one step unmeasured."""
+        """Takes one measurement, of as many steps as fit in `seconds` by the last one, after some unmeasured.
+
+        These find caches and memory as another side has left them. They go on while the system gives new memory, which
+        takes as long as a step or two where it comes page by page.
+        """
         count = max(1, round(seconds / self.seconds[-1])) if self.seconds else 1
-        self.steps(1)  # finds caches and memory as another side has left them
+        for _ in range(_MOST_UNMEASURED):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            self.steps(1)
+            if resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < _FEW_PAGES:
+                break
         start, before = time.perf_counter(), os.times()
         loss = self.steps(count)
         end, after = time.perf_counter(), os.times()
