@@ -15,8 +15,8 @@ from alexnet_jax.fusion import computed_once
 TOLERANCE = 1e-5
 CASES = [
     # side, size, pad
-    (27, 5, 2),  # conv2: three tiles a side, of 13
-    (13, 3, 1),  # conv3 to conv5: two tiles of 9; the second runs past the edge
+    (27, 5, 2),  # conv2: four tiles a side, of 11; the last runs past the edge
+    (13, 3, 1),  # conv3 to conv5: two tiles of 9, the same
     (9, 3, 1),  # one tile, of 11
     (9, 2, 0),  # one tile of 9
     (5, 2, 1),  # one tile of 7, padded
