@@ -135,7 +135,7 @@ def main(argv: list[str]) -> None:
     if CHECK.value:
         for written_out in (False, True):
             kind = 'own LRN' if written_out else "PyTorch's LRN"
-            for name, difference in compare(paper_experiment(4, 'float32'), written_out).items():
+            for name, difference in compare(paper_experiment(16, 'float32'), written_out).items():
                 console.print(f'{kind}, {name}: {difference:.1e} of the largest', highlight=False)
         return
     found = [measure(int(batch), console) for batch in BATCH.value]
