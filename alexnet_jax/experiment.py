@@ -29,7 +29,7 @@ from alexnet_jax.table import Table, from_config
 # Beyond these nothing could be meant, and much memory would be asked for before it is found out.
 _MOST = {'batch_size': 2**16, 'columns': 2**10, 'data.image_size': 2**12, 'data.threads': 2**10}
 _PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
-# Of 128 images at once XLA's gradient of a kernel takes three to five times as long an image as of 8 on a CPU.
+# Of 128 images at once XLA's gradient of a kernel takes several times as long an image as of a few on a CPU.
 _AT_ONCE_ON_A_CPU = 8
 
 
