@@ -4,15 +4,15 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
-from alexnet_jax import arguments
-from alexnet_jax.errors import UserError, ending_plainly
+from alexnet_jax.commands import flags as arguments
+from alexnet_jax.runtime.errors import UserError, ending_plainly
 
 MODES = {
     'train': 'train; runs on where it stopped',
     'eval': 'top-1 and top-5 error of a checkpoint, or of several runs averaged',
     'predict': 'the five most probable classes of your own images',
     'features': "a layer's values for a data set or for your own images, as an array on disk",
-    'neighbours': "the training images nearest by a layer's values, and binary codes to find them faster",
+    'neighbors': "the training images nearest by a layer's values, and binary codes to find them faster",
     'figures': 'the pictures of a run, and report.html',
     'prepare': 'images to a prepared data set; needs no --workdir; carries on where it stopped',
     'inspect': 'the network and what its devices exchange, as tables; needs no --workdir',
@@ -34,7 +34,7 @@ ENSEMBLE = flags.DEFINE_list('ensemble', [], 'For eval: directories of runs, who
 IMAGES = flags.DEFINE_list('images', [], 'For predict and features: image files, or folders of them.')
 JSON = flags.DEFINE_bool('json', False, 'For predict: print a JSON object a line, and draw no pictures.')
 STEPS = flags.DEFINE_integer('steps', 10, 'For profile: how many steps are measured.', lower_bound=1)
-LAYER = flags.DEFINE_string('layer', 'fc7', 'For features and neighbours: whose values; any line of config.network.')
+LAYER = flags.DEFINE_string('layer', 'fc7', 'For features and neighbors: whose values; any line of config.network.')
 
 ALLOW_CHANGES = flags.DEFINE_list(
     'allow_changes', [], 'For train: fields that may change in the middle of a run, as in learning_rate,weight_decay.'
@@ -50,7 +50,7 @@ PROCESS = flags.DEFINE_integer('process', None, 'The number of this process, fro
 def main(argv: list[str]) -> None:
     """Checks what was given, and calls the mode."""
     arguments.check(argv, CONFIG.value, WORKDIR.value, MODE.value, ensemble=bool(ENSEMBLE.value))
-    from alexnet_jax import distributed  # and with it JAX, now that nothing is wrong with the flags
+    from alexnet_jax.runtime import distributed  # and with it JAX, now that nothing is wrong with the flags
 
     processes = distributed.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     if processes > 1 and MODE.value not in ('train', 'eval'):
@@ -63,53 +63,53 @@ def call(config: ConfigDict | None, workdir: str | None, console: Console) -> No
     """Calls the mode; each imports what it needs, and no more."""
     match MODE.value:
         case 'train':
-            from alexnet_jax.train import train
+            from alexnet_jax.commands.train import train
 
             train(config, workdir, console, ALLOW_CHANGES.value)
         case 'eval' if ENSEMBLE.value:
-            from alexnet_jax.evaluate import evaluate_ensemble
+            from alexnet_jax.evaluation.evaluate import evaluate_ensemble
 
             split = SPLIT.value or 'validation'
             evaluate_ensemble(config, ENSEMBLE.value, workdir, CHECKPOINT.value, split, console)
         case 'eval':
-            from alexnet_jax.evaluate import evaluate_run
+            from alexnet_jax.evaluation.evaluate import evaluate_run
 
             evaluate_run(config, workdir, CHECKPOINT.value, SPLIT.value or 'validation', console)
         case 'predict':
-            from alexnet_jax.predict import predict
+            from alexnet_jax.commands.predict import predict
 
             predict(config, workdir, CHECKPOINT.value, IMAGES.value, JSON.value, console)
         case 'features':
-            from alexnet_jax.features import extract
+            from alexnet_jax.commands.features import extract
 
             extract(config, workdir, CHECKPOINT.value, LAYER.value, SPLIT.value, IMAGES.value, console)
-        case 'neighbours':
-            from alexnet_jax.retrieval import retrieve
+        case 'neighbors':
+            from alexnet_jax.commands.neighbors import retrieve
 
             retrieve(config, workdir, CHECKPOINT.value, LAYER.value, console)
         case 'figures':
-            from alexnet_jax.figures import draw_figures
+            from alexnet_jax.commands.figures import draw_figures
 
             draw_figures(config, workdir, CHECKPOINT.value, console)
         case 'prepare':
-            from alexnet_jax.experiment import check, prepare_data
+            from alexnet_jax.runs.build import check, prepare_data
 
             check(config)
             prepare_data(config.data, console)
         case 'inspect' if BESIDE.value is not None:
-            from alexnet_jax.side_by_side import inspect_beside
+            from alexnet_jax.commands.inspect_beside import inspect_beside
 
             inspect_beside(config, BESIDE.value, console)
         case 'inspect':
-            from alexnet_jax.inspection import inspect
+            from alexnet_jax.commands.inspect import inspect
 
             inspect(config, console)
         case 'profile':
-            from alexnet_jax.profile import profile
+            from alexnet_jax.commands.profile import profile
 
             profile(config, workdir, STEPS.value, console)
         case 'compare':
-            from alexnet_jax.comparison import compare
+            from alexnet_jax.commands.compare import compare
 
             compare(RUNS.value, workdir, console)
 

@@ -1,9 +1,9 @@
-"""Binary codes (section 6.1): how many true neighbours they find, and how much faster they are than the vectors.
+"""Binary codes (section 6.1): how many true neighbors they find, and how much faster they are than the vectors.
 
     python -m benchmarks.codes                         # made-up features of 4,096 values
     python -m benchmarks.codes --features=DIRECTORY    # DIRECTORY/values.npy, float16 [rows, dimension]
 
-First the recall: some rows are held out as queries, and their true six neighbours by Euclidean distance are looked for
+First the recall: some rows are held out as queries, and their true six neighbors by Euclidean distance are looked for
 among the nearest by Hamming distance, with codes of an autoencoder and of random hyperplanes. Then the time that a
 batch of 128 queries takes over 1.2 million rows. Codes are searched in that number. Exact search is timed on one block
 of rows and on three, from memory; the straight line through both gives the time for 1.2 million, so that what it does
@@ -23,11 +23,11 @@ from absl import app, flags
 from rich.console import Console
 from rich.table import Table
 
-from alexnet_jax.codes import encode, random_hyperplanes, train_autoencoder
-from alexnet_jax.devices import available_cores, choose_platform
-from alexnet_jax.errors import UserError
-from alexnet_jax.hamming import hamming_nearest, recall, rerank
-from alexnet_jax.search import nearest
+from alexnet_jax.evaluation.binary_codes import encode, random_hyperplanes, train_autoencoder
+from alexnet_jax.evaluation.hamming import hamming_nearest, recall, rerank
+from alexnet_jax.evaluation.nearest import nearest
+from alexnet_jax.runtime.devices import available_cores, choose_platform
+from alexnet_jax.runtime.errors import UserError
 
 FEATURES = flags.DEFINE_string('features', '', 'Directory with values.npy; empty for made-up features.')
 ROWS = flags.DEFINE_integer('rows', 50_000, 'Made-up features.')
@@ -37,7 +37,7 @@ LENGTHS = flags.DEFINE_list('lengths', ['32', '64', '128', '256', '512'], 'Bits 
 CODES = flags.DEFINE_integer('codes', 1_200_000, 'Codes that are searched for the time.')
 ROUNDS = flags.DEFINE_integer('rounds', 3, 'How often the sides take turns.')
 SEED = flags.DEFINE_integer('seed', 0, 'Of everything drawn at random.')
-NEIGHBOURS, SHORTLIST, BATCH, TIMED_BITS = 6, 60, 128, 256
+NEIGHBORS, SHORTLIST, BATCH, TIMED_BITS = 6, 60, 128, 256
 
 
 def made_features(rows: int, dimension: int, seed: int) -> np.ndarray:
@@ -50,7 +50,7 @@ def made_features(rows: int, dimension: int, seed: int) -> np.ndarray:
     clusters, own, latent = max(1, rows // 50), 8, 64
     scales = 1 / np.arange(1, latent + 1)  # four fifths of the variance lie in eight directions
     scales *= np.sqrt(latent / np.square(scales).sum())
-    centres = random.normal(size=(clusters, latent)) * scales
+    centers = random.normal(size=(clusters, latent)) * scales
     directions = random.normal(size=(clusters, own, latent)) * 0.25 * scales
     layer = (random.normal(size=(latent, dimension)) / np.sqrt(latent)).astype(np.float32)
     values = np.empty((rows, dimension), np.float16)
@@ -58,7 +58,7 @@ def made_features(rows: int, dimension: int, seed: int) -> np.ndarray:
         part = values[first : first + 4096]
         cluster = random.integers(0, clusters, len(part))
         places = np.einsum('no,nol->nl', random.normal(size=(len(part), own)), directions[cluster])
-        x = centres[cluster] + places + 0.1 * random.normal(size=(len(part), latent)) * scales
+        x = centers[cluster] + places + 0.1 * random.normal(size=(len(part), latent)) * scales
         part[:] = np.maximum(x.astype(np.float32) @ layer - 0.5, 0)
     return values
 
@@ -71,10 +71,10 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def compare_recall(values: np.ndarray, queries: np.ndarray, console: Console) -> None:
-    """Prints what share of the true neighbours codes find, by length and kind."""
-    true, _ = nearest(values, queries, NEIGHBOURS)
-    table = Table(title=f'recall of the true {NEIGHBOURS} of {len(values):,}, {len(queries)} queries')
-    for column in ('', 'bits', f'among the first {NEIGHBOURS}', f'among the first {SHORTLIST}', 'training, seconds'):
+    """Prints what share of the true neighbors codes find, by length and kind."""
+    true, _ = nearest(values, queries, NEIGHBORS)
+    table = Table(title=f'recall of the true {NEIGHBORS} of {len(values):,}, {len(queries)} queries')
+    for column in ('', 'bits', f'among the first {NEIGHBORS}', f'among the first {SHORTLIST}', 'training, seconds'):
         table.add_column(column, justify='right' if column else 'left')
     kinds = {
         'autoencoder': lambda bits: train_autoencoder(values, bits, seed=SEED.value),
@@ -86,7 +86,7 @@ def compare_recall(values: np.ndarray, queries: np.ndarray, console: Console) ->
             encoder = make(bits)
             training = time.perf_counter() - start
             found, _ = hamming_nearest(encode(encoder, values), encode(encoder, queries), SHORTLIST)
-            first = recall(found[:, :NEIGHBOURS], true)
+            first = recall(found[:, :NEIGHBORS], true)
             table.add_row(name, str(bits), f'{first:.3f}', f'{recall(found, true):.3f}', f'{training:.1f}')
     console.print(table)
 
@@ -106,13 +106,13 @@ def compare_speed(values: np.ndarray, queries: np.ndarray, console: Console) -> 
     short, _ = hamming_nearest(encode(encoder, values), encode(encoder, batch), SHORTLIST)
     block = min(2**26 // values.shape[1], len(values) // 3)  # rows; as many as `nearest` takes by itself, or fewer
     sides: dict[str, Callable[[], object]] = {
-        f'exact search, {block:,} rows': lambda: nearest(values[:block], batch, NEIGHBOURS, block=block),
-        f'exact search, {3 * block:,} rows': lambda: nearest(values[: 3 * block], batch, NEIGHBOURS, block=block),
+        f'exact search, {block:,} rows': lambda: nearest(values[:block], batch, NEIGHBORS, block=block),
+        f'exact search, {3 * block:,} rows': lambda: nearest(values[: 3 * block], batch, NEIGHBORS, block=block),
         'encoding the queries': lambda: encode(encoder, batch),
         f'codes of {TIMED_BITS} bits, nearest {SHORTLIST}': lambda: hamming_nearest(
             codes, encode(encoder, batch), SHORTLIST
         ),
-        f'the {NEIGHBOURS} nearest of those {SHORTLIST}': lambda: rerank(values, batch, short, NEIGHBOURS),
+        f'the {NEIGHBORS} nearest of those {SHORTLIST}': lambda: rerank(values, batch, short, NEIGHBORS),
     }
     times: dict[str, list[float]] = {name: [] for name in sides}
     for round_number in range(ROUNDS.value + 1):

@@ -34,16 +34,16 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from alexnet_jax.commands.train import train
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
+from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.prepare import prepare
-from alexnet_jax.data.prepared import PreparedDataSet
-from alexnet_jax.devices import available_cores, choose_platform
-from alexnet_jax.experiment import build, first_state, settings_of, training_step
-from alexnet_jax.layer_rates import rates_of_layers
-from alexnet_jax.step import statistics_to_devices, to_devices
-from alexnet_jax.table import Dense, Flatten, to_config
-from alexnet_jax.train import train
+from alexnet_jax.model.layer_specs import Dense, Flatten, to_config
+from alexnet_jax.runs.build import build, first_state, settings_of, training_step
+from alexnet_jax.runtime.devices import available_cores, choose_platform
+from alexnet_jax.training.layer_rates import rates_of_layers
+from alexnet_jax.training.step import statistics_to_devices, to_devices
 from benchmarks import overhead
 from benchmarks.photographs import Photographs
 from experiments import digits, paper
@@ -136,7 +136,7 @@ def batches(config: ConfigDict, data: PreparedDataSet):
         batch_size=config.batch_size,
         crop_size=config.data.crop_size,
         mirror=config.data.mirror,
-        colour_std=config.data.colour_std,
+        color_std=config.data.color_std,
         seed=config.seed,
     )
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import jax
 
-from alexnet_jax.collectives import collectives
-from alexnet_jax.columns import COLUMN, DATA
-from alexnet_jax.experiment import Experiment
-from alexnet_jax.inspection import lines
-from alexnet_jax.table import Table as Layers
+from alexnet_jax.commands.inspect import lines
+from alexnet_jax.model.collectives import collectives
+from alexnet_jax.model.columns import COLUMN, DATA
+from alexnet_jax.model.layer_specs import Table as Layers
+from alexnet_jax.runs.build import Experiment
 from benchmarks.gpu_schedule import Kernel
 from benchmarks.gpu_target import GPU
 

@@ -21,10 +21,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from alexnet_jax.columns import COLUMN
-from alexnet_jax.devices import choose_platform
-from alexnet_jax.errors import UserError, ending_plainly, say
-from alexnet_jax.experiment import Experiment
+from alexnet_jax.model.columns import COLUMN
+from alexnet_jax.runs.build import Experiment
+from alexnet_jax.runtime.devices import choose_platform
+from alexnet_jax.runtime.errors import UserError, ending_plainly, say
 from benchmarks import limits
 from benchmarks.gpu_analysis import (
     AHEAD,

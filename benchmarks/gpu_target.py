@@ -13,10 +13,10 @@ import jax
 from jax.experimental import topologies
 from ml_collections import ConfigDict
 
-from alexnet_jax.columns import check_batch, columns_on, make_mesh
-from alexnet_jax.errors import UserError
-from alexnet_jax.experiment import Experiment, build
-from alexnet_jax.inspection import lowered_step
+from alexnet_jax.commands.inspect import lowered_step
+from alexnet_jax.model.columns import check_batch, columns_on, make_mesh
+from alexnet_jax.runs.build import Experiment, build
+from alexnet_jax.runtime.errors import UserError
 
 ATTACHED = 'attached'
 _NO_AUTOTUNING = {'xla_gpu_autotune_level': 0}  # as it needs the device

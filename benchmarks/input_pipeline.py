@@ -4,7 +4,7 @@
     python -m benchmarks.input_pipeline
 
 Both sides read the same 256 x 256 photographs (cut out of the two that come with scikit-learn), take a random
-224 x 224 patch, mirror it half of the time, subtract the mean image and shift the colour. PyTorch does so as is
+224 x 224 patch, mirror it half of the time, subtract the mean image and shift the color. PyTorch does so as is
 usual there: Pillow and float arithmetic in the workers of a DataLoader, the number of workers being the best of
 those tried. Ours ships uint8 patches and draws, and leaves the arithmetic to the device; what that arithmetic
 costs where the CPU is the device is printed too. The sides take turns in one run, and the median counts.
@@ -27,9 +27,9 @@ from rich.table import Table
 
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of, training_images
+from alexnet_jax.data.dataset import PreparedDataSet, Settings
 from alexnet_jax.data.prepare import prepare
-from alexnet_jax.data.prepared import PreparedDataSet, Settings
-from alexnet_jax.devices import available_cores, choose_platform
+from alexnet_jax.runtime.devices import available_cores, choose_platform
 from benchmarks.photographs import Photographs
 
 IMAGES = flags.DEFINE_integer('images', 5000, 'Images in the data set; they stay in the page cache.')
@@ -53,7 +53,7 @@ def rate(batches: Iterator, seconds: float) -> tuple[float, float]:
 
 def ours(data: PreparedDataSet) -> Iterator:
     """The pipeline with its defaults."""
-    return pipeline.training_batches(data, batch_size=BATCH, crop_size=CROP, mirror=True, colour_std=0.1, seed=0)
+    return pipeline.training_batches(data, batch_size=BATCH, crop_size=CROP, mirror=True, color_std=0.1, seed=0)
 
 
 def torch_loader(files: list[str], data: PreparedDataSet, workers: int) -> Iterator:
@@ -61,7 +61,7 @@ def torch_loader(files: list[str], data: PreparedDataSet, workers: int) -> Itera
     import torch
     from PIL import Image
 
-    mean, components = data.mean_image(), data.colour_components()
+    mean, components = data.mean_image(), data.color_components()
 
     class Files(torch.utils.data.Dataset):
         def __len__(self) -> int:

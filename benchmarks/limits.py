@@ -10,8 +10,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from alexnet_jax.experiment import Experiment
-from alexnet_jax.inspection import lines
+from alexnet_jax.commands.inspect import lines
+from alexnet_jax.runs.build import Experiment
 
 
 def flops(experiment: Experiment) -> int:

@@ -12,18 +12,18 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from alexnet_jax.checkpoint import Checkpoints, Progress
+from alexnet_jax.commands.inspect import lines
 from alexnet_jax.data.augment import statistics_of
-from alexnet_jax.data.prepared import PreparedDataSet
-from alexnet_jax.devices import available_cores
-from alexnet_jax.display import Display
-from alexnet_jax.evaluate import evaluate
-from alexnet_jax.experiment import Experiment, first_state
-from alexnet_jax.inspection import lines
-from alexnet_jax.logs import MetricsLog, Reporter
-from alexnet_jax.optimizer import RateControl
-from alexnet_jax.prediction import Predictor, prediction_step
-from alexnet_jax.step import statistics_to_devices
+from alexnet_jax.data.dataset import PreparedDataSet
+from alexnet_jax.evaluation.evaluate import evaluate
+from alexnet_jax.evaluation.prediction import Predictor, prediction_step
+from alexnet_jax.runs.build import Experiment, first_state
+from alexnet_jax.runs.checkpoint import Checkpoints, Progress
+from alexnet_jax.runs.metrics_log import MetricsLog, Reporter
+from alexnet_jax.runtime.devices import available_cores
+from alexnet_jax.runtime.progress_bar import Display
+from alexnet_jax.training.optimizer import RateControl
+from alexnet_jax.training.step import statistics_to_devices
 from benchmarks.limits import flops
 
 IMAGENET, VALIDATION = 1_281_167, 50_000

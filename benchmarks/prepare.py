@@ -15,10 +15,10 @@ import simplejpeg
 from absl import app, flags
 from rich.console import Console
 
+from alexnet_jax.data.dataset import Settings
 from alexnet_jax.data.prepare import prepare
-from alexnet_jax.data.prepared import Settings
 from alexnet_jax.data.sources import Item
-from alexnet_jax.devices import available_cores
+from alexnet_jax.runtime.devices import available_cores
 from experiments import paper
 
 IMAGES = flags.DEFINE_integer('images', 2000, 'How many images to prepare.')

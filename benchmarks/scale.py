@@ -16,8 +16,8 @@ from absl import app
 from rich.console import Console
 
 from alexnet_jax.data import pipeline, records
-from alexnet_jax.data.prepared import MEAN_IMAGE, PreparedDataSet, Settings, open_prepared, write_manifest
-from alexnet_jax.devices import choose_platform
+from alexnet_jax.data.dataset import MEAN_IMAGE, PreparedDataSet, Settings, open_prepared, write_manifest
+from alexnet_jax.runtime.devices import choose_platform
 from experiments import paper
 
 IMAGENET, SIZE = 1_281_167, 16
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
             start = time.perf_counter()
             data = open_prepared(directory)
             batches = pipeline.training_batches(
-                data, batch_size=128, crop_size=14, mirror=True, colour_std=0.1, seed=0, first_step=first_step
+                data, batch_size=128, crop_size=14, mirror=True, color_std=0.1, seed=0, first_step=first_step
             )
             next(batches)
             seconds = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Seconds for the exact nearest neighbours of a batch of queries, beside scikit-learn and FAISS.
+"""Seconds for the exact nearest neighbors of a batch of queries, beside scikit-learn and FAISS.
 
     pip install faiss-cpu        # only for this comparison
     python -m benchmarks.search
@@ -27,8 +27,8 @@ from absl import app, flags
 from rich.console import Console
 from rich.table import Table
 
-from alexnet_jax.devices import available_cores, choose_platform
-from alexnet_jax.search import nearest
+from alexnet_jax.evaluation.nearest import nearest
+from alexnet_jax.runtime.devices import available_cores, choose_platform
 
 IMAGES = flags.DEFINE_integer('images', 1_200_000, 'Rows of the array.')
 VALUES = flags.DEFINE_integer('values', 4096, 'Values of a row.')
@@ -171,7 +171,7 @@ def main(argv: list[str]) -> None:
     table = Table(
         title=f'{rows:,} x {d:,} float16, {rows * d * 2e-9:.1f} GB; {count} queries; {available_cores()} cores'
     )
-    for column in ('', 'seconds a batch', 'least', 'most', 'core seconds', 'times ours', 'same neighbours'):
+    for column in ('', 'seconds a batch', 'least', 'most', 'core seconds', 'times ours', 'same neighbors'):
         table.add_column(column, justify='right' if column else 'left')
     ours = statistics.median(wall['ours'])
     for name, seconds in wall.items():

@@ -87,7 +87,7 @@ def first_step(began: str, output: str, *arguments: str) -> None:
     builtins.__import__ = clock.within('imports', builtins.__import__)
     import jax
 
-    import alexnet_jax.train as train
+    import alexnet_jax.commands.train as train
 
     jax.monitoring.register_event_duration_secs_listener(clock.told)
     make_step = train.training_step
@@ -171,7 +171,7 @@ def main(argv: list[str]) -> None:
     from rich.progress import track
     from rich.table import Table
 
-    from alexnet_jax.devices import available_cores
+    from alexnet_jax.runtime.devices import available_cores
 
     console, turns = Console(width=120), flags.FLAGS.turns
     found: dict[str, list[dict[str, float]]] = {FIRST: [], SECOND: [], NOTHING_KEPT: []}

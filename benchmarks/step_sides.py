@@ -14,13 +14,13 @@ import numpy as np
 import optax
 from rich.console import Console
 
-from alexnet_jax.columns import Columns
 from alexnet_jax.data.augment import Statistics, training_images
-from alexnet_jax.errors import UserError
-from alexnet_jax.experiment import Experiment, build, first_state, training_step
-from alexnet_jax.layer_rates import rates_of_layers
-from alexnet_jax.model import AlexNet
-from alexnet_jax.step import Batch, statistics_to_devices, to_devices
+from alexnet_jax.model.alexnet import AlexNet
+from alexnet_jax.model.columns import Columns
+from alexnet_jax.runs.build import Experiment, build, first_state, training_step
+from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.training.layer_rates import rates_of_layers
+from alexnet_jax.training.step import Batch, statistics_to_devices, to_devices
 from experiments import paper
 
 _MOST_UNMEASURED = 5  # steps before a measurement
@@ -90,7 +90,7 @@ def made_batch(experiment: Experiment) -> tuple[Batch, Statistics]:
         'top': random.integers(0, size - crop + 1, batch).astype(np.int32),
         'left': random.integers(0, size - crop + 1, batch).astype(np.int32),
         'mirror': random.random(batch) < 0.5,
-        'colour': random.normal(0, 0.1, (batch, 3)).astype(np.float32),
+        'color': random.normal(0, 0.1, (batch, 3)).astype(np.float32),
         'dropout_seed': random.integers(0, 2**32, batch).astype(np.uint32),
     }
     mean = np.full((size, size, 3), 127.5, np.float32)

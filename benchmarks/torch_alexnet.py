@@ -17,9 +17,7 @@ import torch._dynamo
 import torch.nn.functional as F  # noqa: N812 - as everyone calls it
 from torch import Tensor, nn
 
-from alexnet_jax.errors import UserError
-from alexnet_jax.layers import outputs_along
-from alexnet_jax.table import (
+from alexnet_jax.model.layer_specs import (
     Convolution,
     Dense,
     Dropout,
@@ -30,6 +28,8 @@ from alexnet_jax.table import (
     ReLU,
     Table,
 )
+from alexnet_jax.model.layers import outputs_along
+from alexnet_jax.runtime.errors import UserError
 
 Parameters = dict[str, dict[str, np.ndarray]]
 
@@ -69,7 +69,7 @@ def variants(device: str) -> list[Variant]:
 
 
 class Normalization(torch.autograd.Function):
-    """Section 3.3 within each column, its gradient written out as in `alexnet_jax.layers`."""
+    """Section 3.3 within each column, its gradient written out as in `alexnet_jax.model.layers`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, columns: int, n: int, k: float, alpha: float, beta: float) -> Tensor:

@@ -27,8 +27,8 @@ from absl import app, flags
 from rich.console import Console
 from rich.table import Table
 
-from alexnet_jax.devices import available_cores, choose_platform, keep_freed_memory
-from alexnet_jax.errors import UserError
+from alexnet_jax.runtime.devices import available_cores, choose_platform, keep_freed_memory
+from alexnet_jax.runtime.errors import UserError
 from benchmarks import limits
 from benchmarks.step_sides import (
     Side,

@@ -14,8 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.errors import UserError
-from alexnet_jax.table import (
+from alexnet_jax.model.layer_specs import (
     Dropout,
     Exchange,
     Layer,
@@ -27,6 +26,7 @@ from alexnet_jax.table import (
     from_config,
     to_config,
 )
+from alexnet_jax.runtime.errors import UserError
 
 Lines = dict[str, Layer]
 Ablation = Callable[[ConfigDict], ConfigDict]
@@ -131,16 +131,16 @@ def exchange_from_fc6(config: ConfigDict) -> ConfigDict:
 # --- Against overfitting, and the nonlinearity ---
 
 
-def no_colour(config: ConfigDict) -> ConfigDict:
-    """No change of colour in training (section 4.1).
+def no_color(config: ConfigDict) -> ConfigDict:
+    """No change of color in training (section 4.1).
 
     Published: the paper says that it "reduces the top-1 error rate by over 1%". No log of such a run exists.
     """
-    return _with(config, {'data.colour_std': 0.0})
+    return _with(config, {'data.color_std': 0.0})
 
 
 def no_crop_no_mirror(config: ConfigDict) -> ConfigDict:
-    """In training every image as its patch in the centre, never mirrored (section 4.1); its colour still changes.
+    """In training every image as its patch in the center, never mirrored (section 4.1); its color still changes.
 
     Published: no number. The paper: without this scheme "our network suffers from substantial overfitting".
     """
@@ -217,7 +217,7 @@ ABLATIONS: dict[str, Ablation] = {
     for change in (
         *(no_normalization, normalization_5, pooling_2),
         *(one_gpu, single_tower, no_exchange, exchange_from_fc6),
-        *(no_colour, no_crop_no_mirror, no_dropout, tanh),
+        *(no_color, no_crop_no_mirror, no_dropout, tanh),
         *(no_conv2, no_conv3, no_conv4, no_conv5, deeper),
     )
 }

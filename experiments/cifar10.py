@@ -13,7 +13,7 @@ cifar10.py                   the file of 11 %: normalization after pool1 and bef
 cifar10.py:no_normalization  the file of 13 %: none, and 32 kernels in local3
 cifar10.py:tanh              the same with tanh, with which Figure 1 compares
 
-The paper, but: images of 32 x 32, patches of 24 x 24, one column, no colour noise, no dropout. Biases learn at a rate
+The paper, but: images of 32 x 32, patches of 24 x 24, one column, no color noise, no dropout. Biases learn at a rate
 of their own that is never lowered, as the files say. The files' rates are lowered by ten twice, for the last ten epochs
 each: after 350 epochs on four fifths of the training set and 150 on all of it; here after 500 on all of it. The files'
 weight decay differs between layers (0 in the convolutional ones, 0.004 in the local ones, 0.004 or, for 11 %, 0.01 in
@@ -22,8 +22,7 @@ the last one); here it is 0.004 in all.
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.errors import UserError
-from alexnet_jax.table import (
+from alexnet_jax.model.layer_specs import (
     Convolution,
     Dense,
     Flatten,
@@ -35,6 +34,7 @@ from alexnet_jax.table import (
     Tanh,
     to_config,
 )
+from alexnet_jax.runtime.errors import UserError
 from experiments import paper
 
 VARIANTS = ('no_normalization', 'tanh')
@@ -82,7 +82,7 @@ def get_config(variant: str = '') -> ConfigDict:
     config.data.storage = 'raw'  # so small images would lose much as JPEGs
     config.data.image_size = 32
     config.data.crop_size = 24
-    config.data.colour_std = 0.0
+    config.data.color_std = 0.0
 
     config.log_every_steps = 100
     return config

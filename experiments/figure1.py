@@ -12,7 +12,7 @@ Ours: CIFAR-10 awaits a run. On digits it is the other way round: tanh is there 
 and ReLUs after 0.64, at 0.003; at higher rates they do not learn (one seed; 2026-11-20, two CPU cores).
 
 The paper does not say which network. This is that of experiments/cifar10.py without normalization, on whole images;
-digits come as 16 x 16. No patches, mirror images, colour noise, dropout or weight decay. One rate throughout; each
+digits come as 16 x 16. No patches, mirror images, color noise, dropout or weight decay. One rate throughout; each
 network is trained with each of RATES, and the one that is there soonest counts.
 """
 
@@ -29,15 +29,15 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from alexnet_jax import arguments
-from alexnet_jax.checkpoint import NotFiniteStateError
-from alexnet_jax.errors import UserError, ending_plainly, say
+from alexnet_jax.commands import flags as arguments
+from alexnet_jax.commands.train import train
 from alexnet_jax.figures.figure1 import figure_1
 from alexnet_jax.figures.style import save
-from alexnet_jax.logs import NotFiniteLossError, read_metrics
-from alexnet_jax.table import ReLU, Tanh, to_config
-from alexnet_jax.train import train
-from alexnet_jax.workdir import write_json
+from alexnet_jax.model.layer_specs import ReLU, Tanh, to_config
+from alexnet_jax.runs.checkpoint import NotFiniteStateError
+from alexnet_jax.runs.metrics_log import NotFiniteLossError, read_metrics
+from alexnet_jax.runs.workdir import write_json
+from alexnet_jax.runtime.errors import UserError, ending_plainly, say
 from experiments import cifar10
 
 TARGET = 0.25  # training error

@@ -15,8 +15,8 @@ Reproduces nothing: the paper's fine-tuning on ILSVRC-2012 is experiments/six_co
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.errors import UserError
-from alexnet_jax.workdir import read_config
+from alexnet_jax.runs.workdir import read_config
+from alexnet_jax.runtime.errors import UserError
 
 
 def get_config(run: str = '') -> ConfigDict:
@@ -46,7 +46,7 @@ def get_config(run: str = '') -> ConfigDict:
     )
     config.data.source, config.data.source_directory = 'folder', 'data/downloads/pictures'
     config.data.directory = 'data/pictures'
-    config.data.colour_epochs = 0
+    config.data.color_epochs = 0
     return config
 
 

@@ -1,7 +1,7 @@
 """LeNet-5 as teachers draw it, on handwritten digits: AlexNet's ancestor in the same vocabulary.
 
 LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition" (1998): two convolutions
-with tanh and pooling in turn, then 120, 84 and 10 neurons. For grey images that makes 61,706 parameters. Ours see
+with tanh and pooling in turn, then 120, 84 and 10 neurons. For gray images that makes 61,706 parameters. Ours see
 three channels, as all images here are RGB: 75 weights instead of 25 in each of the six first kernels, 62,006 in all.
 
 Reproduces: the network, not the error: ours learns from 1,437 digits of 8 x 8, theirs from 60,000 of MNIST (0.95 %).
@@ -11,13 +11,13 @@ Where it departs from 1998: every kernel of conv2 sees all six maps (there, a ta
 has no weights; softmax and cross-entropy in place of radial basis functions; plain tanh; the paper's momentum and
 batches in place of second derivatives and single images.
 
-The paper, but: this network, one column, images of 32 x 32 as they are (no patches, mirror images or colour), and a
+The paper, but: this network, one column, images of 32 x 32 as they are (no patches, mirror images or color), and a
 fixed list of rates.
 """
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.table import AveragePooling, Convolution, Dense, Flatten, Tanh, to_config
+from alexnet_jax.model.layer_specs import AveragePooling, Convolution, Dense, Flatten, Tanh, to_config
 from experiments import paper
 
 
@@ -52,6 +52,6 @@ def get_config() -> ConfigDict:
     config.data.image_size = 32
     config.data.crop_size = 32
     config.data.mirror = False
-    config.data.colour_std = 0.0
+    config.data.color_std = 0.0
     config.evaluation.views = ('center',)
     return config

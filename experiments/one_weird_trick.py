@@ -18,7 +18,7 @@ pixels further up and to the left.
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.table import Convolution, Dense, Dropout, Flatten, MaxPooling, ReLU, to_config
+from alexnet_jax.model.layer_specs import Convolution, Dense, Dropout, Flatten, MaxPooling, ReLU, to_config
 from experiments import paper
 
 

@@ -12,8 +12,8 @@ paper.py:NAME     the paper, but without one of its parts, or with another in it
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.model import figure_2
-from alexnet_jax.table import to_config
+from alexnet_jax.model.alexnet import figure_2
+from alexnet_jax.model.layer_specs import to_config
 from experiments import ablations
 
 
@@ -67,12 +67,12 @@ def get_config(variant: str = '') -> ConfigDict:
     config.data.skip_broken = False  # whether preparation leaves out images that cannot be read
     config.data.image_size = 256
     config.data.crop_size = 224
-    config.data.random_crop = True  # else the patch in the centre
+    config.data.random_crop = True  # else the patch in the center
     config.data.mirror = True
-    config.data.colour_std = 0.1
-    config.data.colour_scale = 'deviation'  # as in the 2012 code; the text says 'eigenvalue'
-    config.data.colour_epochs = 0  # so many epochs have the colour noise; 0: all
-    config.data.colour_rescale = False  # whether to divide by 1 + colour_std, as the 2012 code does
+    config.data.color_std = 0.1
+    config.data.color_scale = 'deviation'  # as in the 2012 code; the text says 'eigenvalue'
+    config.data.color_epochs = 0  # so many epochs have the color noise; 0: all
+    config.data.color_rescale = False  # whether to divide by 1 + color_std, as the 2012 code does
     config.data.threads = 0  # batches made at the same time on the host; 0: one a core, up to 16
 
     config.evaluation = ConfigDict(sort_keys=False)

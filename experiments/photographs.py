@@ -9,7 +9,7 @@ photographs.py        the paper's network whole, at full size: 224 x 224, 1,000 
                       epochs. For GPUs; ours: not measured yet.
 photographs.py:small  the network of experiments/digits.py, 64 x 64, 100 classes, 4,000 training and 500 held-out
                       images, 24 epochs in batches of 32. Ours, seeds 0, 1 and 2: top-1 error 34.8, 32.0 and 32.8 %
-                      (centre; chance is 99 %); with ten views 31.0 % for seed 0. Colour shares of conv1 at the end,
+                      (center; chance is 99 %); with ten views 31.0 % for seed 0. Color shares of conv1 at the end,
                       columns 1 and 2: 0.41 and 0.63, 0.49 and 0.47, 0.40 and 0.63; random kernels have 0.67. 206
                       seconds of a core's time (2026-11-20, two cores of an AMD EPYC, Python 3.11.7, JAX 0.10.2).
 
@@ -18,7 +18,7 @@ Mirror images are on, as in the paper: a mirrored place is no other place.
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.errors import UserError
+from alexnet_jax.runtime.errors import UserError
 from experiments import digits, paper
 
 

@@ -19,8 +19,8 @@ five convolutions of a network 145 trained on ILSVRC-2012; for that set config.p
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.errors import UserError
-from alexnet_jax.table import Convolution, Exchange, ReLU, to_config
+from alexnet_jax.model.layer_specs import Convolution, Exchange, ReLU, to_config
+from alexnet_jax.runtime.errors import UserError
 from experiments import paper
 
 STAGES = ('fall2009', 'fall2011')
@@ -58,7 +58,7 @@ def get_config(stage: str = '') -> ConfigDict:
                 (7, 'conv1', 0.0),
                 (9, 'fc8', 1.0),
             )
-            config.data.colour_epochs = 38
+            config.data.color_epochs = 38
     return config
 
 

@@ -1,7 +1,7 @@
 """The run of Table 1 as the authors' own 2012 code ran it: its network 145 on ILSVRC-2010, with the logged schedule.
 
 Reproduces: 37.47 % top-1 and 17.00 % top-5 error on the ILSVRC-2010 test set with ten views, 39.02 % and 18.30 % with
-the centre alone (the log under the code's parameter file; Table 1 rounds to 37.5 % and 17.0 %).
+the center alone (the log under the code's parameter file; Table 1 rounds to 37.5 % and 17.0 %).
 Ours: awaits a run on ImageNet.
 
 source_2012.py       ILSVRC-2010, as logged
@@ -9,13 +9,13 @@ source_2012.py:2012  the same network on ILSVRC-2012: 40.66 % and 18.21 %, with 
 
 The code was published by the Computer History Museum in 2025 (github.com/computerhistory/AlexNet-Source-Code). What
 differs from the paper's text is what differs below from paper.py. Left as the paper has it: the code lets 32
-neighbours in a batch share offset and mirror, here every image draws its own.
+neighbors in a batch share offset and mirror, here every image draws its own.
 """
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.errors import UserError
-from alexnet_jax.table import SpatialNormalization, to_config
+from alexnet_jax.model.layer_specs import SpatialNormalization, to_config
+from alexnet_jax.runtime.errors import UserError
 from experiments import paper
 
 NETWORK = (
@@ -29,8 +29,8 @@ NETWORK = (
 # When what was changed, in epochs, from the two logs. They do not say when the biases' rate was lowered, only that it
 # was 0.002 at the end of the run on 2010 and still 0.02 on 2012; the epoch of the last drop is our guess.
 LOGS = {
-    '2010': {'first': 23, 'second': 51, 'colour_off': 68, 'conv1_frozen': 72, 'third': 78, 'end': 93, 'biases': 0.002},
-    '2012': {'first': 25, 'second': 51, 'colour_off': 67, 'conv1_frozen': 72, 'third': 79, 'end': 91, 'biases': 0.02},
+    '2010': {'first': 23, 'second': 51, 'color_off': 68, 'conv1_frozen': 72, 'third': 78, 'end': 93, 'biases': 0.002},
+    '2012': {'first': 25, 'second': 51, 'color_off': 67, 'conv1_frozen': 72, 'third': 79, 'end': 91, 'biases': 0.02},
 }
 
 
@@ -54,12 +54,12 @@ def get_config(variant: str = '') -> ConfigDict:
     config.rate_control.layer_rates = (
         (0, '*.bias', 0.02),
         (log['third'], '*.bias', log['biases']),
-        (log['colour_off'], 'conv1.kernel', 0.00001),
+        (log['color_off'], 'conv1.kernel', 0.00001),
         (log['conv1_frozen'], 'conv1', 0.0),
     )
 
     if not variant:
         config.data.source, config.data.directory = 'imagenet2010', 'data/imagenet2010'
-    config.data.colour_epochs = log['colour_off']
-    config.data.colour_rescale = True
+    config.data.color_epochs = log['color_off']
+    config.data.color_rescale = True
     return config

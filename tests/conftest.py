@@ -14,7 +14,7 @@ os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED.name
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 os.environ.setdefault('XLA_FLAGS', COMPILE_QUICKLY)
 
-from alexnet_jax.devices import choose_platform  # noqa: E402
+from alexnet_jax.runtime.devices import choose_platform  # noqa: E402
 
 choose_platform(simulated=4)
 

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
+from alexnet_jax.data.dataset import Settings
 from alexnet_jax.data.prepare import prepare
-from alexnet_jax.data.prepared import Settings
 from alexnet_jax.data.sources import Item
 
 

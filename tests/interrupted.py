@@ -20,7 +20,7 @@ import time
 import fakes
 
 from alexnet_jax.data.records import STORAGE
-from alexnet_jax.errors import UserError
+from alexnet_jax.runtime.errors import UserError
 
 TRAIN, VALIDATION, IMAGES_PER_SHARD = 7, 3, 3
 

@@ -32,7 +32,7 @@ runpy.run_path('launch.py', run_name='__main__')
 """
 # A run that stays in one step, and says so, until a file is there.
 HELD = """import os, time
-from alexnet_jax.logs import Reporter
+from alexnet_jax.runs.metrics_log import Reporter
 
 stepped = Reporter.stepped
 
@@ -135,10 +135,10 @@ def left(workdir: pathlib.Path) -> dict[str, object]:
     import jax
     import numpy as np
 
-    from alexnet_jax.checkpoint import Checkpoints
-    from alexnet_jax.experiment import build, state_shapes
-    from alexnet_jax.integrity import path_of
-    from alexnet_jax.workdir import read_config
+    from alexnet_jax.runs.build import build, state_shapes
+    from alexnet_jax.runs.checkpoint import Checkpoints
+    from alexnet_jax.runs.checksums import path_of
+    from alexnet_jax.runs.workdir import read_config
 
     experiment = build(read_config(workdir))
     checkpoints = Checkpoints(workdir, read_only=True)
@@ -200,7 +200,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == '__main__':
-    from alexnet_jax.devices import choose_platform
+    from alexnet_jax.runtime.devices import choose_platform
 
     choose_platform()
     sys.exit(main(sys.argv[1:]))

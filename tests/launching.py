@@ -63,7 +63,8 @@ class Ended:
 # output goes where the command line says. Devices are not touched before, so each process chooses its own.
 _FORKING = """
 import json, os, runpy, sys, traceback
-import alexnet_jax.comparison, alexnet_jax.figures, alexnet_jax.inspection, alexnet_jax.train
+import alexnet_jax.commands.compare, alexnet_jax.commands.figures
+import alexnet_jax.commands.inspect, alexnet_jax.commands.train
 out, err = sys.argv[1:]
 for line in sys.stdin:
     request = json.loads(line)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from alexnet_jax.data.augment import Statistics
-from alexnet_jax.experiment import build, state_shapes, training_step
+from alexnet_jax.runs.build import build, state_shapes, training_step
 
 QUICKLY = {'xla_cpu_use_fusion_emitters': False, 'xla_backend_optimization_level': 0}  # to compile
 
@@ -33,7 +33,7 @@ def losses(config, steps, batch_size=16, learning_rate=0.003):
         'top': np.zeros(batch_size, np.int32),
         'left': np.zeros(batch_size, np.int32),
         'mirror': np.zeros(batch_size, bool),
-        'colour': np.zeros((batch_size, 3), np.float32),
+        'color': np.zeros((batch_size, 3), np.float32),
         'dropout_seed': np.arange(batch_size, dtype=np.uint32),
     }
     mean = np.full((config.data.image_size, config.data.image_size, 3), 120, np.float32)

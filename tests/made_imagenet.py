@@ -21,11 +21,11 @@ def tfds_list(name):
 
 
 def picture(label, number, size, kind='JPEG', mode='RGB'):
-    """An encoded image with the shorter side `size`, in a colour that tells its class, with noise that tells it."""
+    """An encoded image with the shorter side `size`, in a color that tells its class, with noise that tells it."""
     chance = np.random.default_rng((label, number))
     height, width = (size, size + size // 2 * (number % 3)) if number % 2 else (size + size // 3, size)
-    colour = np.array([(67 * label + 40) % 256, (149 * label + 90) % 256, (211 * label + 160) % 256])
-    pixels = np.clip(colour + chance.integers(-30, 31, (height, width, 3)), 0, 255).astype(np.uint8)
+    color = np.array([(67 * label + 40) % 256, (149 * label + 90) % 256, (211 * label + 160) % 256])
+    pixels = np.clip(color + chance.integers(-30, 31, (height, width, 3)), 0, 255).astype(np.uint8)
     encoded = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(encoded, kind)
     return encoded.getvalue()
@@ -63,7 +63,7 @@ def synset_tars(images, form=tarfile.GNU_FORMAT):
 def write_imagenet2012(directory, classes=3, per_class=4, validation=6, size=32, form=tarfile.GNU_FORMAT):
     """Writes ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar.
 
-    The first three training images are a CMYK JPEG, a PNG named .JPEG and a grey JPEG. The order in the tars is
+    The first three training images are a CMYK JPEG, a PNG named .JPEG and a gray JPEG. The order in the tars is
     mixed. The validation images are the first official numbers whose labels are of the classes, so that the numbers
     have gaps.
 

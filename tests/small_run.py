@@ -4,9 +4,9 @@ import shutil
 
 import fakes
 
-from alexnet_jax.table import Convolution, Dense, Dropout, Exchange, Flatten, MaxPooling, ReLU, to_config
-from alexnet_jax.train import train
-from alexnet_jax.workdir import read_config
+from alexnet_jax.commands.train import train
+from alexnet_jax.model.layer_specs import Convolution, Dense, Dropout, Exchange, Flatten, MaxPooling, ReLU, to_config
+from alexnet_jax.runs.workdir import read_config
 from experiments import digits
 
 NETWORK = {
@@ -29,7 +29,7 @@ FIELDS = {
     'rate_control.schedule': (),
     'data.image_size': 24,
     'data.crop_size': 21,
-    'data.colour_std': 0.0,
+    'data.color_std': 0.0,
     'mesh.data': 1,
     'mesh.column': 1,
 }

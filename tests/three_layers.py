@@ -2,8 +2,8 @@
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.model import figure_2
-from alexnet_jax.table import to_config
+from alexnet_jax.model.alexnet import figure_2
+from alexnet_jax.model.layer_specs import to_config
 from experiments import digits
 
 LAYERS = ('conv1', 'relu1', 'pool1', 'flatten5', 'exchange6', 'fc6', 'relu6', 'exchange8', 'fc8')

@@ -1,4 +1,4 @@
-"""Pixels to what the network sees (sections 2 and 4.1), on the device: mean, mirror, colour, views.
+"""Pixels to what the network sees (sections 2 and 4.1), on the device: mean, mirror, color, views.
 
 The host sends uint8 pixels and a few draws an example; here they become float32 in 0..255 units.
 """
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from alexnet_jax.data.prepared import PreparedDataSet
+from alexnet_jax.data.dataset import PreparedDataSet
 
 VIEWS = {'center': 1, 'ten': 10}  # how many patches of an image the softmax is averaged over
 
@@ -20,24 +20,24 @@ class Statistics(NamedTuple):
 
     Attributes:
       mean_image: float32 [size, size, 3], 0..255.
-      colour_components: float32 [3, 3]; column i is p_i times the standard deviation along it (or the
+      color_components: float32 [3, 3]; column i is p_i times the standard deviation along it (or the
         eigenvalue, where the config says so).
     """
 
     mean_image: Array
-    colour_components: Array
+    color_components: Array
 
 
-def statistics_of(data: PreparedDataSet, colour_scale: str = 'deviation') -> Statistics:
-    """Reads a prepared data set's statistics, as NumPy arrays; see `PreparedDataSet.colour_components`."""
-    return Statistics(data.mean_image(), data.colour_components(colour_scale))
+def statistics_of(data: PreparedDataSet, color_scale: str = 'deviation') -> Statistics:
+    """Reads a prepared data set's statistics, as NumPy arrays; see `PreparedDataSet.color_components`."""
+    return Statistics(data.mean_image(), data.color_components(color_scale))
 
 
 def training_images(batch: dict[str, Array], statistics: Statistics) -> Array:
     """The random patches of section 4.1, as the network sees them in training.
 
     The mean of the very pixels that a patch shows is subtracted; then the patch is mirrored where its coin
-    says so, and its colour shifted by [p1, p2, p3] [a1 s1, a2 s2, a3 s3]^T, the same at every pixel. Where the
+    says so, and its color shifted by [p1, p2, p3] [a1 s1, a2 s2, a3 s3]^T, the same at every pixel. Where the
     batch brings scales, as the 2012 code has them, each image is multiplied by its own.
 
     Args:
@@ -51,18 +51,18 @@ def training_images(batch: dict[str, Array], statistics: Statistics) -> Array:
     mean = jax.vmap(lambda top, left: _patch(statistics.mean_image, top, left, crop))(batch['top'], batch['left'])
     x = batch['image'].astype(jnp.float32) - mean
     x = jnp.where(batch['mirror'][:, None, None, None], x[:, :, ::-1], x)
-    shift = jnp.sum(batch['colour'][:, None, :] * statistics.colour_components, axis=-1)  # exact float32 products
+    shift = jnp.sum(batch['color'][:, None, :] * statistics.color_components, axis=-1)  # exact float32 products
     x = x + shift[:, None, None, :]
     return x * batch['scale'][:, None, None, None] if 'scale' in batch else x
 
 
 def view(images: Array, statistics: Statistics, number: Array | int, crop: int) -> Array:
-    """One of the ten patches of section 4.1: the centre, four corners, and the mirror images of these five.
+    """One of the ten patches of section 4.1: the center, four corners, and the mirror images of these five.
 
     Args:
       images: uint8 [batch, size, size, 3].
       statistics: of the training set.
-      number: 0 the centre; 1 to 4 the corners, row by row; 5 to 9 the same mirrored.
+      number: 0 the center; 1 to 4 the corners, row by row; 5 to 9 the same mirrored.
       crop: height and width of the patch, in pixels.
 
     Returns:

@@ -31,7 +31,7 @@ def normalized(image: bytes, size: int) -> np.ndarray:
     upright where the camera noted that it was not; what is transparent becomes white; 16 bits become 8.
 
     Args:
-      image: an encoded image of any size and colour mode: JPEG, PNG, GIF, BMP, TIFF, WebP or PPM.
+      image: an encoded image of any size and color mode: JPEG, PNG, GIF, BMP, TIFF, WebP or PPM.
       size: height and width of the result, in pixels; 256 in the paper.
 
     Returns:
@@ -76,7 +76,7 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith('I') or picture.mode == 'F':  # 16 bits of grey, which convert() would cut off at 255
+    if picture.mode.startswith('I') or picture.mode == 'F':  # 16 bits of gray, which convert() would cut off at 255
         values = np.asarray(picture, np.float32)
         largest = 65535 if values.max(initial=0) > 255 else 255
         picture = Image.fromarray(np.clip(np.round(values * (255 / largest)), 0, 255).astype(np.uint8))

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alexnet_jax.data.files import read_file
 from alexnet_jax.data.images import normalized
 from alexnet_jax.data.sources.folder import EXTENSIONS
-from alexnet_jax.devices import available_cores
-from alexnet_jax.errors import UserError
+from alexnet_jax.runtime.devices import available_cores
+from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.files import read_file
 
 
 class Picture(NamedTuple):

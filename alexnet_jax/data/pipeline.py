@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import grain
 import numpy as np
 
-from alexnet_jax.data.chance import draw, order
-from alexnet_jax.data.prepared import PreparedDataSet
+from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.records import Shards
-from alexnet_jax.devices import available_cores
-from alexnet_jax.errors import UserError
+from alexnet_jax.data.sampling import draw, order
+from alexnet_jax.runtime.devices import available_cores
+from alexnet_jax.runtime.errors import UserError
 
 Batch = dict[str, np.ndarray]
 _WITHOUT_END = 2**55  # steps; positions in the data stay below 2**63
@@ -48,11 +48,11 @@ def training_batches(
     batch_size: int,
     crop_size: int,
     mirror: bool,
-    colour_std: float,
+    color_std: float,
     seed: int,
     random_crop: bool = True,
-    colour_epochs: int = 0,
-    colour_rescale: bool = False,
+    color_epochs: int = 0,
+    color_rescale: bool = False,
     first_step: int = 0,
     threads: int = 0,
     places: np.ndarray | None = None,
@@ -66,11 +66,11 @@ def training_batches(
       batch_size: examples in a batch.
       crop_size: height and width of the random patches, in pixels; 224 in the paper.
       mirror: whether half of the patches are reflected (section 4.1).
-      colour_std: standard deviation of the draws a_i of section 4.1; 0.1 in the paper, 0 for none.
+      color_std: standard deviation of the draws a_i of section 4.1; 0.1 in the paper, 0 for none.
       seed: of order and draws.
-      random_crop: whether patches lie anywhere; else all are the centre.
-      colour_epochs: the a_i are 0 after so many epochs; 0 for never.
-      colour_rescale: whether images are to be scaled by 1 / (1 + colour_std) while there is colour noise, as the
+      random_crop: whether patches lie anywhere; else all are the center.
+      color_epochs: the a_i are 0 after so many epochs; 0 for never.
+      color_rescale: whether images are to be scaled by 1 / (1 + color_std) while there is color noise, as the
         2012 code does so that their variance stays.
       first_step: number of the first batch, from 0.
       threads: batches made at the same time; 0 for one a core, up to 16.
@@ -79,8 +79,8 @@ def training_batches(
 
     Yields:
       'image' uint8 [batch, crop, crop, 3]; 'label' int32 [batch]; 'top' and 'left' int32 [batch], the patch's
-      place; 'mirror' bool [batch]; 'colour' float32 [batch, 3], the a_i; 'dropout_seed' uint32 [batch];
-      'scale' float32 [batch], only where `colour_rescale` asks for it.
+      place; 'mirror' bool [batch]; 'color' float32 [batch, 3], the a_i; 'dropout_seed' uint32 [batch];
+      'scale' float32 [batch], only where `color_rescale` asks for it.
     """
     shards, classes = open_shards(data, 'train'), len(data.class_names)
     own = np.arange(batch_size) if places is None else places
@@ -98,9 +98,9 @@ def training_batches(
             pixels, labels[i] = read(shards, index, classes)
             images[i] = pixels[top : top + crop_size, left : left + crop_size]
         draws['mirror'] &= mirror
-        noise = np.where((epochs < colour_epochs) | (colour_epochs == 0), colour_std, 0).astype(np.float32)
-        draws['colour'] *= noise[:, None]
-        if colour_rescale:
+        noise = np.where((epochs < color_epochs) | (color_epochs == 0), color_std, 0).astype(np.float32)
+        draws['color'] *= noise[:, None]
+        if color_rescale:
             draws['scale'] = 1 / (1 + noise)
         return {'image': images, 'label': labels, **draws}
 

@@ -22,12 +22,12 @@ import numpy as np
 from rich.console import Console
 
 from alexnet_jax.data import records
+from alexnet_jax.data.dataset import BROKEN_IMAGES, MEAN_IMAGE, PreparedDataSet, Settings, write_manifest
 from alexnet_jax.data.images import normalized
-from alexnet_jax.data.prepared import BROKEN_IMAGES, MEAN_IMAGE, PreparedDataSet, Settings, write_manifest
 from alexnet_jax.data.sources import Source
-from alexnet_jax.devices import available_cores
-from alexnet_jax.display import Display
-from alexnet_jax.errors import UserError, say
+from alexnet_jax.runtime.devices import available_cores
+from alexnet_jax.runtime.errors import UserError, say
+from alexnet_jax.runtime.progress_bar import Display
 
 _CHUNK = 16  # images that a thread takes at a time
 _SAMPLE = 64  # images from which the size of the whole is estimated

@@ -17,7 +17,7 @@ import numpy as np
 import simplejpeg
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from alexnet_jax.data.files import read_file
+from alexnet_jax.runtime.files import read_file
 
 _HEADER = struct.Struct('<IH')  # label, length of the name in bytes
 

@@ -1,4 +1,4 @@
-"""How well short binary codes find the nearest neighbours (the idea at the end of section 6.1)."""
+"""How well short binary codes find the nearest neighbors (the idea at the end of section 6.1)."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from alexnet_jax.figures.style import LINES, legend, look, new_figure
 def recall_curve(
     bits: Sequence[int], recalls: Mapping[str, Sequence[float]], speed_ups: Sequence[float] | None, title: str
 ) -> Figure:
-    """Which part of the true nearest neighbours codes of so many bits find.
+    """Which part of the true nearest neighbors codes of so many bits find.
 
     Args:
       bits: lengths of the codes.
@@ -23,8 +23,8 @@ def recall_curve(
         figure = new_figure(6.4, 3.9, title, layout='constrained')
         axes = figure.subplots()
         drawn = [
-            axes.plot(bits, values, color=colour, linestyle=dashes, marker=marker)[0]
-            for values, (colour, dashes, marker) in zip(recalls.values(), itertools.cycle(LINES), strict=False)
+            axes.plot(bits, values, color=color, linestyle=dashes, marker=marker)[0]
+            for values, (color, dashes, marker) in zip(recalls.values(), itertools.cycle(LINES), strict=False)
         ]
         axes.set(xlabel='length of the code (bits)', ylabel='recall of the six nearest', ylim=(0, 1.02))
         axes.grid(axis='y', color='0.9', linewidth=0.8)

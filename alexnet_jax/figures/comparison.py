@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alexnet_jax.figures.style import BLUE, GREY, ORANGE, SMALL, fitted, look, new_figure
-from alexnet_jax.variants import Spread, Variant
+from alexnet_jax.figures.style import BLUE, GRAY, ORANGE, SMALL, fitted, look, new_figure
+from alexnet_jax.runs.variants import Spread, Variant
 
 _WIDTH, _NAMES = 9.6, 2.4  # inches; of the figure, and of the widest name
 _HALF = 0.38  # of the height of a variant: a bar's
@@ -45,7 +45,7 @@ def difference_bars(variants: Sequence[Variant], title: str) -> Figure:
 
 def _panel(axes: Axes, variants: Sequence[Variant], top: int) -> None:
     """Draws top-1 or top-5."""
-    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.axvline(0, color=GRAY, linewidth=0.8)
     axes.set_xlabel(f'difference in top-{top} error (percentage points)')
     axes.grid(axis='x', color='0.9', linewidth=0.8)
     axes.set_axisbelow(True)
@@ -76,5 +76,5 @@ def _panel(axes: Axes, variants: Sequence[Variant], top: int) -> None:
 def _write(axes: Axes, end: float, height: float, words: str) -> None:
     """Writes a number to the right of a bar."""
     axes.annotate(
-        words, (end, height), xytext=(4, 0), textcoords='offset points', va='center', size=SMALL - 1, color=GREY
+        words, (end, height), xytext=(4, 0), textcoords='offset points', va='center', size=SMALL - 1, color=GRAY
     )

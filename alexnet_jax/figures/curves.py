@@ -9,18 +9,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alexnet_jax.colour import OF_RANDOM_KERNELS
-from alexnet_jax.figures.style import BLUE, GREY, LINES, SMALL, VERMILLION, legend, look, new_figure
+from alexnet_jax.evaluation.color import OF_RANDOM_KERNELS
+from alexnet_jax.figures.style import BLUE, GRAY, LINES, SMALL, VERMILLION, legend, look, new_figure
 
-_COLOURS = {'train': BLUE, 'validation': VERMILLION}
+_COLORS = {'train': BLUE, 'validation': VERMILLION}
 _POINTS = 400  # of a curve; more than that cannot be told apart
-_COLOUR_FIELD = re.compile(r'colour_column(\d+)')
+_COLOR_FIELD = re.compile(r'color_column(\d+)')
 
 
 def learning_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
     """Loss, and top-1 and top-5 error, against epochs, in training and validation; the rate where it changes.
 
-    Training curves of more than 400 points show the means of neighbouring ones.
+    Training curves of more than 400 points show the means of neighboring ones.
 
     Args:
       metrics: the lines of metrics.jsonl.
@@ -38,7 +38,7 @@ def learning_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
 
 def _loss(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
     axes.set(ylabel='loss (nats)')
-    for split in _COLOURS:
+    for split in _COLORS:
         _draw(axes, metrics, split, ('loss', 1), split, '-')
     _legend_below(axes)
 
@@ -46,7 +46,7 @@ def _loss(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
 def _errors(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
     axes.set(ylabel='error (%)')
     for name, field, dashes in (('top-1', 'top1_error', '-'), ('top-5', 'top5_error', '--')):
-        for split in _COLOURS:
+        for split in _COLORS:
             _draw(axes, metrics, split, (field, 100), f'{name}, {split}', dashes)
     _legend_below(axes)
 
@@ -65,7 +65,7 @@ def _draw(
     if not len(epochs):
         return
     options: dict[str, Any] = {'linewidth': 1.2} if split == 'train' and len(epochs) > 1 else _marked(len(epochs))
-    options |= {'color': _COLOURS[split], 'linestyle': dashes, 'label': label}
+    options |= {'color': _COLORS[split], 'linestyle': dashes, 'label': label}
     axes.plot(epochs, factor * values, **options)
 
 
@@ -75,7 +75,7 @@ def _marked(points: int, marker: str = 'o') -> dict[str, Any]:
 
 
 def _points(lines: Sequence[dict[str, Any]], field: str) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs and values, means of equally many neighbours where there are more than can be seen."""
+    """Epochs and values, means of equally many neighbors where there are more than can be seen."""
     pairs = np.array([[line['epoch'], line[field]] for line in lines], np.float64).reshape(-1, 2)
     together = -(-len(pairs) // _POINTS)
     if together > 1:
@@ -88,7 +88,7 @@ def _mark_rates(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
     lines = [line for line in metrics if 'learning_rate' in line]
     for before, after in itertools.pairwise(lines):
         if after['learning_rate'] != before['learning_rate']:
-            axes.axvline(before['epoch'], color=GREY, linestyle=':', linewidth=1, zorder=1)
+            axes.axvline(before['epoch'], color=GRAY, linestyle=':', linewidth=1, zorder=1)
             axes.annotate(
                 f'rate {after["learning_rate"]:g}',
                 (before['epoch'], 1),
@@ -99,45 +99,45 @@ def _mark_rates(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
                 ha='right',
                 va='top',
                 size=SMALL - 1,
-                color=GREY,
+                color=GRAY,
             )
 
 
-def colour_columns(metrics: Sequence[dict[str, Any]]) -> dict[int, list[tuple[float, float]]]:
-    """For each column, from 1, its pairs of epoch and share of colour (0..1); empty where the metrics have none."""
+def color_columns(metrics: Sequence[dict[str, Any]]) -> dict[int, list[tuple[float, float]]]:
+    """For each column, from 1, its pairs of epoch and share of color (0..1); empty where the metrics have none."""
     found: dict[int, list[tuple[float, float]]] = {}
     for line in metrics:
         for field, value in line.items():
-            if match := _COLOUR_FIELD.fullmatch(field):
+            if match := _COLOR_FIELD.fullmatch(field):
                 found.setdefault(int(match[1]), []).append((line['epoch'], value))
     return dict(sorted(found.items()))
 
 
-def colour_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
-    """How much of each column's first-layer kernels is colour, over training (section 6.1's specialization).
+def color_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
+    """How much of each column's first-layer kernels is color, over training (section 6.1's specialization).
 
     Args:
-      metrics: the lines of metrics.jsonl; those of the validations hold `colour_column1` and so on.
+      metrics: the lines of metrics.jsonl; those of the validations hold `color_column1` and so on.
       title: of the figure.
 
     Raises:
-      ValueError: no line holds a share of colour.
+      ValueError: no line holds a share of color.
     """
-    columns = colour_columns(metrics)
+    columns = color_columns(metrics)
     if not columns:
-        raise ValueError('no line of the metrics holds a share of colour')
+        raise ValueError('no line of the metrics holds a share of color')
     with look():
         figure = new_figure(6.4, 3.5, title, layout='constrained')
         axes = figure.subplots()
         last = max(line['epoch'] for line in metrics)
-        axes.set(xlabel='epoch', ylabel='share of colour', xlim=(0, last), ylim=(0, 1))
-        axes.axhline(OF_RANDOM_KERNELS, color=GREY, linestyle=':', linewidth=1.2)
-        ends = [(OF_RANDOM_KERNELS, 'random kernels', GREY)]
-        for (number, points), (colour, dashes, marker) in zip(columns.items(), itertools.cycle(LINES), strict=False):
+        axes.set(xlabel='epoch', ylabel='share of color', xlim=(0, last), ylim=(0, 1))
+        axes.axhline(OF_RANDOM_KERNELS, color=GRAY, linestyle=':', linewidth=1.2)
+        ends = [(OF_RANDOM_KERNELS, 'random kernels', GRAY)]
+        for (number, points), (color, dashes, marker) in zip(columns.items(), itertools.cycle(LINES), strict=False):
             epochs, shares = np.array(points).T
-            options = {'color': colour, 'linestyle': dashes}
+            options = {'color': color, 'linestyle': dashes}
             axes.plot(epochs, shares, **options, **_marked(len(epochs), marker))
-            ends.append((shares[-1], f'column {number}', colour))
+            ends.append((shares[-1], f'column {number}', color))
         _label_ends(axes, ends)
     return figure
 
@@ -149,7 +149,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     for height, *_ in ends:
         heights.append(max(height, heights[-1] + apart) if heights else height)
     excess = max(0.0, heights[-1] - 1)
-    for (_, name, colour), height in zip(ends, heights, strict=True):
+    for (_, name, color), height in zip(ends, heights, strict=True):
         axes.annotate(
             name,
             (1, height - excess),
@@ -157,7 +157,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
             xytext=(6, 0),
             textcoords='offset points',
             va='center',
-            color=colour,
+            color=color,
             size=SMALL,
             annotation_clip=False,
         )

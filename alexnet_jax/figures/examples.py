@@ -1,4 +1,4 @@
-"""Images with what the network says of them, and with their nearest neighbours (the paper's Figure 4)."""
+"""Images with what the network says of them, and with their nearest neighbors (the paper's Figure 4)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alexnet_jax.evaluation.prediction import most_probable
 from alexnet_jax.figures.style import SMALL, axes_at, bare, fitted, look, new_figure, text_width
-from alexnet_jax.prediction import most_probable
 
 _ACROSS = 4
 _CELL, _MARGIN, _BETWEEN = 2.1, 0.12, 0.25  # inches
 _BOX, _BAR, _GAP = 0.27, 0.2, 0.07  # heights in inches
-_BAR_COLOUR, _RIGHT_COLOUR, _RIGHT_EDGE = '#C3D9EC', '#F0776C', '#7F0000'
+_BAR_COLOR, _RIGHT_COLOR, _RIGHT_EDGE = '#C3D9EC', '#F0776C', '#7F0000'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _bars(axes: Axes, example: Example) -> None:
     for place, (name, probability) in enumerate(zip(example.names, example.probabilities, strict=True)):
         right = place == example.right
         edge = {'edgecolor': _RIGHT_EDGE, 'linewidth': 1.1} if right else {}
-        axes.barh(place, probability, height=0.84, facecolor=_RIGHT_COLOUR if right else _BAR_COLOUR, **edge)
+        axes.barh(place, probability, height=0.84, facecolor=_RIGHT_COLOR if right else _BAR_COLOR, **edge)
         weight, number = 'bold' if right else 'normal', per_cent(probability)
         width = _CELL - text_width(number, SMALL - 1, weight) - 0.14
         words = fitted(short_name(name), width, SMALL, weight)
@@ -127,21 +127,21 @@ def per_cent(probability: float) -> str:
 
 
 def figure_4_right(
-    queries: Sequence[np.ndarray], neighbours: Sequence[Sequence[np.ndarray]], titles: Sequence[str] | None = None
+    queries: Sequence[np.ndarray], neighbors: Sequence[Sequence[np.ndarray]], titles: Sequence[str] | None = None
 ) -> Figure:
     """Images in the first column, the training images nearest to them in the remaining ones, the nearest first.
 
     Args:
       queries: uint8 [size, size, 3] each.
-      neighbours: for each query its nearest images, six in the paper; uint8 [size, size, 3] each.
+      neighbors: for each query its nearest images, six in the paper; uint8 [size, size, 3] each.
       titles: for each query a line to stand above it, such as its class.
     """
     side, gap, apart, line = 1.15, 0.06, 0.22, 0.24 if titles else 0.0  # inches
-    most = max(len(row) for row in neighbours)
+    most = max(len(row) for row in neighbors)
     width = 2 * _MARGIN + side + apart + most * (side + gap) - gap
     with look():
         figure = new_figure(width, 2 * _MARGIN + len(queries) * (side + gap + line) - gap)
-        for number, (query, row) in enumerate(zip(queries, neighbours, strict=True)):
+        for number, (query, row) in enumerate(zip(queries, neighbors, strict=True)):
             top = _MARGIN + number * (side + gap + line) + line
             first = axes_at(figure, _MARGIN, top, side, side)
             _show(first, query)

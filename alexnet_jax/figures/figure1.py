@@ -22,9 +22,9 @@ def figure_1(curves: Mapping[str, Curve], target: float, title: str) -> Figure:
         figure = new_figure(5.4, 4.2, title, layout='constrained')
         axes = figure.subplots()
         handles = []
-        for curve, (colour, dashes, _) in zip(curves.values(), LINES, strict=False):
+        for curve, (color, dashes, _) in zip(curves.values(), LINES, strict=False):
             epochs, errors = [epoch for epoch, _ in curve], [100 * error for _, error in curve]
-            handles += axes.plot(epochs, errors, color=colour, linestyle=dashes)
+            handles += axes.plot(epochs, errors, color=color, linestyle=dashes)
         axes.axhline(100 * target, color=BLACK, linestyle=(0, (6, 4)), linewidth=0.8, zorder=1)
         last = max((epoch for curve in curves.values() for epoch, _ in curve), default=1.0)
         axes.annotate(

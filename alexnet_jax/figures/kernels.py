@@ -13,15 +13,15 @@ _LABEL, _MARGIN, _BETWEEN = 1.05, 0.1, 0.14  # inches
 
 
 def figure_3(kernels: np.ndarray, shares: Sequence[float], title: str) -> Figure:
-    """The kernels, column 1 above column 2, in their order, each column's share of colour beside it.
+    """The kernels, column 1 above column 2, in their order, each column's share of color beside it.
 
-    Every kernel has a scale of its own, the same for its red, green and blue: grey is 0, and its largest weight
-    takes its colour to the end of the range. So the structure of weak kernels is seen as well as that of strong
-    ones; how strong a kernel is cannot be read from the picture. The share of colour counts kernels by strength.
+    Every kernel has a scale of its own, the same for its red, green and blue: gray is 0, and its largest weight
+    takes its color to the end of the range. So the structure of weak kernels is seen as well as that of strong
+    ones; how strong a kernel is cannot be read from the picture. The share of color counts kernels by strength.
 
     Args:
       kernels: [columns, height, width, 3, kernels of a column].
-      shares: of each column, as `colour.colour_shares` gives them.
+      shares: of each column, as `color.color_shares` gives them.
       title: of the figure; '' for none.
     """
     sheets = [sheet(column) for column in kernels]
@@ -33,7 +33,7 @@ def figure_3(kernels: np.ndarray, shares: Sequence[float], title: str) -> Figure
         for number, (picture, share) in enumerate(zip(sheets, shares, strict=True)):
             axes = bare(axes_at(figure, _LABEL, top + number * (height + _BETWEEN), width, height))
             axes.imshow(picture, interpolation='none', aspect='auto')
-            words = f'colour {share:.2f}' if np.isfinite(share) else 'all zero'
+            words = f'color {share:.2f}' if np.isfinite(share) else 'all zero'
             for text, side, size in ((f'column {number + 1}', 'bottom', SIZE), (words, 'top', SMALL)):
                 axes.annotate(
                     text,

@@ -1,4 +1,4 @@
-"""The common look of all figures: colours, sizes, and how they are written to disk."""
+"""The common look of all figures: colors, sizes, and how they are written to disk."""
 
 import contextlib
 import io
@@ -16,13 +16,13 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.textpath import TextToPath
 
-from alexnet_jax.errors import UserError
+from alexnet_jax.runtime.errors import UserError
 
-# Okabe and Ito's colours, which the colour-blind tell apart.
+# Okabe and Ito's colors, which the color-blind tell apart.
 BLACK, ORANGE, SKY_BLUE, GREEN = '#000000', '#E69F00', '#56B4E9', '#009E73'
-BLUE, VERMILLION, PURPLE, GREY = '#0072B2', '#D55E00', '#CC79A7', '#6B6B6B'
+BLUE, VERMILLION, PURPLE, GRAY = '#0072B2', '#D55E00', '#CC79A7', '#6B6B6B'
 
-# Lines are told apart by more than colour: colour, dashes, marker.
+# Lines are told apart by more than color: color, dashes, marker.
 LINES: tuple[tuple[str, str, str], ...] = (
     (BLUE, '-', 'o'),
     (VERMILLION, '--', 's'),

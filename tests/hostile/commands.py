@@ -27,7 +27,7 @@ def command_cases():
             if run:
                 place.copy_run()
             (place.path / 'here' / 'small.py').write_text(
-                'import json\nfrom alexnet_jax.workdir import read_config\n\n\n'
+                'import json\nfrom alexnet_jax.runs.workdir import read_config\n\n\n'
                 f'def get_config():\n    return read_config({str(place.base / "run")!r})\n'
             )
             if make:

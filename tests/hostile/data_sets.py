@@ -170,7 +170,7 @@ def data_cases():
         [[[1]]] * 3,
     ):
         either = '1e+308' in repr(value)
-        data_case(f'colours {value!r:.40}', manifest(at('rgb_covariance')(value)), mode='train', either=either)
+        data_case(f'colors {value!r:.40}', manifest(at('rgb_covariance')(value)), mode='train', either=either)
 
     def npy(shape, kind="'<f4'", content=b'', order='False', version=1):
         text = f"{{'descr': {kind}, 'fortran_order': {order}, 'shape': {shape}, }}".encode()

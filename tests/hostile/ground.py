@@ -150,22 +150,14 @@ def import_everything():
     import PIL.Image
     import scipy.io  # noqa: F401
 
-    import alexnet_jax.data.prepare
-    import alexnet_jax.data.sources.folder
-    import alexnet_jax.data.sources.imagenet2010
-    import alexnet_jax.figures
-    import alexnet_jax.inspection
-    import alexnet_jax.retrieval
-    import alexnet_jax.train  # noqa: F401
-
     PIL.Image.init()
 
 
 def make_base(base):
     """Prepared data sets, and a run with two checkpoints."""
-    from alexnet_jax.devices import choose_platform
-    from alexnet_jax.experiment import prepare_data
-    from alexnet_jax.train import train
+    from alexnet_jax.commands.train import train
+    from alexnet_jax.runs.build import prepare_data
+    from alexnet_jax.runtime.devices import choose_platform
 
     choose_platform()
     for split, count in (('train', 4), ('validation', 2)):
@@ -200,10 +192,13 @@ def reuse_programs():
     """Lets cases share compiled programs, and takes the devices as they are."""
     import jax
 
-    import alexnet_jax.train as train_module
-    from alexnet_jax import arguments, devices, features, prediction
-    from alexnet_jax.experiment import state_shapes
-    from alexnet_jax.step import state_sharding
+    import alexnet_jax.commands.train as train_module
+    from alexnet_jax.commands import features
+    from alexnet_jax.commands import flags as arguments
+    from alexnet_jax.evaluation import prediction
+    from alexnet_jax.runs.build import state_shapes
+    from alexnet_jax.runtime import devices
+    from alexnet_jax.training.step import state_sharding
 
     devices.choose_platform()
     arguments.choose_platform = lambda **_: 'on the CPU'
@@ -229,8 +224,8 @@ def reuse_programs():
 
 
 def launched(mode, place, console, config, call, ensemble=False):
-    from alexnet_jax import arguments
-    from alexnet_jax.workdir import read_config
+    from alexnet_jax.commands import flags as arguments
+    from alexnet_jax.runs.workdir import read_config
 
     if config is None and not ensemble:
         config = read_config(place.run)
@@ -241,7 +236,7 @@ def launched(mode, place, console, config, call, ensemble=False):
 
 
 def prepare(place, console, config):
-    from alexnet_jax.experiment import check, prepare_data
+    from alexnet_jax.runs.build import check, prepare_data
 
     def call(config, workdir):
         check(config)
@@ -251,19 +246,19 @@ def prepare(place, console, config):
 
 
 def train(place, console, config=None, allow=()):
-    from alexnet_jax import train
+    from alexnet_jax.commands import train
 
     launched('train', place, console, config, lambda config, run: train.train(config, run, console, allow))
 
 
 def evaluate(place, console, config=None, which='newest', split='validation'):
-    from alexnet_jax.evaluate import evaluate_run
+    from alexnet_jax.evaluation.evaluate import evaluate_run
 
     launched('eval', place, console, config, lambda config, run: evaluate_run(config, run, which, split, console))
 
 
 def ensemble(place, console, workdirs, config=None, which='newest'):
-    from alexnet_jax.evaluate import evaluate_ensemble
+    from alexnet_jax.evaluation.evaluate import evaluate_ensemble
 
     def call(config, run):
         evaluate_ensemble(config, workdirs, run, which, 'validation', console)
@@ -272,7 +267,7 @@ def ensemble(place, console, workdirs, config=None, which='newest'):
 
 
 def predict(place, console, images, config=None, which='newest', as_json=True):
-    from alexnet_jax import predict
+    from alexnet_jax.commands import predict
 
     def call(config, run):
         predict.predict(config, run, which, images, as_json, console)
@@ -281,7 +276,7 @@ def predict(place, console, images, config=None, which='newest', as_json=True):
 
 
 def features(place, console, images=(), config=None, which='newest', layer='fc7', split=None):
-    from alexnet_jax.features import extract
+    from alexnet_jax.commands.features import extract
 
     def call(config, run):
         extract(config, run, which, layer, split, images, console)
@@ -289,14 +284,14 @@ def features(place, console, images=(), config=None, which='newest', layer='fc7'
     launched('features', place, console, config, call)
 
 
-def neighbours(place, console, config=None, layer='fc7'):
-    from alexnet_jax.retrieval import retrieve
+def neighbors(place, console, config=None, layer='fc7'):
+    from alexnet_jax.commands.neighbors import retrieve
 
-    launched('neighbours', place, console, config, lambda config, run: retrieve(config, run, 'newest', layer, console))
+    launched('neighbors', place, console, config, lambda config, run: retrieve(config, run, 'newest', layer, console))
 
 
 def figures(place, console, config=None):
-    from alexnet_jax.figures import draw_figures
+    from alexnet_jax.commands.figures import draw_figures
 
     launched('figures', place, console, config, lambda config, run: draw_figures(config, run, 'newest', console))
 
@@ -308,7 +303,7 @@ MODES = {
     'ensemble': ensemble,
     'predict': predict,
     'features': features,
-    'neighbours': neighbours,
+    'neighbors': neighbors,
     'figures': figures,
 }
 GOOD = picture(0, 0, SIZE, 'PNG')

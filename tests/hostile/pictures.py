@@ -36,8 +36,8 @@ def chunk(kind, content, length=None, crc=None):
     return struct.pack('>I', length) + kind + content + struct.pack('>I', crc)
 
 
-def png(width, height, *chunks, bits=8, colour=2, interlace=0, method=0):
-    header = struct.pack('>IIBBBBB', width, height, bits, colour, method, 0, interlace)
+def png(width, height, *chunks, bits=8, color=2, interlace=0, method=0):
+    header = struct.pack('>IIBBBBB', width, height, bits, color, method, 0, interlace)
     return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + b''.join(chunks) + chunk(b'IEND', b'')
 
 
@@ -111,15 +111,15 @@ def tiff(*entries, following=0, after=b''):
 
 
 def tiff_of(width=9, height=9, bits=8, following=0, after=bytes(400), **changes):
-    """A grey TIFF without compression; changes are `t259=(3, 1, 5)`, a tag's type, count, value."""
+    """A gray TIFF without compression; changes are `t259=(3, 1, 5)`, a tag's type, count, value."""
     entries = {256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, bits), 259: (3, 1, 1), 262: (3, 1, 1)}
     entries |= {273: (4, 1, 8 + 2 + 12 * 10 + 4), 277: (3, 1, 1), 278: (4, 1, height), 279: (4, 1, width * height)}
     entries |= {int(name[1:]): value for name, value in changes.items()}
     return tiff(*((tag, *value) for tag, value in entries.items()), following=following, after=after)
 
 
-def bmp(width, height, bits=24, compression=0, colours=0, data=bytes(500)):
-    header = struct.pack('<IiiHHIIiiII', 40, width, height, 1, bits, compression, 0, 0, 0, colours, 0)
+def bmp(width, height, bits=24, compression=0, colors=0, data=bytes(500)):
+    header = struct.pack('<IiiHHIIiiII', 40, width, height, 1, bits, compression, 0, 0, 0, colors, 0)
     return b'BM' + struct.pack('<IHHI', 54 + len(data), 0, 0, 54) + header + data
 
 
@@ -208,13 +208,13 @@ BROKEN |= {
     'PNG that claims 2**32 - 1 by 1': png(2**32 - 1, 1, chunk(b'IDAT', b'')),
     'PNG of no width': png(0, 9, rows(1, 9)),
     'PNG of 3 bits': png(9, 9, rows(9, 9), bits=3),
-    'PNG of an unknown colour type': png(9, 9, rows(9, 9), colour=5),
+    'PNG of an unknown color type': png(9, 9, rows(9, 9), color=5),
     'PNG with its header damaged': patched(PNG, 17, b'\x99'),
     'PNG without pixels': png(9, 9),
     'PNG with a chunk that claims 2 GB': png(9, 9, chunk(b'IDAT', b'xx', length=2**31 - 1)),
     'PNG with a chunk that claims 4 GB': png(9, 9, chunk(b'tEXt', b'xx', length=2**32 - 1)),
-    'PNG without a palette': png(9, 9, rows(9, 9, 1), colour=3),
-    'PNG bomb, 40,000 x 40,000': lambda: png(40000, 40000, rows(40000, 2000), colour=0),
+    'PNG without a palette': png(9, 9, rows(9, 9, 1), color=3),
+    'PNG bomb, 40,000 x 40,000': lambda: png(40000, 40000, rows(40000, 2000), color=0),
     'PNG with a text bomb, zTXt': lambda: png(9, 9, chunk(b'zTXt', b'a\x00\x00' + zeros(300 << 20)), rows(9, 9)),
     'PNG with a text bomb, iTXt': lambda: png(
         9, 9, chunk(b'iTXt', b'a\x00\x01\x00\x00\x00' + zeros(300 << 20)), rows(9, 9)
@@ -233,7 +233,7 @@ BROKEN |= {
     'BMP of width 2**31 - 1': bmp(2**31 - 1, 9),
     'BMP of width 0': bmp(0, 9),
     'BMP of 7 bits': bmp(9, 9, bits=7),
-    'BMP of 2**32 - 1 colours': bmp(9, 9, bits=8, colours=2**32 - 1),
+    'BMP of 2**32 - 1 colors': bmp(9, 9, bits=8, colors=2**32 - 1),
     'BMP with unknown compression': bmp(9, 9, compression=99),
     'BMP with run lengths that are cut': bmp(99, 99, bits=8, compression=1, data=bytes(1024) + b'\x05\x01'),
     'BMP with a header that claims 4 GB': patched(BMP, 14, b'\xff\xff\xff\xff'),
@@ -295,16 +295,16 @@ HARMLESS_PICTURES: dict[str, Any] = {
     '1 x 65,500': encoded('PNG', height=1, width=65500),
     '65,500 x 1': encoded('JPEG', height=65500, width=1),
     '16 bits': png(9, 9, rows(9, 9, bits=16), bits=16),
-    '16 bits of grey': png(9, 9, rows(9, 9, 1, 16), bits=16, colour=0),
+    '16 bits of gray': png(9, 9, rows(9, 9, 1, 16), bits=16, color=0),
     'trailing garbage': JPEG + b'<script>' * 1000,
     'PNG with 20,000 empty blocks of pixels': png(9, 9, chunk(b'IDAT', b'') * 20000, rows(9, 9)),
     'PNG with 20,000 texts': png(9, 9, chunk(b'tEXt', b'a\x00b') * 20000, rows(9, 9)),
     'PNG with a note of 10 MB': png(9, 9, chunk(b'prVt', bytes(10 << 20)), rows(9, 9)),
     'PNG with palette entries that are not there': png(
-        9, 9, chunk(b'PLTE', bytes(3)), chunk(b'IDAT', zlib.compress((b'\x00' + b'\xfe' * 9) * 9)), colour=3
+        9, 9, chunk(b'PLTE', bytes(3)), chunk(b'IDAT', zlib.compress((b'\x00' + b'\xfe' * 9) * 9)), color=3
     ),
     'PNG with more transparency than palette': png(
-        9, 9, chunk(b'PLTE', bytes(3)), chunk(b'tRNS', bytes(256)), rows(9, 9, 1), colour=3
+        9, 9, chunk(b'PLTE', bytes(3)), chunk(b'tRNS', bytes(256)), rows(9, 9, 1), color=3
     ),
     'animated PNG that claims 2**32 - 1 frames': png(
         9, 9, chunk(b'acTL', struct.pack('>II', 2**32 - 1, 0)), rows(9, 9)
@@ -331,7 +331,7 @@ HARMLESS_PICTURES: dict[str, Any] = {
         segment(0xE2, b'MPF\x00' + tiff((0xB001, 4, 1, 10**8), (0xB002, 7, 16 * 10**8, 8)))
     ),
     'Photoshop notes of garbage': jpeg_with(segment(0xED, b'Photoshop 3.0\x00' + b'8BIM' + b'\xff' * 60)),
-    'colour profile of garbage': jpeg_with(segment(0xE2, b'ICC_PROFILE\x00\x00\xff' + b'\xff' * 60)),
+    'color profile of garbage': jpeg_with(segment(0xE2, b'ICC_PROFILE\x00\x00\xff' + b'\xff' * 60)),
     'Adobe note with an unknown transform': jpeg_with(segment(0xEE, b'Adobe\x00\x64' + bytes(4) + b'\x63')),
     'ten thousand notes': jpeg_with(segment(0xFE, b'a') * 10_000),
     'XMP that is no XML': orientation_png(b'<x:xmpmeta tiff:Orientation="99999"'),
@@ -340,12 +340,12 @@ HARMLESS_PICTURES: dict[str, Any] = {
 # What takes much room: 128 million pixels are allowed, whatever they take for each.
 LARGE: dict[str, Any] = {
     'RGB PNG of 11,500 x 11,500': lambda: png(11500, 11500, rows(11500, 11500)),
-    'RGBA PNG of 11,500 x 11,500': lambda: png(11500, 11500, rows(11500, 11500, 4), colour=6),
-    'PNG of 11,500 x 11,500 with 16 bits of grey': lambda: png(
-        11500, 11500, rows(11500, 11500, 1, 16), bits=16, colour=0
+    'RGBA PNG of 11,500 x 11,500': lambda: png(11500, 11500, rows(11500, 11500, 4), color=6),
+    'PNG of 11,500 x 11,500 with 16 bits of gray': lambda: png(
+        11500, 11500, rows(11500, 11500, 1, 16), bits=16, color=0
     ),
     'PNG of 11,500 x 11,500, transparent palette': lambda: png(
-        11500, 11500, chunk(b'PLTE', bytes(3)), chunk(b'tRNS', b'\x00'), rows(11500, 11500, 1, 1), bits=1, colour=3
+        11500, 11500, chunk(b'PLTE', bytes(3)), chunk(b'tRNS', b'\x00'), rows(11500, 11500, 1, 1), bits=1, color=3
     ),
 }
 

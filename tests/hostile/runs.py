@@ -75,7 +75,7 @@ def run_cases():
         'storage': ('x', None, 5, []),
         'source': ('x', None, 5, '\x1b[31m'),
         'threads': (-1, 'x', None, nan, 1.5),
-        'colour_std': (nan, 'x'),
+        'color_std': (nan, 'x'),
         'quality': (0, 'x'),
     }.items():
         for value in values:
@@ -224,10 +224,10 @@ def run_cases():
         'images of size 10**9': at('settings', 'image_size')(10**9),
         'images of size -16': at('settings', 'image_size')(-16),
         'images of a size in words': at('settings', 'image_size')('16'),
-        'colours that are no numbers': at('rgb_covariance')([[float('nan')] * 3] * 3),
-        'colours of two': at('rgb_covariance')([[1, 2], [3, 4]]),
-        'colours as text': at('rgb_covariance')('x'),
-        'no colours': at('rgb_covariance')(None),
+        'colors that are no numbers': at('rgb_covariance')([[float('nan')] * 3] * 3),
+        'colors of two': at('rgb_covariance')([[1, 2], [3, 4]]),
+        'colors as text': at('rgb_covariance')('x'),
+        'no colors': at('rgb_covariance')(None),
     }.items():
         run_case(
             f'remembers {name}',

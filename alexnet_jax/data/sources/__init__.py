@@ -2,7 +2,7 @@
 
 from alexnet_jax.data.sources.base import Item, Source
 from alexnet_jax.data.sources.digits import Digits
-from alexnet_jax.errors import UserError
+from alexnet_jax.runtime.errors import UserError
 
 __all__ = ['EMBEDDED', 'Item', 'Source', 'how_to_get', 'open_source']
 

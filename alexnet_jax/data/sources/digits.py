@@ -9,7 +9,7 @@ from alexnet_jax.data.sources.base import Item
 
 
 class Digits:
-    """The 1,797 handwritten digits that come with scikit-learn: real scans of 8 x 8 pixels, 17 grey levels.
+    """The 1,797 handwritten digits that come with scikit-learn: real scans of 8 x 8 pixels, 17 gray levels.
 
     Nothing is downloaded. Every fifth image, from the first on, is held out for validation: 360 of them.
     """

@@ -6,9 +6,9 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from alexnet_jax.data.files import read_file
 from alexnet_jax.data.sources.base import Item
-from alexnet_jax.errors import UserError
+from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.files import read_file
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp', '.ppm')
 _HELD_OUT = 10  # one picture in so many, where there is no folder for validation

@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from alexnet_jax.data.sources.base import Item
 from alexnet_jax.data.sources.tars import Images, Tar, find_images, find_tar, inner_tars, members
-from alexnet_jax.errors import UserError
+from alexnet_jax.runtime.errors import UserError
 
 _TRAIN = ('ILSVRC2012_img_train.tar', '147,897,477,120', '1d675b47d978889d74fa0da5fadfb00e')
 _VALIDATION = ('ILSVRC2012_img_val.tar', '6,744,924,160', '29b22e2961454d5413ddabcf34fc5622')

@@ -8,15 +8,15 @@ from collections import Counter
 
 import numpy as np
 
-from alexnet_jax.data.files import LARGEST
 from alexnet_jax.data.sources.base import Item
 from alexnet_jax.data.sources.imagenet import class_images, class_tars, numbered_images
 from alexnet_jax.data.sources.tars import Tar, find_tar, inner_tars
-from alexnet_jax.errors import UserError
+from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.files import LARGEST
 
 
 class ImageNet2010:
-    """ILSVRC-2010: 1,261,406 training, 50,000 validation and 150,000 test images of 1,000 classes, all labelled.
+    """ILSVRC-2010: 1,261,406 training, 50,000 validation and 150,000 test images of 1,000 classes, all labeled.
 
     In the directory are expected, with the names that the challenge gave them:
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from alexnet_jax.data.sources.base import Item
-from alexnet_jax.errors import UserError
+from alexnet_jax.runtime.errors import UserError
 
 SIZE = 256  # of an image, pixels; section 2
 VARIATIONS = {'train': 40, 'validation': 5}  # of each place; held out are variations, not places
@@ -24,12 +24,12 @@ SIDES = (96, 192)  # of a place, in pixels of its photograph
 SCALE = (0.7, 1.4)  # of the side; the two SIDES differ by this range
 TRANSLATION = 0.2  # at most so much of a place's side, across and down
 ROTATION = 20.0  # degrees, at most
-CONTRAST = (0.5, 2.0)  # of each principal component of the photographs' colours
+CONTRAST = (0.5, 2.0)  # of each principal component of the photographs' colors
 SATURATION = (0.7, 1.4)
 POWER = (0.7, 1.4)  # of each value, in 0..1; Dosovitskiy et al.: from 0.25 to 4
 HUE = 36.0  # degrees, at most
 BRIGHTNESS = 25.5  # is added, at most, in 0..255
-_LEAST_GRADIENT = 3.0  # of a place, in grey levels; see `_gradients`
+_LEAST_GRADIENT = 3.0  # of a place, in gray levels; see `_gradients`
 
 _FILES = {
     'skimage': {
@@ -48,7 +48,7 @@ _PACKAGES = {'skimage': 'scikit-image', 'sklearn': 'scikit-learn'}
 
 
 class Place(NamedTuple):
-    """A square of a photograph: its name, the centre's column and row, and its side, all in pixels."""
+    """A square of a photograph: its name, the center's column and row, and its side, all in pixels."""
 
     photograph: str
     x: int
@@ -61,10 +61,10 @@ class Variation(NamedTuple):
 
     Attributes:
       scale: of the side; larger shows more of the photograph.
-      translation: of the centre, across and down, in sides.
+      translation: of the center, across and down, in sides.
       rotation, hue: in degrees.
       contrast: factors of the principal components.
-      saturation, power, brightness: of the colours.
+      saturation, power, brightness: of the colors.
     """
 
     scale: float
@@ -78,10 +78,10 @@ class Variation(NamedTuple):
 
 
 class Photographs:
-    """Places of ten colour photographs that come with scikit-image and scikit-learn; nothing is downloaded.
+    """Places of ten color photographs that come with scikit-image and scikit-learn; nothing is downloaded.
 
     The places lie on a grid in each photograph, two fifths of their side apart, so that no two translations reach the
-    same centre; and their two sides differ by the whole range of scales: no two places have a view in common. Those
+    same center; and their two sides differ by the whole range of scales: no two places have a view in common. Those
     with hardly a gradient are left out, and of the rest CLASSES are drawn, more probably those with more of it than
     others in their photograph; so photographs are chosen from by how much of their area has something to see.
     The first places are the same whatever CLASSES is, and so are their images.
@@ -129,7 +129,7 @@ class Photographs:
         drawn = variation(label, number)
         place = self.places[label]
         image = self._photographs[place.photograph].seen(place, drawn)
-        image = recoloured(image, drawn, self._axes, self._means[label])
+        image = recolored(image, drawn, self._axes, self._means[label])
         encoded = io.BytesIO()
         image.save(encoded, 'PPM')
         return Item(f'{self.class_names[label]}, variation {number}', encoded.getvalue(), label)
@@ -168,7 +168,7 @@ class Reflected:
 
     def __init__(self, pixels: np.ndarray) -> None:
         turned = math.radians(ROTATION)
-        seen = SCALE[1] * (math.cos(turned) + math.sin(turned)) / 2 + TRANSLATION  # from a place's centre, in sides
+        seen = SCALE[1] * (math.cos(turned) + math.sin(turned)) / 2 + TRANSLATION  # from a place's center, in sides
         self._margin = math.ceil((seen - 0.5) * max(SIDES)) + 2  # Places end inside; bicubic takes two pixels more.
         margins = ((self._margin, self._margin), (self._margin, self._margin), (0, 0))
         self._image = Image.fromarray(np.pad(pixels, margins, 'reflect'))
@@ -185,22 +185,22 @@ class Reflected:
         return self._image.transform((SIZE, SIZE), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC)
 
 
-def recoloured(image: Image.Image, drawn: Variation, axes: np.ndarray, mean: np.ndarray) -> Image.Image:
-    """Changes contrast about the place's mean colour, then saturation and hue about grey, then the power.
+def recolored(image: Image.Image, drawn: Variation, axes: np.ndarray, mean: np.ndarray) -> Image.Image:
+    """Changes contrast about the place's mean color, then saturation and hue about gray, then the power.
 
     Args:
       image: RGB.
       drawn: what to change.
-      axes: float64 [3, 3], the principal axes of the photographs' colours as columns.
+      axes: float64 [3, 3], the principal axes of the photographs' colors as columns.
       mean: float64 [3], the place's, 0..255.
     """
     contrast = axes @ np.diag(drawn.contrast) @ axes.T
     chroma = np.eye(3) - 1 / 3
-    quarter_turn = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)  # about grey
+    quarter_turn = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)  # about gray
     hue = math.radians(drawn.hue)
-    colour = 1 / 3 + drawn.saturation * (math.cos(hue) * chroma + math.sin(hue) * quarter_turn)
-    shift = colour @ (mean - contrast @ mean) + drawn.brightness
-    matrix = np.concatenate([colour @ contrast, shift[:, None]], axis=1)
+    color = 1 / 3 + drawn.saturation * (math.cos(hue) * chroma + math.sin(hue) * quarter_turn)
+    shift = color @ (mean - contrast @ mean) + drawn.brightness
+    matrix = np.concatenate([color @ contrast, shift[:, None]], axis=1)
     curve = [round(255 * (value / 255) ** drawn.power) for value in range(256)]
     return image.convert('RGB', tuple(matrix.ravel().tolist())).point(curve * 3)
 
@@ -231,15 +231,15 @@ def _ranked_places(photographs: dict[str, np.ndarray]) -> list[Place]:
 
 
 def _gradients(pixels: np.ndarray, places: list[Place]) -> list[float]:
-    """How much there is to see in each place: |right - left| + |below - above| of a pixel's neighbours, in grey levels.
+    """How much there is to see in each place: |right - left| + |below - above| of a pixel's neighbors, in gray levels.
 
     The mean over that quarter of the place, halved both ways, which has least: an edge before an empty sky, or the rim
     of the retina, look like many others.
     """
-    grey = pixels.sum(-1, dtype=np.int64)
-    gradient = np.zeros_like(grey)
-    gradient[:, 1:-1] += abs(grey[:, 2:] - grey[:, :-2])
-    gradient[1:-1] += abs(grey[2:] - grey[:-2])
+    gray = pixels.sum(-1, dtype=np.int64)
+    gradient = np.zeros_like(gray)
+    gradient[:, 1:-1] += abs(gray[:, 2:] - gray[:, :-2])
+    gradient[1:-1] += abs(gray[2:] - gray[:-2])
     quarters = [_cut(gradient, place).reshape(2, place.side // 2, 2, place.side // 2) for place in places]
     return [float(quarter.mean((1, 3)).min()) / 3 for quarter in quarters]
 
@@ -250,9 +250,9 @@ def _cut(pixels: np.ndarray, place: Place) -> np.ndarray:
 
 
 def _principal_axes(photographs: dict[str, np.ndarray]) -> np.ndarray:
-    """The principal axes of all the photographs' colours, float64 [3, 3], as columns."""
-    colours = np.concatenate([pixels.reshape(-1, 3) for pixels in photographs.values()])
-    return np.linalg.eigh(np.cov(colours.T))[1]
+    """The principal axes of all the photographs' colors, float64 [3, 3], as columns."""
+    colors = np.concatenate([pixels.reshape(-1, 3) for pixels in photographs.values()])
+    return np.linalg.eigh(np.cov(colors.T))[1]
 
 
 def _photograph(package: str, file: str) -> np.ndarray:

@@ -14,9 +14,9 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from alexnet_jax.data.files import LARGEST
 from alexnet_jax.data.sources.base import Item
-from alexnet_jax.errors import UserError
+from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.files import LARGEST
 
 # What is kept of an image: 50 bytes. The names of ImageNet's have up to 34 characters.
 _IMAGE = np.dtype([('name', 'S34'), ('offset', np.int64), ('size', np.int32), ('tar', np.int16), ('label', np.int16)])

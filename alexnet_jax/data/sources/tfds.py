@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alexnet_jax.data.sources.base import Item
-from alexnet_jax.errors import UserError
+from alexnet_jax.runtime.errors import UserError
 
 if TYPE_CHECKING:  # to import it takes a while, and only this source needs it
     import tensorflow_datasets as tfds
@@ -105,14 +105,14 @@ class TensorFlowDatasets:
 
     def _choose_splits(self) -> dict[str, int]:
         """The splits as the class's docstring says, and how many examples are in each."""
-        labelled = [
+        labeled = [
             split
             for split in ('validation', 'test')
             if split in self._records and int(self._example(split, 0)[self._label]) >= 0
         ]
-        self._held_out = not labelled
-        self._split_in_tfds = {'train': 'train', 'validation': (labelled or ['train'])[0]}
-        if len(labelled) == 2:
+        self._held_out = not labeled
+        self._split_in_tfds = {'train': 'train', 'validation': (labeled or ['train'])[0]}
+        if len(labeled) == 2:
             self._split_in_tfds['test'] = 'test'
         splits = {split: len(self._records[origin]) for split, origin in self._split_in_tfds.items()}
         if self._held_out:

@@ -1,0 +1,1 @@
+"""What launch.py calls: one file for each --mode."""

@@ -1,0 +1,210 @@
+"""The reading of launch.py's flags, so that a mistake in one ends in a plain message."""
+
+import contextlib
+import pathlib
+import re
+import traceback
+from collections.abc import Iterator
+
+from absl import flags
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from alexnet_jax.runs.fields import check_types
+from alexnet_jax.runtime.compilation_cache import keep_compiled
+from alexnet_jax.runtime.devices import choose_platform
+from alexnet_jax.runtime.errors import UserError, say
+
+_MOST_SIMULATED = 1024  # devices
+_CONFIG_FILES = ('config', 'beside')  # flags that take one
+_WITH_CONFIG = ('train', 'prepare', 'inspect')  # modes that look at no run
+_WITHOUT_CONFIG = ('compare',)  # modes that look at several, each with its own
+_WITHOUT_WORKDIR = ('prepare', 'inspect', 'compare')
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parses the command line; for `app.run(..., flags_parser=parse)`.
+
+    Raises:
+      UserError: a flag or a field of the config is unknown, or its value is of the wrong type.
+    """
+    argv = _with_the_config_of_a_run(argv)
+    for flag in _CONFIG_FILES:
+        _check_files(flag, argv)
+    try:
+        rest = flags.FLAGS(argv)
+        for flag in _CONFIG_FILES:
+            value = flags.FLAGS[flag].value
+            if not isinstance(value, ConfigDict) and _given(flag, argv):
+                raise UserError(
+                    f'--{flag}={_given(flag, argv)[-1]}: get_config() must return an ml_collections.ConfigDict, not '
+                    f'{type(value).__name__}.'
+                )
+        return rest
+    except flags.Error as error:
+        raise UserError(_of_flags(str(error), argv)) from error
+    except SyntaxError as error:
+        place = f'{error.filename}, line {error.lineno}' if error.filename else _being_read(argv)
+        raise UserError(f'{place}: {error.msg}.') from error
+    except UserError:
+        raise
+    except Exception as error:  # whatever a config file may raise
+        if "no attribute 'get_config'" in str(error):
+            raise UserError(f'{_being_read(argv)}: the file has no function get_config().') from error
+        place = _place_in_config(error)
+        if place is None and isinstance(error, AttributeError | KeyError):
+            raise UserError(_of_field(error, _fields(argv))) from error
+        raise UserError(f'{_being_read(argv)} could not be read: {_described(error)} ({place}).') from error
+
+
+def _given(flag: str, argv: list[str]) -> list[str]:
+    """The values that a flag is given."""
+    return [value for _, value in re.findall(_pattern(flag), '\0'.join(argv[1:]))]
+
+
+def _pattern(flag: str) -> str:
+    """Finds flag and value, as --flag=VALUE or --flag VALUE, in arguments that are joined by nulls."""
+    return rf'(?:^|\0)--?({flag})[=\0]([^\0]*)'
+
+
+def _fields(argv: list[str]) -> list[str]:
+    """The arguments that set a field of a config."""
+    return [argument for argument in argv if argument.startswith(tuple(f'--{flag}.' for flag in _CONFIG_FILES))]
+
+
+def _check_files(flag: str, argv: list[str]) -> None:
+    """Raises UserError where a flag names no config file, of which ml_collections would report at length."""
+    fields, named = [field for field in _fields(argv) if field.startswith(f'--{flag}.')], _given(flag, argv)
+    if fields and not named:
+        raise UserError(f'{fields[0]} needs --{flag}=FILE, for example --{flag}=experiments/digits.py.')
+    for name in named:
+        if not pathlib.Path(name.split(':')[0]).is_file():
+            raise UserError(f'--{flag}={name}: there is no such file; experiments/ holds those that come with us.')
+        if not name.split(':')[0].endswith('.py'):
+            hint = ' The config.json of a run is taken where --config is left out.' if flag == 'config' else ''
+            raise UserError(f'--{flag}={name} is not a Python file.{hint}')
+
+
+def _being_read(argv: list[str]) -> str:
+    """The flag, as given, whose config file was being read: they are read in turn, so the first without a config."""
+    given = [one.groups() for one in re.finditer(_pattern('|'.join(_CONFIG_FILES)), '\0'.join(argv[1:]))]
+    unread = [(flag, name) for flag, name in given if flags.FLAGS[flag].value is None]
+    flag, name = unread[0] if unread else given[-1]
+    return f'--{flag}={name}'
+
+
+def _with_the_config_of_a_run(argv: list[str]) -> list[str]:
+    """Adds --config where none is given, and the mode looks at a run that has its own."""
+    workdir, mode = _given('workdir', argv), (_given('mode', argv) or ['train'])[-1]
+    if _given('config', argv) or _given('ensemble', argv) or not workdir or mode in _WITH_CONFIG + _WITHOUT_CONFIG:
+        return argv
+    return [argv[0], f'--config={pathlib.Path(__file__).with_name("run_config.py")}:{workdir[-1]}', *argv[1:]]
+
+
+def _place_in_config(error: BaseException) -> str | None:
+    """Where in a config file an error comes from; None where ml_collections itself raised it, over a flag."""
+    places = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        known = {'absl', 'flags', 'ml_collections', 'config_flags', 'config_dict', 'alexnet_jax'}
+        if known.isdisjoint(pathlib.Path(frame.filename).parts[-3:-1]) and not frame.filename.startswith('<'):
+            places.append(f'{frame.filename}, line {frame.lineno}')
+    return places[-1] if places else None
+
+
+def _described(error: BaseException) -> str:
+    return f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else "without a message"}'
+
+
+@contextlib.contextmanager
+def complete_config() -> Iterator[None]:
+    """Turns the access to a field that the config file does not set, and the want of memory, into plain messages."""
+    import jax  # not above: a mistake in a flag is found before anything that takes long to import
+
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not re.search('RESOURCE_EXHAUSTED|[Oo]ut of memory', str(error)):
+            raise
+        raise UserError(
+            f'the devices have not enough memory: {str(error).splitlines()[0]:.200}. Lower config.batch_size, or make '
+            'the network smaller.'
+        ) from error
+    except AttributeError as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        if pathlib.Path(last.filename).parent.name != 'config_dict':
+            raise
+        field = re.findall(r'\w+', str(error))[0]
+        raise UserError(
+            f'the config has no field {field!r}; begin with the config of experiments/paper.py, which has them all.'
+        ) from error
+
+
+def _of_flags(text: str, argv: list[str]) -> str:
+    """The message for what absl or a config file objects to."""
+    if 'Traceback' not in text:
+        return f'{text.rstrip(".")}. See python launch.py --help.'
+    named = _being_read(argv)
+    if 'get_config() takes 0 positional arguments' in text:
+        return f'{named}: this experiment has no variants; leave out the colon and what follows.'
+    lines = [line.strip() for line in text.splitlines() if line.strip() and line.strip() != '.']
+    place = [line for line in lines if line.startswith('File ')][-1].removeprefix('File ').split(', in ')[0]
+    return f'{named} could not be read: {lines[-1]} ({place}).'
+
+
+def _of_field(error: Exception, fields: list[str]) -> str:
+    """The message for a field that the config does not have."""
+    words = re.findall(r'[\w.]+', str(error.args[0]).replace('\\n', ' '))
+    unknown = words[0]
+    suggestion = re.search(r'Did you mean "([^"]+)"', str(error))
+    where = next((flag for flag in fields if unknown in flag.split('=')[0].split('.')), '--config.FIELD=VALUE')
+    hint = f'; did you mean {suggestion[1]!r}?' if suggestion else '.'
+    return f'{where}: the config has no field {unknown!r}{hint}'
+
+
+def check(argv: list[str], config: ConfigDict | None, workdir: str | None, mode: str, ensemble: bool = False) -> None:
+    """Checks what was given beside the fields of the config.
+
+    Args:
+      argv: what is left after flags.
+      config: as --config names it.
+      workdir: as --workdir names it.
+      mode: of launch.py.
+      ensemble: whether --ensemble names runs, which then bring their own configs.
+
+    Raises:
+      UserError: an argument is missing or is not a flag.
+    """
+    if len(argv) > 1:
+        raise UserError(f'unexpected argument {argv[1]!r}; flags are written --name=value.')
+    if config is None and not ensemble and mode not in _WITHOUT_CONFIG and (workdir or mode in _WITH_CONFIG):
+        raise UserError('--config is missing, for example --config=experiments/digits.py.')
+    if not workdir and mode not in _WITHOUT_WORKDIR:
+        raise UserError(
+            '--workdir is missing: the directory where the run leaves its files, for example --workdir=runs/.'
+        )
+
+
+def start(config: ConfigDict | None, to_stderr: bool = False, processes: int = 1) -> Console:
+    """Settles which devices are used, says so, and returns where to print.
+
+    On the CPU as many devices are simulated as the fields `mesh.data` and `mesh.column` ask for, over all `processes`.
+    Of these only the first prints.
+    """
+    from alexnet_jax.runtime.distributed import is_leader
+
+    if config:
+        check_types(config)
+    simulated = max(1, config.mesh.data) * max(1, config.mesh.column) if config else 1
+    if simulated > _MOST_SIMULATED:
+        raise UserError(f'config.mesh: {simulated:,} devices; at most {_MOST_SIMULATED:,} can be had.')
+    line = choose_platform(simulated=simulated, processes=processes)
+    console = Console(stderr=to_stderr, quiet=not is_leader())
+    if not console.is_terminal:
+        console.width = 120  # nobody's window: leave tables room
+    console.print(line, highlight=False, markup=False)
+    # Of several processes JAX lets only the first write, so that others may have to compile what it has: together or
+    # not at all, as a GPU's kernels may be chosen by all of them at once.
+    problem = keep_compiled() if processes == 1 else None
+    if problem:
+        say(console, problem)
+    return console

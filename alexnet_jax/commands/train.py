@@ -1,0 +1,211 @@
+"""The loop: steps, a validation after each epoch, the rate's control, checkpoints, logs."""
+
+import contextlib
+import dataclasses
+import math
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import jax
+from rich.console import Console
+
+from alexnet_jax.data import pipeline
+from alexnet_jax.data.augment import statistics_of
+from alexnet_jax.data.dataset import PreparedDataSet
+from alexnet_jax.evaluation.color import color_shares
+from alexnet_jax.evaluation.evaluate import evaluate
+from alexnet_jax.evaluation.prediction import Predictor, first_kernels, prediction_step
+from alexnet_jax.runs.build import Experiment, build, first_state, open_data, state_shapes, training_step
+from alexnet_jax.runs.checkpoint import Checkpoints, NotFiniteStateError, Progress
+from alexnet_jax.runs.fields import FIELDS
+from alexnet_jax.runs.metrics_log import MetricsLog, NoLog, NotFiniteLossError, Reporter
+from alexnet_jax.runs.pretrained import check_pretrained, with_pretrained
+from alexnet_jax.runs.resume import check_continuation
+from alexnet_jax.runs.workdir import locked, make_workdir, remember_data, write_config
+from alexnet_jax.runtime.distributed import any_process, is_leader, leader_first, several
+from alexnet_jax.runtime.errors import UserError, say
+from alexnet_jax.runtime.interruption import Interruption
+from alexnet_jax.runtime.progress_bar import Display
+from alexnet_jax.training.layer_rates import rates_of_layers
+from alexnet_jax.training.optimizer import RateControl, after_epoch
+from alexnet_jax.training.step import TrainState, ahead, own_places, statistics_to_devices
+
+_AGREE_EVERY_STEPS = 20  # so often several processes ask each other whether one of them was told to stop
+
+
+def train(config, workdir: str, console: Console, allowed_changes: Sequence[str] = ()) -> Progress:
+    """Trains, from the newest checkpoint in `workdir` or from the start, to the end of the config's run.
+
+    Args:
+      config: the experiment.
+      workdir: where the run leaves its files.
+      console: where it reports.
+      allowed_changes: fields that may differ from those that the run began with; see `continuation.py`.
+
+    Returns:
+      Where the run stands at its end.
+
+    Raises:
+      UserError: the config, the data set or the workdir cannot be used; the training diverged; the disk is full.
+      StoppedError: a signal asked the run to stop, and it has been saved.
+    """
+    for field in allowed_changes:
+        if field not in FIELDS and not field.startswith('network.'):
+            raise UserError(f'--allow_changes={field}: the config has no such field.')
+    with Interruption(console) as interruption:
+        experiment = build(config)
+        if config.pretrained.workdir and not pathlib.Path(workdir, 'checkpoints').is_dir():
+            check_pretrained(experiment)
+        data = open_data(experiment, console)
+        with leader_first('workdir'):
+            if is_leader():
+                make_workdir(workdir)
+        with locked(workdir) if is_leader() else contextlib.nullcontext():
+            checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
+            with contextlib.closing(checkpoints):
+                if checkpoints.steps():
+                    for line in check_continuation(config, data, workdir, allowed_changes):
+                        say(console, line)
+                state, progress = restore_or_initialize(experiment, checkpoints, console, allowed_changes)
+                if is_leader():
+                    write_config(config, workdir)
+                    remember_data(data, workdir)
+                log = MetricsLog(workdir, progress.step) if is_leader() else NoLog()
+                with contextlib.closing(log):
+                    say(console, _opening(experiment, data, progress))
+                    progress, stopped = _run(experiment, data, state, progress, checkpoints, log, console, interruption)
+            if stopped:
+                say(console, f'Saved step {progress.step}; the same command carries on from there.')
+                raise interruption.stopped()
+        best = f'{progress.control.best_error:.2%}'
+        say(console, f'Ended after step {progress.step}, epoch {progress.epoch}; best validation error {best}.')
+    return progress
+
+
+def _run(
+    experiment: Experiment,
+    data: PreparedDataSet,
+    state: TrainState,
+    progress: Progress,
+    checkpoints: Checkpoints,
+    log: MetricsLog,
+    console: Console,
+    interruption: Interruption,
+) -> tuple[Progress, bool]:
+    """Trains to the end, or to the step at which a signal asks to stop; returns whether it was stopped."""
+    config, mesh = experiment.config, experiment.mesh
+    statistics = statistics_to_devices(statistics_of(data, config.data.color_scale), mesh)
+    train_step, validation_step = training_step(experiment), prediction_step(experiment, 'center')
+    examples = data.examples('train')
+    last_step = math.ceil(config.epochs * examples / config.batch_size)
+    step, epoch, control = progress.step, progress.epoch, progress.control
+    batches = ahead(batches_of(experiment, data, step), mesh)
+
+    with Display(console, last_step, step) as display, _divergence(checkpoints):
+        report = Reporter(log, display, config.batch_size, examples, progress.window)
+        stopping = False
+        while step < last_step and not control.finished and not stopping:
+            rate = control.learning_rate
+            with report.waiting():
+                batch = next(batches)
+            rates = rates_of_layers(state.parameters, rate, step * config.batch_size / examples, config.rate_control)
+            state, metrics = train_step(state, batch, statistics, rates)
+            interruption.something_to_save()
+            step += 1
+            report.stepped(step, metrics, rate)
+
+            epochs_seen = step * config.batch_size // examples
+            due = epochs_seen > epoch or step % config.checkpoint_every_steps == 0
+            if due or step % config.log_every_steps == 0:
+                report.training(step, rate)
+            errors = None
+            if epochs_seen > epoch:
+                epoch = epochs_seen
+                report.validating(step)
+                predict = Predictor(validation_step, state.parameters, statistics, mesh)
+                errors = evaluate(
+                    predict, data, 'validation', batch_size=config.batch_size, threads=config.data.threads
+                )
+                if not math.isfinite(errors['loss']):
+                    raise NotFiniteLossError(step, errors['loss'], rate)
+                control = after_epoch(control, errors['top1_error'], epoch, config.rate_control)
+                kernels = first_kernels(experiment, state.parameters)
+                colors = color_shares(kernels) if kernels.ndim == 5 else []
+                report.validated(step, epoch, errors, colors, rate, control.learning_rate)
+            stopping = together(interruption.asked, step)
+            if due or stopping:
+                window = report.saving()
+                checkpoints.save(state, Progress(step, epoch, control, window), errors and errors['top1_error'])
+                report.saved()
+        if step > progress.step:
+            say(console, f'Training stood still for {report.held_up()} of the time while checkpoints were saved.')
+    return Progress(step, epoch, control), stopping and step < last_step and not control.finished
+
+
+def together(asked: bool, step: int) -> bool:
+    """Whether to stop after this step: where there are several processes, all of them decide so at the same one."""
+    return any_process(asked) if several() and step % _AGREE_EVERY_STEPS == 0 else asked and not several()
+
+
+@contextlib.contextmanager
+def _divergence(checkpoints: Checkpoints) -> Iterator[None]:
+    """Turns a loss or a state that is not finite into a message."""
+    try:
+        yield
+    except (NotFiniteLossError, NotFiniteStateError) as error:
+        steps = checkpoints.steps()
+        kept = (
+            f'The checkpoint of step {steps[-1]} is kept; to carry on from there at another rate, give '
+            '--config.learning_rate and --allow_changes=learning_rate.'
+            if steps
+            else 'There is no checkpoint yet; begin again with a lower config.learning_rate.'
+        )
+        raise UserError(f'the training has diverged: {error}. {kept}') from error
+
+
+def batches_of(experiment: Experiment, data: PreparedDataSet, first_step: int) -> Iterator[pipeline.Batch]:
+    """The batches of training from a step on, as the config has them."""
+    config = experiment.config
+    return pipeline.training_batches(
+        data,
+        batch_size=config.batch_size,
+        crop_size=config.data.crop_size,
+        mirror=config.data.mirror,
+        random_crop=config.data.random_crop,
+        color_std=config.data.color_std,
+        color_epochs=config.data.color_epochs,
+        color_rescale=config.data.color_rescale,
+        seed=config.seed,
+        first_step=first_step,
+        threads=config.data.threads,
+        places=own_places(experiment.mesh, config.batch_size),
+    )
+
+
+def restore_or_initialize(
+    experiment: Experiment, checkpoints: Checkpoints, console: Console, allowed_changes: Sequence[str] = ()
+) -> tuple[TrainState, Progress]:
+    """The newest checkpoint that is whole, or the state before the first step, on the experiment's mesh."""
+    found = checkpoints.restore_newest(state_shapes(experiment), experiment.mesh, lambda line: say(console, line))
+    rate = experiment.config.learning_rate
+    if found is None:
+        state = first_state(experiment)
+        if experiment.config.pretrained.workdir:
+            state = with_pretrained(experiment, state, lambda line: say(console, line))
+        return state, Progress(0, 0, RateControl(rate))
+    state, progress = found
+    if 'learning_rate' in allowed_changes:
+        control = dataclasses.replace(progress.control, learning_rate=rate)
+        progress = dataclasses.replace(progress, control=control)
+    return state, progress
+
+
+def _opening(experiment: Experiment, data: PreparedDataSet, progress: Progress) -> str:
+    config, mesh = experiment.config, experiment.mesh
+    parameters = sum(math.prod(x.shape) for x in jax.tree.leaves(state_shapes(experiment).parameters))
+    origin = f'from step {progress.step}, epoch {progress.epoch}' if progress.step else 'from the start'
+    return (
+        f'{config.name}: {parameters:,} parameters in {config.columns} column(s) on a mesh of '
+        f'{mesh.shape["data"]} (data) x {mesh.shape["column"]} (column); {data.examples("train"):,} training and '
+        f'{data.examples("validation"):,} validation images of {len(data.class_names)} classes; {origin}.'
+    )

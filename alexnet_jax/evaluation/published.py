@@ -1,0 +1,109 @@
+"""What the paper's tables say (section 6), what it says that each part is worth, and later records to compare with."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One published result.
+
+    Attributes:
+      model: as the table calls it.
+      views: 'center', 'ten', or '' where the word does not apply.
+      top1_error, top5_error: 0..1; None where nothing was published.
+      where: the table or page.
+      runs: how many networks are averaged; 0 for what is not a convolutional network.
+    """
+
+    model: str
+    views: str
+    top1_error: float | None
+    top5_error: float | None
+    where: str
+    runs: int = 1
+
+
+# By source and split of the images.
+ROWS: dict[tuple[str, str], tuple[Row, ...]] = {
+    ('imagenet2010', 'test'): (
+        Row('sparse coding', '', 0.471, 0.282, 'Table 1', 0),
+        Row('SIFT + FVs', '', 0.457, 0.257, 'Table 1', 0),
+        Row('CNN', 'ten', 0.375, 0.170, 'Table 1'),
+        Row('CNN', 'center', 0.390, 0.183, 'section 6'),
+    ),
+    ('imagenet2012', 'validation'): (
+        Row('1 CNN', 'ten', 0.407, 0.182, 'Table 2'),
+        Row('5 CNNs', 'ten', 0.381, 0.164, 'Table 2', 5),
+        Row('1 CNN*, six convolutions, pre-trained', 'ten', 0.390, 0.166, 'Table 2'),
+        Row('7 CNNs*', 'ten', 0.367, 0.154, 'Table 2', 7),
+        Row('bvlc_alexnet', 'center', 0.429, 0.198, "Caffe's model page"),
+    ),
+}
+
+
+def rows_for(source: str, split: str) -> tuple[Row, ...]:
+    """The published results on a split of a data set; none for data that the paper does not report on.
+
+    Args:
+      source: as `config.data.source` names it.
+      split: 'validation' or 'test'.
+    """
+    return ROWS.get((images_of(source), split), ())
+
+
+def images_of(source: str) -> str:
+    """One name for the sources that hold the same images."""
+    return 'imagenet2012' if source == 'tfds:imagenet2012' else source
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """How much worse a changed network does than the unchanged one.
+
+    Attributes:
+      top1, top5: percentage points of error by which it is worse; None where nothing is known.
+      bound: '', or 'over' or 'about' where the paper gives no more.
+      where: what the paper says and in which section, and the authors' 2012 log that holds the run.
+      images: on which both were measured, and in which views.
+    """
+
+    top1: float
+    top5: float | None
+    where: str
+    bound: str = ''
+    images: str = 'ImageNet, ten views'
+
+
+_MIDDLE = Difference(2.0, None, "section 7: any middle layer removed, 'about 2% for the top-1'; no log", 'about')
+
+# Of the paper's network, by the variant's name as configs have it after the colon; 'center_patch' is one view alone.
+DIFFERENCES: dict[str, Difference] = {
+    'one_gpu': Difference(1.70, 1.23, 'section 3.2: 1.7 and 1.2; log of network 145-half, ILSVRC-2010 test'),
+    'no_normalization': Difference(1.37, 1.15, 'section 3.3: 1.4 and 1.2; log of network 148, ILSVRC-2012 validation'),
+    'pooling_2': Difference(0.40, 0.30, 'section 3.4: 0.4 and 0.3; log of network 147, ILSVRC-2012 validation'),
+    'no_exchange': Difference(1.17, 1.12, 'not in the paper; log of network 150, ILSVRC-2012 validation'),
+    'no_color': Difference(1.0, None, "section 4.1: 'over 1%'; no log", 'over'),
+    'no_conv2': _MIDDLE,
+    'no_conv3': _MIDDLE,
+    'no_conv4': _MIDDLE,
+    'no_conv5': _MIDDLE,
+    'center_patch': Difference(1.55, 1.30, 'section 6: 39.0 % and 18.3 %; log of network 145, ILSVRC-2010 test'),
+}
+
+
+# By the first part of a config's name, what is published: all but cifar10's are the paper's, at any size.
+_NETWORKS: dict[str, dict[str, Difference]] = {
+    **dict.fromkeys(('paper', 'source_2012', 'digits', 'photographs', 'imagenette'), DIFFERENCES),
+    'cifar10': {'no_normalization': Difference(2.0, None, 'section 3.3: 13 % and 11 %', images='CIFAR-10')},
+}
+
+
+def difference_for(base: str, change: str) -> Difference | None:
+    """What is published on a change to an unchanged network; None where nothing is.
+
+    Args:
+      base: name of the unchanged network's config, as in 'paper'.
+      change: the variant's name, as in 'no_normalization', or 'center_patch'.
+    """
+    network, _, variant = base.partition(':')
+    return None if variant in DIFFERENCES else _NETWORKS.get(network, {}).get(change)

@@ -1,0 +1,281 @@
+"""A run on one page, to read and to send around: WORKDIR/report.html, one file that needs no other."""
+
+import base64
+import contextlib
+import datetime
+import json
+import math
+import pathlib
+import shlex
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jinja2
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from alexnet_jax.commands.inspect import Line, lines
+from alexnet_jax.evaluation.published import ROWS, Row, rows_for
+from alexnet_jax.runs.build import build
+from alexnet_jax.runs.checkpoint import Checkpoints
+from alexnet_jax.runs.metrics_log import read_metrics
+from alexnet_jax.runtime.errors import UserError, say
+
+_BYTES = {'float32': 4, 'bfloat16': 2}  # of an activation
+_KINDS = (('.svg', 'image/svg+xml'), ('.png', 'image/png'))  # the sharper first
+_PICTURES = ('learning_curves', 'color', 'kernels', 'predictions', 'neighbors', 'codes')
+
+
+class Exchange(NamedTuple):
+    """What a column receives from the others, for one image, forward.
+
+    Attributes:
+      into: the layer that sees it, or 'softmax'.
+      values: how many numbers.
+      size: their bytes.
+    """
+
+    into: str
+    values: int
+    size: int
+
+
+class Result(NamedTuple):
+    """Errors (0..1) of a network, or of several averaged, for 'center' or 'ten' views."""
+
+    what: str
+    views: str
+    top1_error: float
+    top5_error: float
+
+
+class Evaluation(NamedTuple):
+    """What eval.json says: on which images, how many, and the results, the most important last."""
+
+    source: str
+    split: str
+    examples: int
+    results: list[Result]
+
+
+def write_report(config: ConfigDict, workdir: str, console: Console) -> pathlib.Path:
+    """Writes WORKDIR/report.html from what the run has left there; what is missing is said in a sentence.
+
+    It reads metrics.jsonl, eval.json, figures/ and the names of the checkpoints; nothing is compiled or drawn.
+
+    Args:
+      config: the experiment that the run was made with.
+      workdir: of the run.
+      console: where to say that it was written.
+
+    Returns:
+      The file's path.
+
+    Raises:
+      UserError: the config does not make sense, eval.json is damaged, or the report cannot be written.
+    """
+    path = pathlib.Path(workdir) / 'report.html'
+    page = _template().render(contents(config, workdir))
+    try:
+        path.write_text(page, encoding='utf-8', errors='backslashreplace')
+    except OSError as error:
+        raise UserError(f'{path} cannot be written: {error}.') from error
+    say(console, f'wrote {path}')
+    return path
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {'per_cent': per_cent, 'number': lambda value: f'{value:,}' if value else ''}
+    return environment.get_template('report.html.jinja')
+
+
+def contents(config: ConfigDict, workdir: str) -> dict[str, Any]:
+    """What the page says, by the names that its template uses."""
+    directory = pathlib.Path(workdir)
+    evaluation = _evaluation(directory / 'eval.json', config.name)
+    metrics = read_metrics(workdir) if _has_lines(directory / 'metrics.jsonl') else []
+    network = lines(build(config))
+    return {
+        'name': config.name,
+        'command': ['python', 'launch.py', f'--workdir={shlex.quote(workdir)}'],
+        'facts': _facts(config, directory, network, metrics),
+        'config': json.dumps(config.to_dict(), indent=2, ensure_ascii=False),
+        'progress': _progress(metrics),
+        'evaluation': evaluation,
+        'published': () if evaluation is None else rows_for(evaluation.source, evaluation.split),
+        'paper_tables': _paper_tables(),
+        'pictures': {name: picture(directory / 'figures' / name) for name in _PICTURES},
+        'shares': _shares(metrics),
+        'columns': config.columns,
+        'precision': config.precision,
+        'network': network,
+        'parameters': sum(line.parameters for line in network),
+        'multiply_adds': sum(line.multiply_adds for line in network),
+        'exchanges': exchanges(network, config.columns, _BYTES[config.precision]),
+    }
+
+
+def _has_lines(path: pathlib.Path) -> bool:
+    return path.is_file() and b'\n' in path.read_bytes()
+
+
+def _evaluation(path: pathlib.Path, name: str) -> Evaluation | None:
+    """What eval.json says, of one run or of several; None where there is none.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_bytes())
+        runs = found.get('runs', [])
+        each = [(f'{run["workdir"]}, step {run["step"]}', run['views']) for run in runs]
+        what = f'{len(runs)} runs averaged' if runs else f'{name}, step {found["step"]} (epoch {found["epoch"]})'
+        results = [
+            Result(which, views, float(errors['top1_error']), float(errors['top5_error']))
+            for which, of_views in [*each, (what, found['views'])]
+            for views, errors in of_views.items()
+        ]
+        return Evaluation(found['source'], found['split'], int(found['examples']), results)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f'{path} is damaged ({error!r}); make it again with --mode=eval, or delete it.') from error
+
+
+def _facts(
+    config: ConfigDict, directory: pathlib.Path, network: Sequence[Line], metrics: Sequence[dict[str, Any]]
+) -> list[tuple[str, str]]:
+    """What a reader wants to know of the run first: pairs of what it is called and what it is."""
+    data, control = config.data, config.rate_control
+    parameters = f'{sum(line.parameters for line in network):,} parameters'
+    rate = f'{config.learning_rate:g}'
+    if control.schedule:
+        rate += ''.join(f', {value:g} from epoch {epoch} on' for epoch, value in control.schedule)
+    else:
+        rate += (
+            f', divided by {control.divide_by:g} after {control.patience} epochs without improvement, '
+            f'{control.drops} times at most'
+        )
+    images = f'{data.source}, {data.image_size} x {data.image_size} pixels, patches of {data.crop_size}'
+    facts = [
+        ('directory', str(directory)),
+        ('trained', _trained(config, metrics)),
+        ('last written', _last_written(directory / 'metrics.jsonl')),
+        ('checkpoints', _checkpoints(directory, metrics)),
+        ('images', images + (', mirrored' if data.mirror else ', not mirrored')),
+        ('network', f'{config.columns} {"column" if config.columns == 1 else "columns"}, {parameters}'),
+        ('batch size', f'{config.batch_size} images'),
+        ('learning rate', rate),
+        ('momentum', f'{config.momentum:g}'),
+        ('weight decay', f'{config.weight_decay:g}'),
+        ('precision', config.precision),
+        ('seed', str(config.seed)),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _trained(config: ConfigDict, metrics: Sequence[dict[str, Any]]) -> str:
+    if not metrics:
+        return ''
+    last = metrics[-1]
+    return f'{last["step"]:,} steps, {last["epoch"]:.2f} of {config.epochs} epochs'
+
+
+def _last_written(path: pathlib.Path) -> str:
+    if not path.exists():
+        return ''
+    when = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+    return f'{when:%Y-%m-%d %H:%M} UTC (metrics.jsonl)'
+
+
+def _checkpoints(directory: pathlib.Path, metrics: Sequence[dict[str, Any]]) -> str:
+    if not (directory / 'checkpoints').is_dir():
+        return 'none'
+    with contextlib.closing(Checkpoints(directory, read_only=True)) as checkpoints:
+        steps, best = checkpoints.steps(), checkpoints.best()
+    if not steps:
+        return 'none'
+    epochs = {line['step']: f' (epoch {line["epoch"]:.2f})' for line in metrics}
+    newest = f'newest: step {steps[-1]}{epochs.get(steps[-1], "")}'
+    return newest if best is None else f'{newest}; best: step {best}{epochs.get(best, "")}'
+
+
+def _progress(metrics: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """Lines of the metrics that say where the run has got to: pairs of what they are called and what they hold."""
+    training = [line for line in metrics if line['split'] == 'train']
+    validations = [line for line in metrics if line['split'] == 'validation']
+    rows = [('training, last line', training[-1])] if training else []
+    if validations:
+        rows.append(('validation, last', validations[-1]))
+        numbers = [line for line in validations if math.isfinite(line['top1_error'])]
+        if numbers:
+            rows.append(('validation, lowest top-1 error', min(numbers, key=lambda line: line['top1_error'])))
+    return rows
+
+
+def _shares(metrics: Sequence[dict[str, Any]]) -> list[tuple[str, float, float]]:
+    """For each column its number, its last share of color (0..1), and the epoch of that."""
+    beginning = 'color_column'
+    lines_with = [line for line in metrics if f'{beginning}1' in line]
+    if not lines_with:
+        return []
+    last = lines_with[-1]
+    fields = [field for field in last if field.startswith(beginning)]
+    return [(field.removeprefix(beginning), last[field], last['epoch']) for field in fields]
+
+
+def _paper_tables() -> list[tuple[str, tuple[Row, ...]]]:
+    names = {'imagenet2010': 'ImageNet, ILSVRC-2010', 'imagenet2012': 'ImageNet, ILSVRC-2012'}
+    return [(f'{names.get(source, source)}, {split} images', rows) for (source, split), rows in ROWS.items()]
+
+
+def picture(path_without_ending: pathlib.Path) -> str | None:
+    """A picture as a data URI, the SVG where there is one; None where there is no picture.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    for ending, kind in _KINDS:
+        path = path_without_ending.with_name(path_without_ending.name + ending)
+        if path.exists():
+            try:
+                return f'data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}'
+            except OSError as error:
+                raise UserError(f'{path} cannot be read: {error}.') from error
+    return None
+
+
+def exchanges(network: Sequence[Line], columns: int, size: int) -> list[Exchange]:
+    """What a column receives from the other ones for an image, worked out from the table of layers.
+
+    Wherever columns meet, each receives what the others hold; last of all their logits, for the softmax.
+
+    Args:
+      network: as `inspection.lines` gives it.
+      columns: how many there are.
+      size: bytes of a value.
+    """
+    if columns == 1:
+        return []
+    found = []
+    for place, line in enumerate(network):
+        if line.kind == 'Exchange':
+            into = next((after.name for after in network[place:] if after.parameters), 'softmax')
+            found.append((into, math.prod(line.output)))
+    found.append(('softmax', math.prod(network[-1].output)))
+    received = [(into, values * (columns - 1) // columns) for into, values in found]
+    return [Exchange(into, values, values * size) for into, values in received]
+
+
+def per_cent(value: float | None, digits: int = 2) -> str:
+    """An error (0..1) in percent, with so many digits after the point; '' for None."""
+    if value is None:
+        return ''
+    return f'{100 * value:.{digits}f} %' if math.isfinite(value) else 'not a number'

@@ -1,0 +1,1 @@
+"""A run on disk: its config, checkpoints, metrics, and how they are opened."""

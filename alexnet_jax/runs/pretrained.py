@@ -1,0 +1,87 @@
+"""Fine-tuning (section 6): a network that begins with the parameters of another run, all but some layers of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from alexnet_jax.evaluation.prediction import open_run
+from alexnet_jax.runs.build import Experiment, build, state_shapes
+from alexnet_jax.runs.checksums import path_of
+from alexnet_jax.runs.workdir import read_config
+from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.training.layer_rates import fits
+from alexnet_jax.training.step import TrainState
+
+
+def check_pretrained(experiment: Experiment) -> None:
+    """Compares a network with the run that it is to begin from, by their configs alone.
+
+    Raises:
+      UserError: there is no such run; a pattern of `new_layers` names no layer; or a parameter that is not to be new
+        has another shape in the run, or does not exist there.
+    """
+    config = experiment.config.pretrained
+    run = _config_of(experiment)
+    if run.columns != experiment.config.columns:
+        raise UserError(
+            f'config.pretrained.workdir={config.workdir!r} is a run of {run.columns} column(s), config.columns is '
+            f'{experiment.config.columns}; both must be the same.'
+        )
+    parameters = state_shapes(experiment).parameters
+    for which in config.new_layers:
+        if not isinstance(which, str) or not any(fits(name, which) for name in parameters):
+            raise UserError(
+                f'config.pretrained.new_layers: {which!r} names no layer with parameters; there are '
+                f'{", ".join(parameters)}.'
+            )
+    theirs = state_shapes(build(run)).parameters
+    for path, leaf in jax.tree_util.tree_leaves_with_path(_taken(parameters, config)):
+        layer, array = (part.key for part in path)
+        there = theirs.get(layer, {}).get(array)
+        if there is None or there.shape != leaf.shape:
+            found = f'is {list(there.shape)} there' if there else 'does not exist there'
+            raise UserError(
+                f'config.pretrained.workdir={config.workdir!r}: the parameter {path_of(path)} is {list(leaf.shape)} '
+                f'here and {found}. Add {layer!r} to config.pretrained.new_layers to have it drawn anew, or take the '
+                "run's config.network."
+            )
+
+
+def with_pretrained(experiment: Experiment, state: TrainState, say: Callable[[str], None]) -> TrainState:
+    """Puts the parameters of the run that the config names in the place of those that were drawn.
+
+    All layers are taken but those that `config.pretrained.new_layers` names; velocity begins at zero.
+
+    Args:
+      experiment: what is to be trained.
+      state: before its first step.
+      say: tells the user what was taken.
+
+    Raises:
+      UserError: see `check_pretrained`; or the run has no such checkpoint, or it is damaged.
+    """
+    check_pretrained(experiment)
+    config = experiment.config.pretrained
+    run = open_run(_config_of(experiment), config.workdir, config.checkpoint, say)
+    taken = {layer: run.parameters[layer] for layer in _taken(state.parameters, config)}
+    new = [layer for layer in state.parameters if layer not in taken]
+    say(f'Began with {config.workdir}, step {run.progress.step}; new are: {", ".join(new) or "none"}.')
+    return state.replace(parameters=state.parameters | taken)
+
+
+def _taken(parameters: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
+    return {
+        layer: arrays
+        for layer, arrays in parameters.items()
+        if not any(fits(layer, which) for which in config.new_layers)
+    }
+
+
+def _config_of(experiment: Experiment) -> ConfigDict:
+    """The config of the run, on this experiment's mesh."""
+    run = read_config(experiment.config.pretrained.workdir)
+    run.mesh, run.batch_size = experiment.config.mesh, experiment.config.batch_size
+    run.accumulation_steps = 1  # it only has to divide the batch
+    return run

@@ -1,0 +1,131 @@
+"""Several processes, on one machine or many: who joins, who writes, and how all of them stop together."""
+
+import contextlib
+import faulthandler
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from alexnet_jax.runtime.errors import StoppedError, UserError
+
+HEARTBEAT = 30  # seconds without a sign of life after which a process counts as lost
+_ADDRESS = re.compile(r'([\w.-]+|\[[0-9a-fA-F:]+\]):([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3})')  # ports to 64,999
+_AGAIN = 'Start all of them again; the run carries on from the newest checkpoint.'
+
+
+def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> int:
+    """Joins the other processes of a run, if there are any; before JAX looks for devices.
+
+    What SLURM (`srun`) and Open MPI (`mpirun`) set in the environment is enough; otherwise all three are given.
+
+    Args:
+      coordinator: HOST:PORT of process 0.
+      processes: how many there are.
+      process: the number of this one, from 0.
+
+    Returns:
+      How many processes there are.
+
+    Raises:
+      UserError: something is missing, or the others cannot be reached.
+    """
+    given = [value is not None for value in (coordinator, processes, process)]
+    found = _of_environment()
+    if not any(given) and found is None:
+        return 1
+    if all(given):
+        count, number, arguments = processes, process, (coordinator, processes, process)
+    elif given == [True, False, False] and found:  # Open MPI 5 does not say where process 0 is
+        count, number, arguments = *found, (coordinator, *found)
+    elif not any(given) and ('SLURM_STEP_NODELIST' in os.environ or 'OMPI_MCA_orte_hnp_uri' in os.environ):
+        count, number, arguments = *found, (None, None, None)
+    elif not any(given):
+        raise UserError('Open MPI does not say where process 0 is; give --coordinator=HOST:PORT, a free port there.')
+    else:
+        raise UserError(
+            '--coordinator=HOST:PORT, --processes=COUNT and --process=NUMBER belong together; give all three, or none '
+            'under SLURM (srun) and Open MPI (mpirun).'
+        )
+    if coordinator is not None and not _ADDRESS.fullmatch(coordinator):
+        raise UserError(f'--coordinator={coordinator}: give HOST:PORT, as in node0:1234.')
+    if not 0 <= number < count:
+        raise UserError(f'--process={number} must be from 0 to {count - 1}, as --processes={count}.')
+    try:
+        jax.distributed.initialize(
+            *arguments, initialization_timeout=120, heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=60
+        )
+    except (RuntimeError, ValueError) as error:
+        where = coordinator or 'the address that the environment gives'
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f'process {number} of {count} cannot join the others at {where}: {first}. Are all of them started?'
+        ) from error
+    faulthandler.disable()  # where a process is lost, JAX aborts the others: that is no fault to look into
+    return count
+
+
+def _of_environment() -> tuple[int, int] | None:
+    """Number of processes and of this one, where SLURM or Open MPI have started several."""
+    for count, number in (('SLURM_STEP_NUM_TASKS', 'SLURM_PROCID'), ('OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK')):
+        if int(os.environ.get(count) or 1) > 1 and number in os.environ:
+            return int(os.environ[count]), int(os.environ[number])
+    return None
+
+
+def several() -> bool:
+    """Whether this run has more than one process."""
+    return jax.process_count() > 1
+
+
+def is_leader() -> bool:
+    """Whether this is process 0, which alone writes logs and prints."""
+    return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def leader_first(what: str) -> Iterator[None]:
+    """What is done within, process 0 has done when the others begin."""
+    if several() and not is_leader():
+        multihost_utils.sync_global_devices(what)
+    try:
+        yield
+    finally:
+        if several() and is_leader():
+            multihost_utils.sync_global_devices(what)
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any process; all of them must ask."""
+    return bool(multihost_utils.process_allgather(np.array(flag)).any()) if several() else flag
+
+
+@contextlib.contextmanager
+def leaving_together() -> Iterator[None]:
+    """Of several processes, ends this one at once when it fails: the others then notice, and none waits for another.
+
+    Where a process is lost without a word, JAX ends the others after `HEARTBEAT` seconds at the latest.
+    """
+    try:
+        yield
+    except StoppedError:
+        raise
+    except Exception as error:
+        if not jax.distributed.is_initialized():
+            raise
+        if isinstance(error, UserError):
+            message, code = str(error), 2
+        elif isinstance(error, jax.errors.JaxRuntimeError):
+            first = str(error).splitlines()[0][:200]
+            message, code = f'another process of this run has been lost ({first}). {_AGAIN}', 2
+        else:
+            traceback.print_exc()
+            message, code = 'this is a defect of the program', 1
+        print(f'error: process {jax.process_index()} of {jax.process_count()}: {message}', file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(code)

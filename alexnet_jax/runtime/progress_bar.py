@@ -1,0 +1,52 @@
+"""How far something is that takes a while: a progress bar on a terminal, plain lines elsewhere."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from alexnet_jax.runtime.errors import say
+
+
+class Display:
+    """A progress bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console, total: int, first: int, name: str = 'training', unit: str = 'steps') -> None:
+        """Shows `first` of `total`, in `unit`, as done."""
+        self._console, self._total, self._name, self._unit = console, total, name, unit
+        wide = console.width >= 100  # on 80 columns there is room for the figures, and for a short bar
+        self._bar = Progress(
+            *([TextColumn('{task.description}')] if wide else []),
+            BarColumn(bar_width=24 if wide else 4),
+            MofNCompleteColumn(),
+            TextColumn('{task.fields[status]}'),
+            TimeRemainingColumn(compact=True),
+            TextColumn('left'),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task(name, total=total, completed=first, status='')
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, done: int, status: str = '') -> None:
+        """Moves the bar; elsewhere than on a terminal nothing is shown."""
+        self._bar.update(self._task, completed=done, status=status)
+
+    def line(self, text: str) -> None:
+        """Prints a line that stays, above the bar."""
+        say(self._console, text)
+
+    def plain(self, done: int, status: str) -> None:
+        """Prints a line where there is no bar to show it."""
+        if not self._console.is_terminal:
+            self.line(f'{self._name}: {self._unit[:-1]} {done}/{self._total}, {status}')

@@ -1,0 +1,1 @@
+"""Section 5: the update rule and one training step."""

@@ -1,0 +1,181 @@
+"""One training step, as a pure function jitted over the mesh."""
+
+import collections
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array, lax
+from jax.sharding import Mesh
+
+from alexnet_jax.data.augment import Statistics, training_images
+from alexnet_jax.model.alexnet import AlexNet
+from alexnet_jax.model.columns import DATA, EVERYWHERE, PER_COLUMN, PER_EXAMPLE, sharding
+from alexnet_jax.training.optimizer import update_rule
+
+Batch = dict[str, Array]
+Metrics = dict[str, Array]
+_METRICS = ('loss', 'top1_error', 'top5_error')  # of a batch
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that training changes on the devices.
+
+    Attributes:
+      step: int32, updates made so far.
+      parameters: {layer: {'kernel', 'bias'}}, float32, the leading axis being the column.
+      velocity: the state of `optimizer.update_rule`, arrays shaped like the parameters.
+    """
+
+    step: Array
+    parameters: dict[str, dict[str, Array]]
+    velocity: optax.OptState
+
+
+def initial_state(parameters: dict[str, dict[str, Array]]) -> TrainState:
+    """The state before the first step: no velocity."""
+    rule = update_rule(0.0, momentum=0.0, weight_decay=0.0)  # the state's shape does not depend on these
+    return TrainState(jnp.zeros((), jnp.int32), parameters, rule.init(parameters))
+
+
+def state_sharding(state: Any, mesh: Mesh) -> Any:
+    """Where each array of a `TrainState` lives: parameters and velocity with their column."""
+    return jax.tree.map(lambda x: sharding(mesh, PER_COLUMN if x.ndim else EVERYWHERE), state)
+
+
+def wrong(logits: Array, labels: Array, top: int) -> Array:
+    """Which examples' labels are not among the `top` largest logits: float32 [batch], 1 or 0.
+
+    Of equal logits the earlier class counts as larger, as with argmax; what is not a number is wrong.
+    """
+    true = jnp.take_along_axis(logits, labels[:, None], axis=1)
+    earlier = labels[:, None] < jnp.arange(logits.shape[1])
+    beaten = jnp.sum((true > logits) | ((true == logits) & earlier), axis=1)
+    return (logits.shape[1] - 1 - beaten >= top).astype(jnp.float32)
+
+
+def make_train_step(
+    network: AlexNet,
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    momentum: float,
+    weight_decay: float,
+    decay_biases: bool = True,
+    accumulation_steps: int = 1,
+) -> Callable[[TrainState, Batch, Statistics, Any], tuple[TrainState, Metrics]]:
+    """Builds the jitted training step.
+
+    Args:
+      network: with the columns as they live on a device of the mesh.
+      mesh: of axes 'data' and 'column'.
+      batch_size: examples in a batch, over all devices.
+      momentum, weight_decay, decay_biases: of the update rule.
+      accumulation_steps: parts in which a device computes its share of the batch, one after the other. It holds the
+        activations of one part only, and the sum of gradients besides; the update is the same up to float32 rounding.
+        On a CPU a step gets many times slower: within a loop XLA computes the gradients of convolutions by other means.
+
+    Returns:
+      A function of (state, batch, statistics, learning rate or a tree of rates) that returns the next state and the
+      batch's mean 'loss', 'top1_error' and 'top5_error' (float32 scalars). The state given is consumed. What devices
+      exchange is: columns before the lines that see both of them, in each part, and once the sum of gradients along
+      'data'.
+    """
+
+    def share(parameters: Any, batch: Batch, statistics: Statistics) -> tuple[Any, Metrics]:
+        """What these examples add to the batch's gradients and metrics."""
+
+        def share_of_loss(parameters: Any) -> tuple[Array, Array]:
+            with jax.named_scope('input'):  # by which a profile tells it from the layers
+                images = training_images(batch, statistics)
+            logits = network.apply({'params': parameters}, images, batch['dropout_seed'])
+            with jax.named_scope('loss'):
+                losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch['label'])
+                return losses.sum() / batch_size, logits
+
+        (loss, logits), gradients = jax.value_and_grad(share_of_loss, has_aux=True)(parameters)
+        with jax.named_scope('loss'):
+            errors = {f'top{top}_error': wrong(logits, batch['label'], top).sum() / batch_size for top in (1, 5)}
+        return gradients, {'loss': loss, **errors}
+
+    def on_device(parameters: Any, batch: Batch, statistics: Statistics) -> tuple[Any, Metrics]:
+        # As parameters of this device alone: their gradients stay its own until all are added up, in float32.
+        own = lax.pcast(parameters, DATA, to='varying')
+        if accumulation_steps == 1:
+            return lax.psum(share(own, batch, statistics), DATA)
+
+        def add(sums: tuple[Any, Metrics], part: Batch) -> tuple[tuple[Any, Metrics], None]:
+            own_share = share(own, part, statistics)
+            with jax.named_scope('accumulation'):
+                return jax.tree.map(jnp.add, sums, own_share), None
+
+        parts = jax.tree.map(lambda x: x.reshape(accumulation_steps, -1, *x.shape[1:]), batch)
+        none = {name: lax.pcast(jnp.float32(0), DATA, to='varying') for name in _METRICS}
+        sums, _ = lax.scan(add, (jax.tree.map(jnp.zeros_like, own), none), parts)
+        return lax.psum(sums, DATA)
+
+    gradients_and_metrics = jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=(PER_COLUMN, PER_EXAMPLE, EVERYWHERE),
+        out_specs=(PER_COLUMN, EVERYWHERE),
+    )
+
+    def train_step(state: TrainState, batch: Batch, statistics: Statistics, rate: Any) -> tuple[TrainState, Metrics]:
+        gradients, metrics = gradients_and_metrics(state.parameters, batch, statistics)
+        with jax.named_scope('update'):
+            rule = update_rule(rate, momentum=momentum, weight_decay=weight_decay, decay_biases=decay_biases)
+            updates, velocity = rule.update(gradients, state.velocity, state.parameters)
+            parameters = optax.apply_updates(state.parameters, updates)
+        # Each array stays where it lives, whatever the compiler would choose.
+        state = TrainState(state.step + 1, parameters, velocity)
+        return lax.with_sharding_constraint(state, state_sharding(state, mesh)), metrics
+
+    # By default XLA joins the sums of gradients of all layers and begins them at the end; joined up to 4 MB each begins
+    # while the gradients of the layers below it are computed.
+    sums_on_gpus = mesh.devices.flat[0].platform == 'gpu' and mesh.shape[DATA] > 1
+    options = {'xla_gpu_all_reduce_combine_threshold_bytes': 4_000_000} if sums_on_gpus else None
+    return jax.jit(train_step, donate_argnums=0, compiler_options=options)
+
+
+def batch_sharding(mesh: Mesh) -> Any:
+    """Where a batch lives: its examples dealt along 'data', the same for every column."""
+    return sharding(mesh, PER_EXAMPLE)
+
+
+def own_places(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """The places in a batch, ascending, that this process's devices hold; with one process all of them."""
+    held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held]))
+
+
+def to_devices(batch: Any, mesh: Mesh) -> Batch:
+    """Sends this process's share of a batch, that of `own_places`, to its devices."""
+    copies = mesh.shape[DATA]
+    share = len(own_places(mesh, copies))
+
+    def send(x: np.ndarray) -> Array:
+        whole = (len(x) * copies // share, *x.shape[1:])
+        return jax.make_array_from_process_local_data(batch_sharding(mesh), x, whole)
+
+    return jax.tree.map(send, batch)
+
+
+def ahead(batches: Iterator[Any], mesh: Mesh, count: int = 2) -> Iterator[Batch]:
+    """Sends batches to the devices `count` steps before they are asked for, so that no step waits for the transfer."""
+    waiting: collections.deque[Batch] = collections.deque()
+    for batch in batches:
+        waiting.append(to_devices(batch, mesh))
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def statistics_to_devices(statistics: Statistics, mesh: Mesh) -> Statistics:
+    """Sends the training set's statistics to every device."""
+    return jax.tree.map(lambda x: jax.device_put(x, sharding(mesh, EVERYWHERE)), statistics)

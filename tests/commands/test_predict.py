@@ -1,0 +1,148 @@
+"""A user's own images: what is printed, drawn and said of those that cannot be read."""
+
+import json
+import pathlib
+
+import fakes
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet_jax.commands.predict import predict, truth_of
+from alexnet_jax.data.images import normalized
+from alexnet_jax.data.pictures import find_pictures, read_pictures
+from alexnet_jax.evaluation.prediction import open_run, predictor
+from alexnet_jax.runtime.errors import UserError
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Files of all kinds; two have the same name, one is of a known class, two cannot be read."""
+    place = tmp_path / 'pictures'
+    (place / '7').mkdir(parents=True)
+    files = {
+        'color.jpg': fakes.encoded(fakes.noise(40, 60), kind='JPEG'),
+        'gray.png': fakes.encoded(fakes.ramp(30, 24), mode='L'),
+        'cmyk.jpg': fakes.encoded(fakes.ramp(300, 50), mode='CMYK', kind='JPEG'),
+        '7/gray.png': fakes.encoded(fakes.noise(24, 24, seed=3), mode='L'),
+        'cut.jpg': fakes.encoded(fakes.noise(40, 60), kind='JPEG')[:200],
+        'text.png': b'not an image',
+        'notes.txt': b'left alone in a folder',
+    }
+    for name, content in files.items():
+        (place / name).write_bytes(content)
+    return place
+
+
+READABLE = ['7/gray.png', 'cmyk.jpg', 'color.jpg', 'gray.png']
+
+
+def predicted(run, images, as_json=False):
+    """What is printed, and what is raised in the end."""
+    config, workdir = run
+    on, error = fakes.console(), None
+    try:
+        predict(config, str(workdir), 'newest', [str(image) for image in images], as_json, on)
+    except UserError as raised:
+        error = str(raised)
+    return on.file.getvalue(), error
+
+
+def direct(run, path):
+    """Probabilities of one picture, averaged over ten views."""
+    config, workdir = run
+    opened = open_run(config, str(workdir), 'newest')
+    image = normalized(path.read_bytes(), opened.data.image_size)
+    return np.exp(np.asarray(predictor(opened, 'ten')({'image': image[None]})['log_probabilities'])[0])
+
+
+def test_json_holds_five_classes_of_every_picture(run, pictures, capsys):
+    printed, error = predicted(run, [pictures], as_json=True)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line['file'] for line in lines] == [
+        str(pictures / name) for name in sorted([*READABLE, 'cut.jpg', 'text.png'])
+    ]
+    for line in lines:
+        path = pathlib.Path(line['file'])
+        if path.name in ('cut.jpg', 'text.png'):
+            assert set(line) == {'file', 'error'} and line['error']
+            continue
+        expected, found = direct(run, path), line['predictions']
+        assert [one['label'] for one in found] == np.argsort(-expected, kind='stable')[:5].tolist()
+        for one in found:
+            assert one['probability'] == pytest.approx(expected[one['label']], abs=1e-6)
+            assert one['name'] == one['id'] == str(one['label'])
+    assert error.startswith('2 of 6 images cannot be read, the first: ') and 'cut.jpg' in error
+    assert 'cut.jpg' in printed and 'text.png' in printed
+    assert not (run[1] / 'predictions').exists()
+
+
+def test_a_person_reads_lines_and_finds_pictures(run, pictures):
+    printed, error = predicted(run, [pictures / name for name in READABLE])
+    assert error is None
+    lines = printed.splitlines()
+    for name in READABLE:
+        place = next(i for i, line in enumerate(lines) if line.startswith(str(pictures / name)))
+        guesses = lines[place + 1 : place + 6]
+        shares = [float(line.split('%')[0]) for line in guesses]
+        assert shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 100.1
+        assert (' (it is: 7)' in lines[place]) == (name == '7/gray.png')
+        assert sum(line.endswith(' *') for line in guesses) <= (name == '7/gray.png')
+    drawn = sorted(path.name for path in (run[1] / 'predictions').iterdir())
+    assert drawn == ['cmyk.png', 'color.png', 'gray-2.png', 'gray.png']
+    for name in drawn:
+        with Image.open(run[1] / 'predictions' / name) as picture:
+            assert min(picture.size) > 200 and len(set(picture.convert('L').get_flattened_data())) > 10
+
+
+def test_one_that_cannot_be_read_does_not_stop_the_rest(run, pictures):
+    printed, error = predicted(run, [pictures / 'text.png', pictures / 'color.jpg'])
+    assert f'cannot be read: {pictures / "text.png"}: no image' in printed
+    assert str(pictures / 'color.jpg') in printed and (run[1] / 'predictions' / 'color.png').exists()
+    assert error == f'1 of 2 images cannot be read, the first: {pictures / "text.png"}: no image in a format that ' + (
+        'is read here.'
+    )
+
+
+def test_more_pictures_than_a_batch(run, pictures, capsys):
+    config, _ = run
+    config.batch_size = 2
+    predicted(run, [pictures / name for name in READABLE], as_json=True)
+    few = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    config.batch_size = 64
+    predicted(run, [pictures / name for name in READABLE], as_json=True)
+    many = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for one, other in zip(few, many, strict=True):
+        assert one['file'] == other['file']
+        for guess, twin in zip(one['predictions'], other['predictions'], strict=True):
+            assert guess['label'] == twin['label']
+            assert guess['probability'] == pytest.approx(twin['probability'], abs=1e-6)
+
+
+def test_what_was_named_and_is_not_there(run, pictures, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    assert 'there is no file' in predicted(run, [pictures / 'color.jpg', tmp_path / 'nothing.jpg'])[1]
+    assert 'holds no picture' in predicted(run, [tmp_path / 'empty'])[1]
+    assert '--images is missing' in predicted(run, [])[1]
+
+
+def test_the_truth_is_the_name_of_the_folder(trained):
+    data = open_run(trained[0], str(trained[1]), 'newest').data
+    assert truth_of('somewhere/7/picture.png', data) == 7
+    assert truth_of('7/somewhere/picture.png', data) is None
+    assert truth_of('picture.png', data) is None
+
+
+@pytest.mark.parametrize('threads', [1, 3])
+def test_pictures_come_in_order_whatever_the_threads(tmp_path, threads):
+    for number in range(40):
+        content = fakes.encoded(np.full((8, 8, 3), number)) if number % 7 else b'broken'
+        (tmp_path / f'{number:02d}.png').write_bytes(content)
+    paths = find_pictures([str(tmp_path)])
+    found = list(read_pictures(paths, 8, threads))
+    assert [picture.path for picture in found] == paths and len(paths) == 40
+    for number, picture in enumerate(found):
+        if number % 7:
+            assert (picture.pixels == number).all() and not picture.error
+        else:
+            assert picture.pixels is None and picture.error

@@ -1,0 +1,197 @@
+"""Guards the pictures of a folder: which are found, in which order, class and split, and what is refused."""
+
+import concurrent.futures
+import os
+
+import pytest
+from PIL import Image
+
+from alexnet_jax.data.sources.folder import EXTENSIONS, Folder
+from alexnet_jax.runtime.errors import UserError
+
+
+def write(directory, *paths):
+    """Files whose content is their own path, so that a mix-up shows."""
+    for path in paths:
+        (directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (directory / path).write_bytes(path.encode())
+
+
+def names(folder, split):
+    return [folder.item(split, index).name for index in range(folder.splits[split])]
+
+
+def check_items(folder):
+    for split, count in folder.splits.items():
+        for index in range(count):
+            item = folder.item(split, index)
+            assert item.image == item.name.encode()
+            assert folder.class_names[item.label] in item.name.split('/')
+
+
+@pytest.mark.parametrize('validation', ['validation', 'val', 'Validation'])
+def test_folders_for_training_and_validation(tmp_path, validation):
+    write(tmp_path, 'train/dog/2.jpg', 'train/dog/10.jpg', 'train/cat/b.png', 'train/ant/x.gif', 'train/cat/a.png')
+    write(tmp_path, f'{validation}/dog/9.jpg', f'{validation}/ant/8.jpg')
+    folder = Folder(tmp_path)
+    assert folder.class_names == folder.class_ids == ('ant', 'cat', 'dog')
+    assert folder.splits == {'train': 5, 'validation': 2}
+    # sorted by code points: 10 before 2
+    assert names(folder, 'train') == [
+        'train/ant/x.gif',
+        'train/cat/a.png',
+        'train/cat/b.png',
+        'train/dog/10.jpg',
+        'train/dog/2.jpg',
+    ]
+    assert [folder.item('train', index).label for index in range(5)] == [0, 1, 1, 2, 2]
+    assert names(folder, 'validation') == [f'{validation}/ant/8.jpg', f'{validation}/dog/9.jpg']
+    assert [folder.item('validation', index).label for index in range(2)] == [0, 2]
+    check_items(folder)
+
+
+def test_test_is_a_split_of_its_own_only_beside_validation(tmp_path):
+    write(tmp_path, 'train/a/1.jpg', 'train/b/1.jpg', 'test/b/2.jpg')
+    assert Folder(tmp_path).splits == {'train': 2, 'validation': 1}
+    assert names(Folder(tmp_path), 'validation') == ['test/b/2.jpg']
+    write(tmp_path, 'val/a/3.jpg', 'val/b/3.jpg')
+    assert Folder(tmp_path).splits == {'train': 2, 'validation': 2, 'test': 1}
+    assert names(Folder(tmp_path), 'test') == ['test/b/2.jpg']
+
+
+@pytest.mark.parametrize('top', ['', 'train/'])
+def test_every_tenth_picture_of_a_class_is_held_out(tmp_path, top):
+    counts = {'one': 1, 'two': 2, 'ten': 10, 'eleven': 11, 'many': 35}
+    for name, count in counts.items():
+        write(tmp_path, *(f'{top}{name}/{index:02d}.jpg' for index in range(count)))
+    folder = Folder(tmp_path)
+    held_out = {name: list(range(0, count, 10)) if count > 1 else [] for name, count in counts.items()}
+    assert names(folder, 'validation') == [
+        f'{top}{name}/{index:02d}.jpg' for name in sorted(counts) for index in held_out[name]
+    ]
+    assert names(folder, 'train') == [
+        f'{top}{name}/{index:02d}.jpg'
+        for name in sorted(counts)
+        for index in range(counts[name])
+        if index not in held_out[name]
+    ]
+    check_items(folder)
+
+
+def test_what_counts_as_a_picture(tmp_path):
+    assert EXTENSIONS == ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp', '.ppm')
+    pictures = [f'a/x{ending}' for ending in EXTENSIONS] + [
+        'a/Y.JPEG',
+        'a/z.tar.Png',
+        'a/deep/er/1.jpg',
+        'a/s p é🐟.jpg',
+    ]
+    write(tmp_path, *pictures, 'b/1.jpg', 'b/2.jpg')
+    write(
+        tmp_path, 'a/.hidden.jpg', 'a/.cache/1.jpg', '.git/1.jpg', 'a/notes.txt', 'a/jpg', 'a/x.jpg.part', 'README.md'
+    )
+    write(tmp_path, 'a/folder.jpg/inside.jpg')
+    folder = Folder(tmp_path)
+    found = names(folder, 'train') + names(folder, 'validation')
+    assert sorted(found) == sorted([*pictures, 'a/folder.jpg/inside.jpg', 'b/1.jpg', 'b/2.jpg'])
+    check_items(folder)
+
+
+def test_name_that_is_no_text_is_read_and_shown(tmp_path):
+    write(tmp_path, 'a/1.jpg', 'a/2.jpg', 'b/1.jpg', 'b/2.jpg')
+    with open(os.path.join(os.fsencode(tmp_path), b'a', b'0\xff.jpg'), 'wb') as file:
+        file.write(b'!')
+    item = Folder(tmp_path).item('validation', 0)
+    assert (item.name, item.image) == ('a/0\ufffd.jpg', b'!')
+    item.name.encode()
+
+
+def test_symbolic_links_are_followed(tmp_path):
+    write(tmp_path, 'elsewhere/1.jpg', 'elsewhere/2.jpg', 'elsewhere/sub/3.jpg')
+    write(tmp_path, 'data/a/1.jpg', 'data/a/2.jpg', 'data/b/1.jpg')
+    (tmp_path / 'data/b/linked.jpg').symlink_to(tmp_path / 'elsewhere/1.jpg')
+    (tmp_path / 'data/c').symlink_to(tmp_path / 'elsewhere')
+    folder = Folder(tmp_path / 'data')
+    assert folder.class_names == ('a', 'b', 'c')
+    assert names(folder, 'train') == ['a/2.jpg', 'b/linked.jpg', 'c/2.jpg', 'c/sub/3.jpg']
+    assert folder.item('train', 1).image == b'elsewhere/1.jpg'
+
+
+@pytest.mark.parametrize('link', ['a/x.jpg', 'a/x', 'c'])
+def test_broken_link_is_named(tmp_path, link):
+    write(tmp_path, 'a/1.jpg', 'a/2.jpg', 'b/1.jpg')
+    (tmp_path / link).symlink_to(tmp_path / 'gone')
+    with pytest.raises(UserError, match='symbolic link') as caught:
+        Folder(tmp_path)
+    assert str(tmp_path / link) in str(caught.value)
+    assert 'gone' in str(caught.value)
+
+
+def test_link_in_a_circle_is_named(tmp_path):
+    write(tmp_path, 'a/1.jpg', 'a/2.jpg', 'b/1.jpg')
+    (tmp_path / 'a/deep').mkdir()
+    (tmp_path / 'a/deep/loop').symlink_to(tmp_path / 'a')
+    with pytest.raises(UserError, match=r'a/deep/loop.*leads back'):
+        Folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('paths', 'message'),
+    [
+        ([], r'no folder'),
+        (['1.jpg', '2.jpg'], r'no folder'),
+        (['only/1.jpg', 'only/2.jpg'], r"only one class, 'only'"),
+        (['train/1.jpg', 'validation/a/1.jpg'], r'train has no folder'),
+        (['train/a/1.jpg', 'train/a/2.jpg'], r"only one class, 'a'"),
+        (['a/1.jpg', 'b/notes.txt', 'c/1.jpg'], r'/b has no picture'),
+        (['a/1.jpg', 'b/.hidden.jpg'], r'/b has no picture'),
+        (['train/a/1.jpg', 'train/b/1.jpg', 'val/a/1.jpg', 'val/b/1.txt'], r'val/b has no picture'),
+        (['train/a/1.jpg', 'train/b/1.jpg', 'val/a/1.jpg', 'val/c/1.jpg'], r"val has the class 'c'"),
+        (['train/a/1.jpg', 'train/b/1.jpg', 'val/a/1.jpg', 'test/d/1.jpg'], r"test has the class 'd'"),
+        (['train/a/1.jpg', 'train/b/1.jpg', 'val/a/1.jpg', 'validation/a/1.jpg'], r"both 'val' and 'validation'"),
+        (['train/a/1.jpg', 'train/b/1.jpg', 'valid/a/1.jpg'], r"'valid' beside 'train'"),
+        (['Train/a/1.jpg', 'valid/a/1.jpg'], r"'valid' beside 'Train'"),
+        (['val/a/1.jpg', 'test/a/1.jpg'], r'no folder "train"'),
+        (['car/1.jpg', 'plane/1.jpg', 'train/1.jpg'], r"'car' beside .*'train'.*belong into .*/train"),
+        (['a/1.jpg', 'b/1.jpg'], r'no picture for validation'),
+    ],
+)
+def test_folder_that_cannot_be_used(tmp_path, paths, message):
+    write(tmp_path, *paths)
+    with pytest.raises(UserError, match=message) as caught:
+        Folder(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_directory_that_is_not_there(tmp_path):
+    (tmp_path / 'file').write_text('')
+    for path in (tmp_path / 'none', tmp_path / 'file', ''):
+        with pytest.raises(UserError, match='is not a directory') as caught:
+            Folder(path)
+        assert repr(str(path)) in str(caught.value)
+
+
+def test_picture_that_vanished_is_named(tmp_path):
+    write(tmp_path, 'a/1.jpg', 'a/2.jpg', 'b/1.jpg')
+    folder = Folder(tmp_path)
+    (tmp_path / 'a/2.jpg').unlink()
+    assert folder.item('train', 1).name == 'b/1.jpg'
+    with pytest.raises(UserError, match='cannot be read: No such file') as caught:
+        folder.item('train', 0)
+    assert str(tmp_path / 'a/2.jpg') in str(caught.value)
+
+
+def test_threads_read_what_one_thread_reads(tmp_path):
+    write(tmp_path, *(f'{name}/{index:03d}.jpg' for name in 'abc' for index in range(100)))
+    folder = Folder(tmp_path)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda index: folder.item('train', index), range(folder.splits['train'])))
+    assert together == [folder.item('train', index) for index in range(folder.splits['train'])]
+
+
+def test_pictures_are_handed_out_byte_by_byte(tmp_path):
+    for name in 'ab':
+        (tmp_path / name).mkdir()
+        for index in range(2):
+            Image.new('L', (5, 4), 10 * index).save(tmp_path / name / f'{index}.png')
+    assert Folder(tmp_path).item('train', 1).image == (tmp_path / 'b/1.png').read_bytes()

@@ -1,0 +1,88 @@
+"""Guards LeNet-5 and the single tower of 2014: parameters counted by hand, sizes of maps, and that they learn."""
+
+import jax
+import pytest
+from learning import losses
+
+from alexnet_jax.commands.inspect import lines
+from alexnet_jax.model.layer_specs import from_config
+from alexnet_jax.runs.build import build
+from alexnet_jax.runtime.errors import UserError
+from experiments import lenet5, one_weird_trick
+
+
+@pytest.fixture(autouse=True, scope='module')
+def how_to_compile():
+    """Quickly, as everything here runs only once."""
+    jax.config.update('jax_disable_most_optimizations', True)
+    yield
+    jax.config.update('jax_disable_most_optimizations', False)
+
+
+def counted(config):
+    return {line.name: line for line in lines(build(config))}
+
+
+def test_lenet5_is_the_one_of_1998_but_for_color():
+    found = counted(lenet5.get_config())
+    gray = (25 * 6 + 6) + (25 * 6 * 16 + 16) + (5 * 5 * 16 * 120 + 120) + (120 * 84 + 84) + (84 * 10 + 10)
+    assert gray == 61_706
+    assert sum(line.parameters for line in found.values()) == gray + 25 * 2 * 6 == 62_006
+    sizes = [found[name].output for name in ('conv1', 'pool1', 'conv2', 'pool2', 'fc3', 'fc4', 'fc5')]
+    assert sizes == [(28, 28, 6), (14, 14, 6), (10, 10, 16), (5, 5, 16), (120,), (84,), (10,)]
+    assert found['pool1'].kernel == 'average pooling 2x2, stride 2'
+    assert found['pool1'].parameters == found['pool1'].multiply_adds == 0
+
+
+def test_lenet5_learns():
+    before, *_, after = losses(lenet5.get_config(), steps=12)
+    assert after < 0.8 * before
+
+
+def test_one_weird_trick_has_torchvisions_parameters():
+    found = counted(one_weird_trick.get_config())
+    convolutions = (
+        (121 * 3 * 64 + 64)
+        + (25 * 64 * 192 + 192)
+        + (9 * 192 * 384 + 384)
+        + (9 * 384 * 256 + 256)
+        + (9 * 256 * 256 + 256)
+    )
+    dense = (6 * 6 * 256 * 4096 + 4096) + (4096 * 4096 + 4096) + (4096 * 1000 + 1000)
+    assert sum(line.parameters for line in found.values()) == convolutions + dense == 61_100_840
+    sizes = [found[name].output[0] for name in ('conv1', 'pool1', 'conv2', 'pool2', 'conv5', 'pool5')]
+    assert sizes == [55, 27, 27, 13, 13, 6]
+
+
+def test_one_weird_trick_drops_out_before_its_dense_layers():
+    names = list(one_weird_trick.get_config().network)
+    assert names[-8:] == ['flatten5', 'drop6', 'fc6', 'relu6', 'drop7', 'fc7', 'relu7', 'fc8']
+    assert not any('norm' in name for name in names)
+
+
+def test_one_weird_trick_learns_at_a_small_size():
+    config = one_weird_trick.get_config()
+    config.data.image_size = config.data.crop_size = 67  # maps of 15, 7, 3 and 1 pixels
+    for name in ('conv1', 'conv2', 'conv3', 'conv4', 'conv5'):
+        config.network[name].kernels, config.network[name].std = 8, 0.1
+    config.network.conv1.std = 0.005
+    config.network.fc6.units = config.network.fc7.units = 32
+    config.network.fc6.std = config.network.fc7.std = config.network.fc8.std = 0.2
+    found = losses(config, steps=25)
+    assert sum(found[-5:]) < 0.8 * sum(found[:5])
+
+
+@pytest.mark.parametrize(
+    'line, message',
+    [
+        ({'type': 'average_pooling', 'stride': 3}, r'network\.x: pooling windows of 2 must not lie further apart'),
+        ({'type': 'average_pooling', 'size': 0}, r'network\.x\.size=0 must be a whole number'),
+        ({'type': 'max_pooling', 'stride': 4}, r'network\.x: pooling windows of 3 must not lie further apart'),
+        ({'type': 'locally_connected', 'size': 3}, r'network\.x \(type .locally_connected.\) is incomplete: .*kernels'),
+        ({'type': 'locally_connected', 'kernels': 2**21, 'size': 3}, r'network\.x\.kernels=2097152 must be a whole'),
+        ({'type': 'locally_connected', 'kernels': 4, 'size': 3, 'std': -1}, r'network\.x\.std=-1 must be .*at least 0'),
+    ],
+)
+def test_new_layers_out_of_bounds_are_named(line, message):
+    with pytest.raises(UserError, match=message):
+        from_config({'x': line})

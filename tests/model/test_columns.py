@@ -1,0 +1,223 @@
+"""The column split is real: what each device holds, and what devices exchange, read from compiled programs."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from alexnet_jax.commands.inspect import compiled_step
+from alexnet_jax.model.collectives import collectives
+from alexnet_jax.model.columns import COLUMN, DATA, check_batch, columns_on, make_mesh
+from alexnet_jax.model.layer_specs import Exchange, to_config
+from alexnet_jax.runs.build import build, first_state
+from alexnet_jax.runtime.errors import UserError
+from experiments import digits, paper
+
+
+def devices(count):
+    return jax.devices()[:count]
+
+
+@pytest.mark.parametrize(
+    ('count', 'columns', 'fields', 'expected'),
+    [
+        (1, 2, {}, (1, 1)),
+        (2, 2, {}, (1, 2)),
+        (3, 2, {}, (3, 1)),
+        (4, 2, {}, (2, 2)),
+        (4, 1, {}, (4, 1)),
+        (4, 4, {}, (1, 4)),
+        (4, 2, {'data': 1}, (1, 2)),
+        (4, 2, {'data': 4}, (4, 1)),
+        (4, 2, {'column': 1}, (4, 1)),
+        (4, 4, {'column': 2}, (2, 2)),
+        (4, 2, {'data': 1, 'column': 1}, (1, 1)),
+    ],
+)
+def test_mesh_defaults_and_fields(count, columns, fields, expected):
+    mesh = make_mesh(columns, **fields, devices=devices(count))
+    assert mesh.devices.shape == expected
+    assert mesh.axis_names == (DATA, COLUMN)
+    assert columns_on(mesh, columns).here * mesh.shape[COLUMN] == columns
+
+
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        ({'column': 3}, r'config\.mesh\.column=3.*divisor of 2'),
+        ({'data': 3, 'column': 2}, r'3 \(data\) x 2 \(column\) = 6 devices asked for, 4'),
+        ({'data': -1}, 'at least 0'),
+    ],
+)
+def test_a_mesh_that_does_not_fit_is_a_clear_error(fields, message):
+    with pytest.raises(UserError, match=message):
+        make_mesh(2, **fields, devices=devices(4))
+
+
+def test_a_batch_that_cannot_be_dealt_is_a_clear_error():
+    mesh = make_mesh(2, devices=devices(3))
+    with pytest.raises(UserError, match=r'config\.batch_size=128 is not divisible by the 3'):
+        check_batch(128, mesh)
+    check_batch(129, mesh)
+
+
+# What a column is allowed to receive, per image, in values: paper section 3.5 and Figure 2.
+GATHERED = {'conv3': (13, 13, 256), 'fc6': (9216,), 'fc7': (4096,), 'fc8': (4096,), 'logits': (1000,)}
+SCATTERED = {'conv3': (13, 13, 128), 'fc6': (4608,), 'fc7': (2048,), 'fc8': (2048,)}
+PARAMETERS_OF_A_COLUMN = 60_965_224 // 2
+
+
+def exchanges(data, column, precision='float32', change=lambda config: None):
+    config = paper.get_config()
+    config.batch_size = 4 * data
+    config.precision = precision
+    config.mesh.data, config.mesh.column = data, column
+    change(config)
+    experiment = build(config)
+    return collectives(compiled_step(experiment).as_text(), experiment.mesh)
+
+
+def summary(found):
+    """Kinds, axes and shapes; the arrays of a sum along 'data' only by their number of values."""
+    lines = []
+    for one in found:
+        if one.axes == (DATA,):
+            sizes = [np.prod([int(n) for n in re.findall(r'\d+', s[s.index('[') :])]) for s in one.shapes]
+            lines.append((one.kind, one.axes, int(sum(sizes))))
+        else:
+            lines.append((one.kind, one.axes, one.shapes))
+    return sorted(lines, key=str)
+
+
+def allowed(data, precision='float32'):
+    batch, kind = 4, {'float32': 'f32', 'bfloat16': 'bf16'}[precision]
+    lines = [
+        (name, (COLUMN,), (f'{kind}[{",".join(map(str, (batch, *shape)))}]',))
+        for name, shapes in (('all-gather', GATHERED), ('reduce-scatter', SCATTERED))
+        for shape in shapes.values()
+    ]
+    if data > 1:  # gradients, and with them the loss and two errors
+        lines.append(('all-reduce', (DATA,), PARAMETERS_OF_A_COLUMN + 3))
+    return sorted(lines, key=str)
+
+
+@pytest.fixture(scope='module')
+def paper_exchanges():
+    return functools.cache(exchanges)
+
+
+@pytest.mark.parametrize('data', [1, 2])
+def test_the_step_exchanges_across_columns_where_the_paper_does_and_nowhere_else(data, paper_exchanges):
+    assert summary(paper_exchanges(data, 2)) == allowed(data)
+
+
+@pytest.mark.parametrize('data', [1, 2])
+def test_bytes_received_are_those_of_the_formula(data, paper_exchanges):
+    found = [one for one in paper_exchanges(data, 2) if one.axes == (COLUMN,)]
+    forward = 21_632 + 4_608 + 2_048 + 2_048  # values a column receives for an image, in either direction
+    assert sum(one.received for one in found if one.kind == 'all-gather') == 4 * 4 * (forward + 500)
+    assert sum(one.received for one in found if one.kind == 'reduce-scatter') == 4 * 4 * forward
+
+
+def test_columns_on_one_device_exchange_nothing(paper_exchanges):
+    assert paper_exchanges(1, 1) == []
+    whole = ('all-reduce', (DATA,), 2 * PARAMETERS_OF_A_COLUMN + 3)
+    assert summary(paper_exchanges(2, 1)) == [whole]
+
+
+def test_an_exchange_too_many_is_noticed():
+    def talk_before_conv2(config):
+        layers = list(config.network.items())
+        place = [name for name, _ in layers].index('conv2')
+        layers.insert(place, ('exchange2', to_config({'x': Exchange()}).x))
+        config.network = type(config.network)(dict(layers), sort_keys=False)
+
+    found = summary(exchanges(1, 2, change=talk_before_conv2))
+    extra = [line for line in found if line not in allowed(1)]
+    assert ('all-gather', (COLUMN,), ('f32[4,27,27,96]',)) in extra
+
+
+def test_a_grouped_convolution_under_sharding_constraints_is_noticed():
+    """What this split replaces: XLA gathers such a convolution's maps and kernels on both devices."""
+    mesh = make_mesh(2, 1, 2)
+    split = NamedSharding(mesh, PartitionSpec(None, None, None, COLUMN))
+
+    def convolve(x, kernel):
+        x = lax.with_sharding_constraint(x, split)
+        kernel = lax.with_sharding_constraint(kernel, split)
+        y = lax.conv_general_dilated(
+            x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'), feature_group_count=2
+        )
+        return lax.with_sharding_constraint(y, split)
+
+    x, kernel = jnp.zeros((4, 27, 27, 96)), jnp.zeros((5, 5, 48, 256))
+    compiled = jax.jit(convolve, in_shardings=(split, split), out_shardings=split).lower(x, kernel).compile()
+    assert collectives(compiled.as_text(), mesh) != []
+
+
+def test_no_device_computes_maps_of_the_other_column():
+    config = paper.get_config()
+    config.batch_size = 4
+    config.mesh.column = 2
+    config.mesh.data = 1
+    program = compiled_step(build(config)).as_text()
+    for both in ('4,55,55,96', '4,27,27,96', '4,27,27,256', '4,13,13,384', '11,11,3,96', '5,5,48,256', '9216,4096'):
+        assert f'[{both}]' not in program, both
+    for own in ('4,55,55,48', '4,27,27,128', '4,13,13,192', '11,11,3,48', '5,5,48,128', '9216,2048'):
+        assert f'{own}]' in program, own
+
+
+def test_bfloat16_halves_what_is_exchanged_where_the_device_can_send_it():
+    # XLA's CPU compiler widens bfloat16 collectives; what the program asks for is read before it does.
+    from alexnet_jax.commands.inspect import lowered_step
+
+    config = paper.get_config()
+    config.batch_size, config.precision = 4, 'bfloat16'
+    config.mesh.data, config.mesh.column = 1, 2
+    text = lowered_step(build(config)).as_text()
+    gathers = re.findall(r'stablehlo\.all_gather.*-> tensor<([\dx]+)x(\w+)>', text)
+    assert sorted(gathers) == sorted(
+        [('4x13x13x256', 'bf16'), ('4x9216', 'bf16'), ('4x4096', 'bf16'), ('4x4096', 'bf16'), ('4x1000', 'bf16')]
+    )
+
+
+def test_each_device_holds_its_own_columns_kernels_and_velocity():
+    config = digits.get_config()
+    config.mesh.data, config.mesh.column = 2, 2
+    experiment = build(config)
+    state = first_state(experiment)
+    for array in jax.tree.leaves((state.parameters, state.velocity)):
+        for shard in array.addressable_shards:
+            _, column = np.argwhere(experiment.mesh.devices == shard.device)[0]
+            assert shard.data.shape == (1, *array.shape[1:])
+            assert shard.index[0] == slice(column, column + 1)
+
+
+# Lines as XLA's GPU and CPU compilers print them, for a mesh of 2 x 2.
+PROGRAM = """
+  %a = (f32[4,64]{1,0}, f32[4,128]{1,0}) all-gather-start(%x), channel_id=1, replica_groups=[2,2]<=[4], dimensions={1}
+  %b = f32[4,128]{1,0} all-gather-done(%a)
+  %c = f32[8]{0} all-reduce-start(%y), channel_id=2, replica_groups=[2,2]<=[2,2]T(1,0), to_apply=%add
+  %d = (bf16[10]{0}, f32[]) all-reduce(%p, %q), channel_id=3, replica_groups={{0,1,2,3}}, to_apply=%add
+  %e = f32[6]{0} collective-permute(%z), channel_id=4, source_target_pairs={{0,1},{1,0}}
+  %f = f32[6]{0} all-reduce(%z), channel_id=5, replica_groups={{0},{1},{2},{3}}, to_apply=%add
+  ROOT %g = f32[5,3]{1,0} reduce-scatter(%w), replica_groups={{0,2},{1,3}}, dimensions={0}, metadata={op_name="step/x"}
+  %h = f32[8]{0} fusion(%y), calls=%all-reduce.clone
+"""
+
+
+def test_collectives_are_read_in_all_their_notations():
+    found = collectives(PROGRAM, make_mesh(2, 2, 2))
+    assert [(one.kind, one.axes, one.shapes, one.received) for one in found] == [
+        ('all-gather', (COLUMN,), ('f32[4,128]',), 1024),
+        ('all-reduce', (DATA,), ('f32[8]',), 32),
+        ('all-reduce', (DATA, COLUMN), ('bf16[10]', 'f32[]'), 36),
+        ('collective-permute', (COLUMN,), ('f32[6]',), 24),
+        ('reduce-scatter', (DATA,), ('f32[5,3]',), 60),
+    ]
+    assert found[-1].where == 'step/x'

@@ -1,0 +1,97 @@
+"""Guards `fourier.py`: values and gradients against the float64 reference, and where it is used.
+
+As in test_layers.py, float32 may deviate by 1e-5 of the reference's largest value (measured: below 1e-6).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from alexnet_jax.model import fft_convolution as fourier
+from alexnet_jax.model.fusion import computed_once
+
+TOLERANCE = 1e-5
+CASES = [
+    # side, size, pad
+    (27, 5, 2),  # conv2: four tiles a side, of 11; the last runs past the edge
+    (13, 3, 1),  # conv3 to conv5: two tiles of 9, the same
+    (9, 3, 1),  # one tile, of 11
+    (9, 2, 0),  # one tile of 9
+    (5, 2, 1),  # one tile of 7, padded
+    (6, 1, 0),  # no overlap; a tile of even width, 6
+    (8, 7, 3),  # even, and the overlap wider than what comes of a tile
+    (16, 16, 2),  # wider than the widest tile: a place a tile
+]
+
+
+def draws(*shapes):
+    generator = np.random.default_rng(1)
+    return [np.float32(generator.standard_normal(shape)) for shape in shapes]
+
+
+@pytest.mark.parametrize('shared', [False, True])
+@pytest.mark.parametrize('side, size, pad', CASES)
+def test_convolution(side, size, pad, shared):
+    """Two columns; shared: both see the same maps, as they do after an exchange, and its gradient is both's."""
+    outputs = side + 2 * pad - size + 1
+    shapes = (1 if shared else 2, 3, side, side, 4), (2, size, size, 4, 5), (2, 5), (2, 3, outputs, outputs, 5)
+    xs, kernels, biases, cotangent = draws(*shapes)
+
+    @jax.jit
+    def value_and_gradients(xs, kernels, biases, cotangent):
+        def both(xs, kernels, biases):
+            seen = [xs[0]]  # one array, and not two that are equal
+            return jnp.stack(fourier.convolution(seen * 2 if shared else list(xs), kernels, biases, pad=pad))
+
+        y, vjp = jax.vjp(both, xs, kernels, biases)
+        return y, vjp(cotangent)
+
+    y, gradients = value_and_gradients(xs, kernels, biases, cotangent)
+    assert y.dtype == jnp.float32
+    right, right_gradients = np.empty(cotangent.shape), [np.zeros(x.shape) for x in (xs, kernels, biases)]
+    for column in range(2):
+        seen = 0 if shared else column
+        inputs = (each.astype(float) for each in (xs[seen], kernels[column], biases[column]))
+        right[column], back = reference.convolution(*inputs, pad=pad)
+        for total, one, place in zip(right_gradients, back(cotangent[column]), (seen, column, column), strict=True):
+            total[place] += one
+    assert reference.relative_error(y, right) < TOLERANCE
+    for gradient, right_gradient in zip(gradients, right_gradients, strict=True):
+        assert reference.relative_error(gradient, right_gradient) < TOLERANCE
+
+
+@pytest.mark.parametrize('width', [1, 2, 5, 6, 9, 13])
+def test_the_products_are_those_of_the_transforms(width):
+    """NumPy's transform of the correlation is the product of NumPy's transforms; here as real products, all counted."""
+    matrices = fourier._matrices(width, 1)
+    tile, kernel = draws((width, width), (1, 1))
+    assert matrices.of_tiles.shape == (fourier._number_of_products(width), width**2)
+    products = (matrices.of_tiles @ tile.ravel()) * (matrices.of_kernels @ kernel.ravel())
+    circular = np.fft.ifft2(np.fft.fft2(tile) * np.fft.fft2(kernel, (width, width)).conj()).real
+    assert reference.relative_error(matrices.of_products @ products, circular.ravel()) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    'shape, kernel, pad, saves',
+    [
+        ((128, 27, 27, 48), (5, 5, 48, 128), 2, True),  # the paper's conv2, 4 and 5 of a column, and conv3 of both
+        ((128, 13, 13, 256), (3, 3, 256, 192), 1, True),
+        ((128, 13, 13, 192), (3, 3, 192, 192), 1, True),
+        ((128, 13, 13, 192), (3, 3, 192, 128), 1, True),
+        ((1, 13, 13, 192), (3, 3, 192, 192), 1, False),  # the kernels' transforms, for one image
+        ((128, 64, 64, 3), (5, 5, 3, 32), 2, False),  # the tiles' and places' transforms, for three channels
+        ((128, 13, 13, 192), (1, 1, 192, 192), 0, False),  # nothing to save
+        ((128, 13, 12, 192), (3, 3, 192, 192), 1, False),  # not a square
+    ],
+)
+def test_where_it_saves_work(shape, kernel, pad, saves):
+    assert fourier.saves(shape, kernel, pad) is saves
+
+
+def test_computed_once_changes_nothing():
+    (x,) = draws((2, 3, 4))
+    y, vjp = jax.vjp(jax.jit(computed_once), x)
+    np.testing.assert_array_equal(y, x)
+    np.testing.assert_array_equal(vjp(2 * x)[0], 2 * x)

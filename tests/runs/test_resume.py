@@ -1,0 +1,301 @@
+"""What a run may carry on with: what may change in its config, what may not, another data set, another mesh."""
+
+import copy
+import dataclasses
+import json
+
+import fakes
+import killing
+import pytest
+
+from alexnet_jax.commands.train import restore_or_initialize, train
+from alexnet_jax.runs.build import build, first_state
+from alexnet_jax.runs.checkpoint import Checkpoints, Progress
+from alexnet_jax.runs.metrics_log import read_metrics
+from alexnet_jax.runs.resume import FIXED, HARMLESS, check_continuation, differences
+from alexnet_jax.runs.workdir import remember_data, write_config
+from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.training.optimizer import RateControl
+from experiments import paper
+from tests import three_layers
+
+# What happens to each field of the paper's config when a run carries on with another value.
+FREE = {
+    'name',
+    'epochs',
+    'log_every_steps',
+    'checkpoint_every_steps',
+    'keep_checkpoints',
+    'evaluation.views',
+    'mesh.data',
+    'mesh.column',
+    'accumulation_steps',
+    'data.threads',
+    'data.directory',
+    'data.source_directory',
+    'data.skip_broken',
+    'data.images_per_shard',
+}
+ASKED_FOR = {
+    'seed',
+    'precision',
+    'momentum',
+    'weight_decay',
+    'decay_biases',
+    'learning_rate',
+    'rate_control.divide_by',
+    'rate_control.drops',
+    'rate_control.patience',
+    'rate_control.tolerance',
+    'rate_control.schedule',
+    'rate_control.layer_rates',
+    'rate_control.layer_factors',
+    'pretrained.workdir',
+    'pretrained.checkpoint',
+    'pretrained.new_layers',
+    'data.source',
+    'data.storage',
+    'data.quality',
+    'data.image_size',
+    'data.crop_size',
+    'data.random_crop',
+    'data.mirror',
+    'data.color_std',
+    'data.color_scale',
+    'data.color_epochs',
+    'data.color_rescale',
+}
+
+
+def fields(config, path=''):
+    """Every field by its path."""
+    for name, value in config.items():
+        if hasattr(value, 'items'):
+            yield from fields(value, f'{path}{name}.')
+        else:
+            yield path + name
+
+
+NEVER = {'batch_size', 'columns', *(field for field in fields(paper.get_config()) if field.startswith('network.'))}
+
+
+# Two configs.
+
+
+def test_equal_configs_do_not_differ():
+    config = paper.get_config().to_dict()
+    assert list(differences(config, copy.deepcopy(config))) == []
+    assert list(differences(json.loads(json.dumps(config)), config)) == []  # tuples have become lists
+
+
+@pytest.mark.parametrize(
+    'before, now, expected',
+    [
+        ({'a': 1}, {'a': 2}, [('a', 1, 2)]),
+        ({'a': {'b': 1, 'c': 2}}, {'a': {'b': 3, 'c': 2}}, [('a.b', 1, 3)]),
+        ({'a': {'b': 1}}, {'a': {'b': 1, 'c': 2}}, [('a.c', None, 2)]),
+        ({'a': 1, 'b': 2}, {'b': 2}, [('a', 1, None)]),
+        ({'a': [[5, 0.1]]}, {'a': ((5, 0.1),)}, []),
+        ({'a': [[5, 0.1]]}, {'a': ((5, 0.2),)}, [('a', [[5, 0.1]], ((5, 0.2),))]),
+        ({'a': []}, {'a': ()}, []),
+        ({'a': {'b': 1}}, {'a': 1}, [('a', {'b': 1}, 1)]),
+        ({'a': 1, 'b': 2}, {'b': 2, 'a': 1}, []),
+        ({'network': {'a': {}, 'b': {}}}, {'network': {'b': {}, 'a': {}}}, [('network', 'a, b', 'b, a')]),
+    ],
+    ids=str,
+)
+def test_differences(before, now, expected):
+    assert list(differences(before, now)) == expected
+
+
+def test_every_field_is_in_one_of_the_tables():
+    assert sorted([*FREE, *ASKED_FOR, *NEVER]) == sorted(fields(paper.get_config()))
+    assert {field.split('.')[0] for field in NEVER} == set(FIXED)
+    assert {field for field in FREE if not field.startswith(HARMLESS)} == set()
+
+
+# A run's workdir, made by hand.
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return fakes.prepared(fakes.tinted(), tmp_path_factory.mktemp('data') / 'fake')
+
+
+@pytest.fixture
+def workdir(data, tmp_path):
+    """Of a run with the paper's config."""
+    write_config(paper.get_config(), tmp_path)
+    remember_data(data, tmp_path)
+    return tmp_path
+
+
+def changed(field):
+    """The paper's config with another value of a field, and both values."""
+    config = part = paper.get_config()
+    *above, name = field.split('.')
+    for one in above:
+        part = part[one]
+    match before := part[name]:
+        case bool():
+            part[name] = not before
+        case str():
+            part[name] = before + '?'
+        case tuple():
+            part[name] = (*before, 'another')
+        case _:
+            part[name] = before + 1
+    return config, before, part[name]
+
+
+@pytest.mark.parametrize('field', sorted(FREE))
+def test_what_does_no_harm_goes_through_and_is_told(field, workdir, data):
+    config, before, now = changed(field)
+    (line,) = check_continuation(config, data, workdir, [])
+    assert line == f'Carrying on with another value of config.{field}: {before!r} before, {now!r} now.'
+
+
+@pytest.mark.parametrize('field', sorted(ASKED_FOR))
+def test_what_touches_the_result_has_to_be_allowed(field, workdir, data):
+    config, before, now = changed(field)
+    with pytest.raises(UserError) as caught:
+        check_continuation(config, data, workdir, ['name', field + '_', field[:-1]])
+    values = f'config.{field}: {before!r} before, {now!r} now'
+    assert str(caught.value) == (
+        f'{workdir} holds a run with another config. {values}. Give the old value, or another --workdir to begin anew, '
+        f'or --allow_changes={field} to carry on with the new value all the same.'
+    )
+    (line,) = check_continuation(config, data, workdir, ['name', field])
+    assert line == f'Carrying on with another value of {values}.'
+
+
+@pytest.mark.parametrize('field', sorted(NEVER))
+def test_what_the_arrays_and_the_order_are_made_for_never_changes(field, workdir, data):
+    config, before, now = changed(field)
+    for allowed in ([], [field], list(FIXED)):
+        with pytest.raises(UserError) as caught:
+            check_continuation(config, data, workdir, allowed)
+        message = str(caught.value)
+        assert f'config.{field}: {before!r} before, {now!r} now; a run cannot carry on with that' in message
+        assert str(workdir) in message and '--allow_changes' not in message
+
+
+def test_nothing_changed_nothing_told(workdir, data):
+    assert check_continuation(paper.get_config(), data, workdir, []) == []
+
+
+def test_several_changes_are_told_one_by_one(workdir, data):
+    config = paper.get_config()
+    config.epochs, config.mesh.column, config.rate_control.patience, config.rate_control.drops = 91, 2, 6, 4
+    lines = check_continuation(config, data, workdir, ['rate_control'])
+    assert [line.split(':')[0].split()[-1] for line in lines] == [
+        'config.epochs',
+        'config.rate_control.drops',
+        'config.rate_control.patience',
+        'config.mesh.column',
+    ]
+    with pytest.raises(UserError, match=r'config\.rate_control\.drops'):
+        check_continuation(config, data, workdir, ['rate_control.patience'])
+
+
+def test_a_layer_more_a_layer_less_and_another_order(workdir, data):
+    config = paper.get_config()
+    del config.network.relu5
+    with pytest.raises(UserError, match=r"config\.network\.relu5: \{'type': 'relu'\} before, None now"):
+        check_continuation(config, data, workdir, [])
+    write_config(config, workdir)
+    with pytest.raises(UserError, match=r'config\.network\.relu5: None before, '):
+        check_continuation(paper.get_config(), data, workdir, [])
+    config.network.relu5 = {'type': 'relu'}  # now the last one
+    with pytest.raises(UserError, match=r"config\.network: 'conv1, .*, relu5' before, 'conv1, .*, fc8' now"):
+        write_config(config, workdir)
+        check_continuation(paper.get_config(), data, workdir, [])
+
+
+def test_a_field_that_is_new(workdir, data):
+    config = paper.get_config()
+    config.label_smoothing = 0.1
+    with pytest.raises(UserError, match=r'config\.label_smoothing: None before, 0\.1 now\. .*=label_smoothing'):
+        check_continuation(config, data, workdir, [])
+
+
+@pytest.mark.parametrize(
+    'field, value',
+    [
+        ('class_ids', ('n1', 'n0', 'n2')),
+        ('rgb_mean', [1.0, 2.0, 3.0]),
+        ('shards', {'train': [{'file': 'train', 'examples': 11, 'sha256': 'another'}], 'validation': []}),
+    ],
+)
+def test_another_data_set_is_refused(field, value, workdir, data, tmp_path):
+    other = dataclasses.replace(data, directory=tmp_path / 'elsewhere', **{field: value})
+    with pytest.raises(UserError) as caught:
+        check_continuation(paper.get_config(), other, workdir, ['data', field])
+    for word in (str(tmp_path / 'elsewhere'), str(workdir), field, 'config.data.directory', '--workdir'):
+        assert word in str(caught.value)
+
+
+def test_the_same_data_set_may_lie_elsewhere(workdir, data, tmp_path):
+    moved = dataclasses.replace(data, directory=tmp_path / 'elsewhere', class_names=('a', 'b', 'c'))
+    assert check_continuation(paper.get_config(), moved, workdir, []) == []
+
+
+# Runs.
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    place = killing.place_with_programs(tmp_path_factory.getbasetemp(), tmp_path_factory.mktemp('runs'))
+    with killing.keeping_programs(place / 'cache'):
+        yield place
+
+
+def run(place, name, **changes):
+    """Trains the run of a name, or carries it on."""
+    config = three_layers.get_config()
+    config.update_from_flattened_dict(
+        {'data.directory': str(place / 'data'), 'mesh.data': 1, 'mesh.column': 1} | changes
+    )
+    return train(config, str(place / name), fakes.console())
+
+
+@pytest.mark.parametrize('allowed, expected', [([], 0.005), (['learning_rate'], 0.02), (['momentum'], 0.005)])
+def test_a_new_learning_rate_counts_where_it_is_allowed(allowed, expected, tmp_path, place):
+    config = three_layers.get_config()
+    config.mesh.data = config.mesh.column = 1
+    config.learning_rate = 0.02
+    on, before = build(config), RateControl(0.005, 1 / 3, 2 / 7, epochs_without_improvement=3, drops=2)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(first_state(on), Progress(7, 1, before), None)
+    checkpoints.wait()
+    _, progress = restore_or_initialize(on, checkpoints, fakes.console(), allowed)
+    assert progress == Progress(7, 1, dataclasses.replace(before, learning_rate=expected))
+    checkpoints.close()
+
+
+MESHES = [(1, 1), (1, 2), (2, 1), (2, 2), (1, 1)]
+
+
+@pytest.fixture(scope='module')
+def on_one_device(place):
+    return run(place, 'one', epochs=len(MESHES))
+
+
+@pytest.fixture(scope='module')
+def on_all_meshes(place):
+    """An epoch on each mesh."""
+    for epochs, (data, column) in enumerate(MESHES, start=1):
+        progress = run(place, 'all', epochs=epochs, **{'mesh.data': data, 'mesh.column': column})
+    return progress
+
+
+def test_a_run_carries_on_on_any_mesh(on_one_device, on_all_meshes, place):
+    """What differs is the rounding of sums over devices, in float32; measured: 7e-8 of the losses, and no error."""
+    assert on_all_meshes.step == on_one_device.step == 57
+    for one, other in zip(read_metrics(place / 'one'), read_metrics(place / 'all'), strict=True):
+        for line in (one, other):
+            line.pop('images_per_second', None)
+        for name in ('step', 'epoch', 'split'):
+            assert one.pop(name) == other.pop(name)
+        assert other == pytest.approx(one, rel=1e-5, abs=0.5 / 360)  # less than an image
+        assert other['loss'] == pytest.approx(one['loss'], rel=1e-6)
