@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
-from ml_collections import ConfigDict
+from alexnet_jax.config import Config
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -60,10 +60,10 @@ class Line:
 
 def lines(experiment: Experiment) -> list[Line]:
     """The network's lines, as the module itself computes their shapes."""
-    return network_lines(experiment.config, experiment.table)
+    return network_lines(experiment.config, experiment.config.network)
 
 
-def network_lines(config: ConfigDict, table: Layers) -> list[Line]:
+def network_lines(config: Config, table: Layers) -> list[Line]:
     """The same of a config and its network's table, whatever devices there are."""
     count, crop = config.columns, config.data.crop_size
     network = AlexNet(table, Columns(count, count))
@@ -167,7 +167,7 @@ def _placed(shape: tuple[int, ...], dtype: Any, where: NamedSharding) -> jax.Sha
     return jax.ShapeDtypeStruct(shape, dtype, sharding=where)
 
 
-def inspect(config: ConfigDict, console: Console) -> None:
+def inspect(config: Config, console: Console) -> None:
     """Prints the layers, where parameters live, and what devices exchange.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from ml_collections import ConfigDict
+from alexnet_jax.config import Config
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -10,7 +10,6 @@ from rich.text import Text
 
 from alexnet_jax.commands.inspect import Line, network_lines
 from alexnet_jax.model.alexnet import classes_of
-from alexnet_jax.model.layer_specs import from_config
 from alexnet_jax.runs.build import check
 from alexnet_jax.runtime.errors import UserError, shown
 
@@ -18,7 +17,7 @@ Pair = tuple[Line | None, Line | None]
 _DIFFERENT = '*'
 
 
-def inspect_beside(one: ConfigDict, other: ConfigDict, console: Console) -> None:
+def inspect_beside(one: Config, other: Config, console: Console) -> None:
     """Prints the layers of two networks beside each other, their parameters and multiply-adds, and the ratios.
 
     Raises:
@@ -32,9 +31,9 @@ def inspect_beside(one: ConfigDict, other: ConfigDict, console: Console) -> None
     console.print(_table(one.name, other.name, list(pairs(first, second))))
 
 
-def _lines(config: ConfigDict) -> list[Line]:
+def _lines(config: Config) -> list[Line]:
     check(config)
-    table = from_config(config.network)
+    table = config.network
     classes_of(table)
     return network_lines(config, table)
 

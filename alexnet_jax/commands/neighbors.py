@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
+from alexnet_jax.config import Config
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -36,7 +36,7 @@ _LENGTHS = (32, 64, 128, 256, 512)  # bits; 256 are kept
 _KEPT = 256
 
 
-def retrieve(config: ConfigDict, workdir: str, which: str, layer: str, console: Console) -> dict[str, Any]:
+def retrieve(config: Config, workdir: str, which: str, layer: str, console: Console) -> dict[str, Any]:
     """Finds neighbors by a layer's values, and tries codes of several lengths in their place.
 
     Writes WORKDIR/figures/neighbors.png and codes.png (.svg), WORKDIR/neighbors.json, WORKDIR/codes.json, and beside

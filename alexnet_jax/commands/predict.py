@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
+from alexnet_jax.config import Config
 from rich.console import Console
 
 from alexnet_jax.data.dataset import PreparedDataSet
@@ -21,7 +21,7 @@ from alexnet_jax.runtime.progress_bar import Display
 
 
 def predict(
-    config: ConfigDict, workdir: str, which: str, images: Sequence[str], as_json: bool, console: Console
+    config: Config, workdir: str, which: str, images: Sequence[str], as_json: bool, console: Console
 ) -> None:
     """Prints five labels with their probabilities for every image, averaged over ten views, and draws them.
 

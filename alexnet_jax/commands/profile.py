@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
+from alexnet_jax.config import Config
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -91,7 +91,7 @@ class Profile:
         return dict(found.most_common())
 
 
-def profile(config: ConfigDict, workdir: str, steps: int, console: Console) -> Profile:
+def profile(config: Config, workdir: str, steps: int, console: Console) -> Profile:
     """Profiles the config's training step and prints where its time goes.
 
     Args:
@@ -130,7 +130,7 @@ def profile(config: ConfigDict, workdir: str, steps: int, console: Console) -> P
             run(steps)
     (path,) = files
     text = program.as_text()
-    found = _summary(path, text, origins(text, experiment.table), steps, plain)
+    found = _summary(path, text, origins(text, experiment.config.network), steps, plain)
     write_json(directory / 'profile.json', _as_json(found))
     _print(experiment, found, console)
     pictures = ', '.join(str(one) for one in path.parent.glob('*.trace.json.gz'))
@@ -244,7 +244,7 @@ def _print(experiment: Experiment, found: Profile, console: Console) -> None:
     for column in ('forward, ms', 'share', 'backward, ms', 'share', 'both, ms', 'share'):
         table.add_column(column, justify='right')
     layers = found.by_layer()
-    order = ['input', *(name for name, _ in experiment.table), 'loss', 'accumulation', EXCHANGES, 'update', OTHER]
+    order = ['input', *(name for name, _ in experiment.config.network), 'loss', 'accumulation', EXCHANGES, 'update', OTHER]
     for layer in order:
         if sum(layers.get(layer, ())):
             forward, backward = [0, 0] if layer in _NEITHER else layers[layer]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
+from alexnet_jax.config import Config
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -111,7 +111,7 @@ def evaluate(predict: Predictor, data: PreparedDataSet, split: str, *, batch_siz
     return tally.means()
 
 
-def evaluate_run(config: ConfigDict, workdir: str, which: str, split: str, console: Console) -> dict[str, Any]:
+def evaluate_run(config: Config, workdir: str, which: str, split: str, console: Console) -> dict[str, Any]:
     """Evaluates a checkpoint of a run, prints its errors beside the paper's, and writes eval.json: `--mode=eval`.
 
     Args:
@@ -137,7 +137,7 @@ def evaluate_run(config: ConfigDict, workdir: str, which: str, split: str, conso
 
 
 def evaluate_ensemble(
-    config: ConfigDict | None, workdirs: Sequence[str], workdir: str, which: str, split: str, console: Console
+    config: Config | None, workdirs: Sequence[str], workdir: str, which: str, split: str, console: Console
 ) -> dict[str, Any]:
     """Evaluates several runs, each and their average: `--mode=eval --ensemble=runs/a,runs/b`.
 

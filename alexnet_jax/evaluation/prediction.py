@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
+from alexnet_jax.config import Config
 
 from alexnet_jax.data.augment import VIEWS, Statistics, statistics_of, view
 from alexnet_jax.data.dataset import PreparedDataSet
@@ -47,7 +47,7 @@ class Run:
     statistics: Statistics
 
 
-def open_run(config: ConfigDict, workdir: str, which: str, say: Callable[[str], None] = print) -> Run:
+def open_run(config: Config, workdir: str, which: str, say: Callable[[str], None] = print) -> Run:
     """Opens a run at one of its checkpoints.
 
     Args:
@@ -75,7 +75,7 @@ def open_run(config: ConfigDict, workdir: str, which: str, say: Callable[[str], 
 
 def _check_fits(experiment: Experiment, data: PreparedDataSet) -> None:
     """Raises UserError where a run remembers another data set than its network can be for."""
-    classes, crop_size = classes_of(experiment.table), experiment.config.data.crop_size
+    classes, crop_size = classes_of(experiment.config.network), experiment.config.data.crop_size
     if len(data.class_names) != classes:
         raise UserError(
             f'{data.directory} is of {len(data.class_names)} classes, the network of the config tells {classes} apart. '
@@ -158,7 +158,7 @@ def predictor(run: Run, views: str) -> Predictor:
 
 def first_kernels(experiment: Experiment, parameters: dict[str, dict[str, Array]]) -> np.ndarray:
     """The kernels that see the image, [columns, height, width, 3, kernels of a column], wherever they live."""
-    name = next(name for name, _ in experiment.table if name in parameters)
+    name = next(name for name, _ in experiment.config.network if name in parameters)
     everywhere = sharding(experiment.mesh, EVERYWHERE)
     return np.asarray(jax.jit(lambda x: x, out_shardings=everywhere)(parameters[name]['kernel']))
 

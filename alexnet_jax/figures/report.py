@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jinja2
-from ml_collections import ConfigDict
+from alexnet_jax.config import Config
 from rich.console import Console
 
 from alexnet_jax.commands.inspect import Line, lines
@@ -58,7 +58,7 @@ class Evaluation(NamedTuple):
     results: list[Result]
 
 
-def write_report(config: ConfigDict, workdir: str, console: Console) -> pathlib.Path:
+def write_report(config: Config, workdir: str, console: Console) -> pathlib.Path:
     """Writes WORKDIR/report.html from what the run has left there; what is missing is said in a sentence.
 
     It reads metrics.jsonl, eval.json, figures/ and the names of the checkpoints; nothing is compiled or drawn.
@@ -96,7 +96,7 @@ def _template() -> jinja2.Template:
     return environment.get_template('report.html.jinja')
 
 
-def contents(config: ConfigDict, workdir: str) -> dict[str, Any]:
+def contents(config: Config, workdir: str) -> dict[str, Any]:
     """What the page says, by the names that its template uses."""
     directory = pathlib.Path(workdir)
     evaluation = _evaluation(directory / 'eval.json', config.name)
@@ -150,7 +150,7 @@ def _evaluation(path: pathlib.Path, name: str) -> Evaluation | None:
 
 
 def _facts(
-    config: ConfigDict, directory: pathlib.Path, network: Sequence[Line], metrics: Sequence[dict[str, Any]]
+    config: Config, directory: pathlib.Path, network: Sequence[Line], metrics: Sequence[dict[str, Any]]
 ) -> list[tuple[str, str]]:
     """What a reader wants to know of the run first: pairs of what it is called and what it is."""
     data, control = config.data, config.rate_control
@@ -181,7 +181,7 @@ def _facts(
     return [(name, value) for name, value in facts if value]
 
 
-def _trained(config: ConfigDict, metrics: Sequence[dict[str, Any]]) -> str:
+def _trained(config: Config, metrics: Sequence[dict[str, Any]]) -> str:
     if not metrics:
         return ''
     last = metrics[-1]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
+from alexnet_jax.config import Config
 
 from alexnet_jax.evaluation.prediction import open_run
 from alexnet_jax.runs.build import Experiment, build, state_shapes
@@ -71,7 +71,7 @@ def with_pretrained(experiment: Experiment, state: TrainState, say: Callable[[st
     return state.replace(parameters=state.parameters | taken)
 
 
-def _taken(parameters: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
+def _taken(parameters: dict[str, Any], config: Config) -> dict[str, Any]:
     return {
         layer: arrays
         for layer, arrays in parameters.items()
@@ -79,7 +79,7 @@ def _taken(parameters: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
     }
 
 
-def _config_of(experiment: Experiment) -> ConfigDict:
+def _config_of(experiment: Experiment) -> Config:
     """The config of the run, on this experiment's mesh."""
     run = read_config(experiment.config.pretrained.workdir)
     run.mesh, run.batch_size = experiment.config.mesh, experiment.config.batch_size

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ml_collections import ConfigDict
+from alexnet_jax.config import Config
 
 from alexnet_jax.evaluation.published import Difference, difference_for, images_of
 from alexnet_jax.runs.resume import HARMLESS, differences
@@ -180,7 +180,7 @@ def put_together(runs: Sequence[Standing], measurement: Measurement) -> list[Var
                 )
         group.append(run)
     base = _spreads([errors_of(run, measurement) for run in groups[0]])
-    named: dict[str, ConfigDict] = {}
+    named: dict[str, Config] = {}
     variants = []
     for group in groups:
         config = group[0].config
@@ -200,7 +200,7 @@ def put_together(runs: Sequence[Standing], measurement: Measurement) -> list[Var
     return variants
 
 
-def _apart(one: ConfigDict, other: ConfigDict) -> list[tuple[str, Any, Any]]:
+def _apart(one: Config, other: Config) -> list[tuple[str, Any, Any]]:
     """The fields that make two configs two variants, with both values; their names first."""
     return [
         found

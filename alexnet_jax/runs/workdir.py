@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
+from alexnet_jax.config import Config
 
 from alexnet_jax.data.dataset import MEAN_IMAGE, PreparedDataSet, open_prepared, write_manifest
 from alexnet_jax.runtime.errors import UserError, writing
@@ -57,12 +57,12 @@ def write_json(path: pathlib.Path, values: Any) -> None:
         replacement.replace(path)
 
 
-def write_config(config: ConfigDict, workdir: str) -> None:
+def write_config(config: Config, workdir: str) -> None:
     """Writes config.json: every field that the run uses."""
     write_json(pathlib.Path(workdir) / CONFIG, config.to_dict())
 
 
-def read_config(workdir: str | pathlib.Path) -> ConfigDict:
+def read_config(workdir: str | pathlib.Path) -> Config:
     """The config that a run was made with.
 
     Raises:
@@ -82,9 +82,9 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
         raise UserError(f'{path} is damaged: {error}.') from error
 
 
-def _in_order(fields: dict[str, Any]) -> ConfigDict:
+def _in_order(fields: dict[str, Any]) -> Config:
     """A config whose fields stay in the order given, at every depth: a network's layers come one after the other."""
-    config = ConfigDict(sort_keys=False)
+    config = Config(sort_keys=False)
     for name, value in fields.items():
         config[name] = _in_order(value) if isinstance(value, dict) else _tuples(value)
     return config

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
+from alexnet_jax.config import Config
 
 from alexnet_jax.runtime.errors import UserError
 
 Rules = Sequence[tuple[float, str, float]]
 
 
-def rates_of_layers(parameters: Any, rate: float, epochs: float, config: ConfigDict) -> Any:
+def rates_of_layers(parameters: Any, rate: float, epochs: float, config: Config) -> Any:
     """The learning rate of every array.
 
     A rule is (epochs, which, number) and is due once so many passes have been made through the training set. `which`
@@ -45,7 +45,7 @@ def rates_of_layers(parameters: Any, rate: float, epochs: float, config: ConfigD
     return {layer: {array: rate_of(f'{layer}.{array}') for array in arrays} for layer, arrays in parameters.items()}
 
 
-def has_rules(config: ConfigDict) -> bool:
+def has_rules(config: Config) -> bool:
     """Whether `rate_control` has rules for single layers."""
     return bool(config.layer_rates or config.layer_factors)
 
@@ -60,7 +60,7 @@ def fits(name: str, which: str) -> bool:
     return fnmatch.fnmatchcase(name, which) or fnmatch.fnmatchcase(name.split('.')[0], which)
 
 
-def check_rules(config: ConfigDict, layers: Iterable[str]) -> None:
+def check_rules(config: Config, layers: Iterable[str]) -> None:
     """Checks the rules of a `rate_control`.
 
     Args:

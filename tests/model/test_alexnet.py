@@ -17,8 +17,9 @@ import pytest
 import reference
 from ml_collections import ConfigDict
 
-from alexnet_jax.model.alexnet import AlexNet, classes_of, figure_2, initial_parameters
+from alexnet_jax.model.alexnet import AlexNet, classes_of, initial_parameters
 from alexnet_jax.model.columns import Columns
+from alexnet_jax.model.figure_2 import figure_2
 from alexnet_jax.model.layer_specs import (
     Convolution,
     Dense,
