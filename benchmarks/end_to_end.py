@@ -42,7 +42,7 @@ from alexnet_jax.data.prepare import prepare
 from alexnet_jax.model.layer_specs import Dense, Flatten, to_config
 from alexnet_jax.runs.build import build, first_state, settings_of, training_step
 from alexnet_jax.runtime.devices import available_cores, choose_platform
-from alexnet_jax.training.layer_rates import rates_of_layers
+from alexnet_jax.training.optimizer import layer_rates
 from alexnet_jax.training.step import statistics_to_devices, to_devices
 from benchmarks import overhead
 from benchmarks.photographs import Photographs
@@ -119,7 +119,7 @@ def bare_step(config: ConfigDict, data: PreparedDataSet):
     constants = statistics_to_devices(statistics_of(data), experiment.mesh)
     batch = to_devices(next(batches(config, data)), experiment.mesh)
     step, holder = training_step(experiment), [first_state(experiment)]
-    rates = rates_of_layers(holder[0].parameters, config.learning_rate, 0.0, config.rate_control)
+    rates = layer_rates(holder[0].parameters, config.learning_rate, 0.0, config.rate_control)
 
     def steps(count: int) -> None:
         for _ in range(count):

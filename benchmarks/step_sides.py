@@ -19,7 +19,7 @@ from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.columns import Columns
 from alexnet_jax.runs.build import Experiment, build, first_state, training_step
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.training.layer_rates import rates_of_layers
+from alexnet_jax.training.optimizer import layer_rates
 from alexnet_jax.training.step import Batch, statistics_to_devices, to_devices
 from experiments import paper
 
@@ -102,7 +102,7 @@ def our_steps(experiment: Experiment, batch: Batch, constants: Statistics) -> St
     config, mesh = experiment.config, experiment.mesh
     step, on_devices = training_step(experiment), statistics_to_devices(constants, mesh)
     state, images = first_state(experiment), to_devices(batch, mesh)
-    rates = rates_of_layers(state.parameters, config.learning_rate, 0.0, config.rate_control)
+    rates = layer_rates(state.parameters, config.learning_rate, 0.0, config.rate_control)
     holder = [state]
 
     def steps(count: int) -> float:

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
-from alexnet_jax.config import Config
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from alexnet_jax.config import Config
 from alexnet_jax.data.augment import Statistics
 from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.collectives import Collective, collectives
@@ -31,7 +31,7 @@ from alexnet_jax.model.layer_specs import (
 )
 from alexnet_jax.model.layer_specs import Table as Layers
 from alexnet_jax.runs.build import Experiment, build, state_shapes, training_step
-from alexnet_jax.training.layer_rates import rates_of_layers
+from alexnet_jax.training.optimizer import layer_rates
 from alexnet_jax.training.step import TrainState, batch_sharding, state_sharding
 
 
@@ -154,7 +154,7 @@ def step_arguments(experiment: Experiment) -> tuple[Any, ...]:
         fields['scale'] = ((batch,), np.float32)
     everywhere = sharding(mesh, EVERYWHERE)
     shapes: TrainState = state_shapes(experiment)
-    rates = rates_of_layers(shapes.parameters, 0.0, 0.0, config.rate_control)
+    rates = layer_rates(shapes.parameters, 0.0, 0.0, config.rate_control)
     return (
         jax.tree.map(lambda x, where: _placed(x.shape, x.dtype, where), shapes, state_sharding(shapes, mesh)),
         {name: _placed(shape, dtype, batch_sharding(mesh)) for name, (shape, dtype) in fields.items()},

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
-from alexnet_jax.config import Config
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from alexnet_jax.commands.inspect import Line, network_lines
+from alexnet_jax.config import Config
 from alexnet_jax.model.alexnet import classes_of
-from alexnet_jax.runs.build import check
 from alexnet_jax.runtime.errors import UserError, shown
 
 Pair = tuple[Line | None, Line | None]
@@ -32,7 +31,6 @@ def inspect_beside(one: Config, other: Config, console: Console) -> None:
 
 
 def _lines(config: Config) -> list[Line]:
-    check(config)
     table = config.network
     classes_of(table)
     return network_lines(config, table)

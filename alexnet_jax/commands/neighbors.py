@@ -9,12 +9,12 @@ import time
 from typing import Any
 
 import numpy as np
-from alexnet_jax.config import Config
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from alexnet_jax.commands.features import extract
+from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import PreparedDataSet, open_prepared
 from alexnet_jax.data.pipeline import open_shards, read
 from alexnet_jax.evaluation.binary_codes import Encoder, encode, random_hyperplanes, train_autoencoder

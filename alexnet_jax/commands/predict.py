@@ -9,20 +9,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from alexnet_jax.config import Config
 from rich.console import Console
 
+from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.pictures import Picture, find_pictures, read_pictures
-from alexnet_jax.evaluation.prediction import Run, most_probable, open_run, predictor
+from alexnet_jax.evaluation.predictor import most_probable
 from alexnet_jax.model.columns import DATA
+from alexnet_jax.runs.trained import Run, open_run, predictor
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.progress_bar import Display
 
 
-def predict(
-    config: Config, workdir: str, which: str, images: Sequence[str], as_json: bool, console: Console
-) -> None:
+def predict(config: Config, workdir: str, which: str, images: Sequence[str], as_json: bool, console: Console) -> None:
     """Prints five labels with their probabilities for every image, averaged over ten views, and draws them.
 
     A picture in a folder named after a class, as the folder source has them, counts as of that class. The pictures

@@ -16,13 +16,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from alexnet_jax.config import Config
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from alexnet_jax.commands import train
 from alexnet_jax.commands.inspect import step_arguments
+from alexnet_jax.config import Config
 from alexnet_jax.data.augment import Statistics, statistics_of
 from alexnet_jax.data.dataset import MANIFEST
 from alexnet_jax.data.sources import EMBEDDED
@@ -31,7 +31,7 @@ from alexnet_jax.runs.build import Experiment, build, first_state, open_data, tr
 from alexnet_jax.runs.workdir import make_workdir, write_json
 from alexnet_jax.runtime.errors import UserError, say, writing
 from alexnet_jax.runtime.trace import Share, dealt, read_operations
-from alexnet_jax.training.layer_rates import rates_of_layers
+from alexnet_jax.training.optimizer import layer_rates
 from alexnet_jax.training.step import ahead, statistics_to_devices
 
 DIRECTORY = 'profile'
@@ -112,7 +112,7 @@ def profile(config: Config, workdir: str, steps: int, console: Console) -> Profi
     with console.status('compiling the training step'), _own_names():
         program = training_step(experiment).lower(*step_arguments(experiment)).compile()
     state = first_state(experiment)
-    rates = rates_of_layers(state.parameters, config.learning_rate, 0.0, config.rate_control)
+    rates = layer_rates(state.parameters, config.learning_rate, 0.0, config.rate_control)
 
     def run(count: int) -> float:
         """Makes so many steps, as training does; seconds."""
@@ -244,7 +244,15 @@ def _print(experiment: Experiment, found: Profile, console: Console) -> None:
     for column in ('forward, ms', 'share', 'backward, ms', 'share', 'both, ms', 'share'):
         table.add_column(column, justify='right')
     layers = found.by_layer()
-    order = ['input', *(name for name, _ in experiment.config.network), 'loss', 'accumulation', EXCHANGES, 'update', OTHER]
+    order = [
+        'input',
+        *(name for name, _ in experiment.config.network),
+        'loss',
+        'accumulation',
+        EXCHANGES,
+        'update',
+        OTHER,
+    ]
     for layer in order:
         if sum(layers.get(layer, ())):
             forward, backward = [0, 0] if layer in _NEITHER else layers[layer]

@@ -7,17 +7,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from alexnet_jax.config import Config
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.evaluation.prediction import Predictor, Run, open_run, predictor
+from alexnet_jax.evaluation.predictor import Predictor
 from alexnet_jax.evaluation.published import rows_for
 from alexnet_jax.runs.build import open_data
-from alexnet_jax.runs.fields import check_types
+from alexnet_jax.runs.trained import Run, open_run, predictor
 from alexnet_jax.runs.workdir import CONFIG, make_workdir, read_config, write_json
 from alexnet_jax.runtime.distributed import is_leader, several
 from alexnet_jax.runtime.errors import UserError
@@ -167,19 +167,13 @@ def evaluate_ensemble(
     if len(workdirs) != len(set(map(_resolved, workdirs))):
         raise UserError(f'--ensemble={",".join(workdirs)} names a run twice.')
     configs = [read_config(one) for one in workdirs]
-    for one, own in zip(workdirs, configs, strict=True):
-        try:
-            check_types(own)
-        except UserError as error:
-            raise UserError(f'{one}: {error}') from error
     shared = config or configs[0]
     runs = []
     for one, own in zip(workdirs, configs, strict=True):
-        own.mesh, own.batch_size, own.evaluation = shared.mesh, shared.batch_size, shared.evaluation
-        own.accumulation_steps = shared.accumulation_steps
-        own.data.directory, own.data.threads = shared.data.directory, shared.data.threads
+        changes = {name: getattr(shared, name) for name in ('mesh', 'batch_size', 'evaluation', 'accumulation_steps')}
+        data = {'data.directory': shared.data.directory, 'data.threads': shared.data.threads}
         try:
-            runs.append(open_run(own, one, which))
+            runs.append(open_run(own.replace(**changes, **data), one, which))
         except UserError as error:
             raise UserError(f'{one}: {error}') from error
     for run in runs[1:]:

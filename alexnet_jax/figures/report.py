@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jinja2
-from alexnet_jax.config import Config
 from rich.console import Console
 
 from alexnet_jax.commands.inspect import Line, lines
+from alexnet_jax.config import Config
 from alexnet_jax.evaluation.published import ROWS, Row, rows_for
 from alexnet_jax.runs.build import build
 from alexnet_jax.runs.checkpoint import Checkpoints

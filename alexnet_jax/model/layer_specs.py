@@ -22,7 +22,9 @@ _STRICT = ConfigDict(extra='forbid', strict=True, allow_inf_nan=False)
 
 def _no_gaps(pooling: Any) -> Any:
     if pooling.stride > pooling.size:
-        raise ValueError(f'pooling windows of {pooling.size} must not be {pooling.stride} apart; the stride is at most the size')
+        raise ValueError(
+            f'pooling windows of {pooling.size} must not be {pooling.stride} apart; the stride is at most the size'
+        )
     return pooling
 
 

@@ -16,7 +16,7 @@ from alexnet_jax.model.alexnet import AlexNet, classes_of, initial_parameters
 from alexnet_jax.model.columns import COLUMN, DATA, check_batch, columns_on, make_mesh
 from alexnet_jax.runtime.devices import memory_of
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.training.layer_rates import check_rules
+from alexnet_jax.training.optimizer import check_layer_rules
 from alexnet_jax.training.step import Metrics, TrainState, initial_state, make_train_step, state_sharding
 
 _PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -54,7 +54,7 @@ def build(config: Config) -> Experiment:
         network = network.clone(at_once=_AT_ONCE_ON_A_CPU, fourier=config.precision == 'float32')
     experiment = Experiment(config, mesh, network)
     shapes = state_shapes(experiment)  # fails where the table does not fit its images or columns
-    check_rules(config.rate_control, shapes.parameters)
+    check_layer_rules(config.rate_control, shapes.parameters)
     needed = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes)) / mesh.shape[COLUMN]
     if needed > memory_of(jax.local_devices()[0]):
         raise UserError(

@@ -6,12 +6,11 @@ import pathlib
 from typing import Any
 
 import jax
-from alexnet_jax.config import Config
 
+from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.evaluation.published import images_of
 from alexnet_jax.model.alexnet import classes_of, initial_parameters
-from alexnet_jax.runs.build import check
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runs.workdir import read_config, remembered_data
 from alexnet_jax.runtime.errors import UserError
@@ -76,7 +75,6 @@ def read_standing(workdir: str) -> Standing:
     """
     config = read_config(workdir)
     try:
-        check(config)
         parameters = _parameters(config)
     except UserError as error:
         raise UserError(f'{workdir}: {error}') from error

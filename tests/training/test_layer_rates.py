@@ -9,8 +9,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.runs.build import build, state_shapes
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.training.layer_rates import check_rules, rates_of_layers
-from alexnet_jax.training.optimizer import update_rule
+from alexnet_jax.training.optimizer import check_layer_rules, layer_rates, update_rule
 from experiments import paper, six_convolutions, source_2012
 
 PARAMETERS = {name: {'kernel': 0, 'bias': 0} for name in ('conv1', 'conv2', 'fc8')}
@@ -21,7 +20,7 @@ def control(rates=(), factors=()):
 
 
 def rates(rate=0.01, epochs=0.0, **rules):
-    return rates_of_layers(PARAMETERS, rate, epochs, control(**rules))
+    return layer_rates(PARAMETERS, rate, epochs, control(**rules))
 
 
 def test_without_rules_there_is_one_rate():
@@ -67,7 +66,7 @@ def test_factors_follow_the_rate_in_force_and_give_way_to_rates():
 @pytest.mark.parametrize('field', ['rates', 'factors'])
 def test_a_rule_that_is_none_or_names_nothing_is_told(field, rule, words):
     with pytest.raises(UserError, match=rf'config\.rate_control\.layer_{field}: .*{words}'):
-        check_rules(control(**{field: (rule,)}), PARAMETERS)
+        check_layer_rules(control(**{field: (rule,)}), PARAMETERS)
 
 
 def test_rules_of_a_config_are_checked_against_its_network():
@@ -120,7 +119,7 @@ def logged(config, epochs):
     """Rates of kernels and biases of conv1 and of fc6 after so many epochs, with the schedule's rate in force."""
     rate = ([config.learning_rate] + [rate for first, rate in config.rate_control.schedule if first <= epochs])[-1]
     names = {'conv1': {'kernel': 0, 'bias': 0}, 'fc6': {'kernel': 0, 'bias': 0}, 'fc8': {'kernel': 0, 'bias': 0}}
-    found = rates_of_layers(names, rate, epochs, config.rate_control)
+    found = layer_rates(names, rate, epochs, config.rate_control)
     return [round(float(found[layer][array]), 9) for layer in ('conv1', 'fc6') for array in ('kernel', 'bias')]
 
 
@@ -145,7 +144,7 @@ def test_fine_tuning_on_2012_has_the_rates_of_its_log():
     def rates(epochs):
         rate = ([config.learning_rate] + [rate for first, rate in config.rate_control.schedule if first <= epochs])[-1]
         names = {name: {'kernel': 0} for name in ('conv1', 'conv6', 'fc8')}
-        found = rates_of_layers(names, rate, epochs, config.rate_control)
+        found = layer_rates(names, rate, epochs, config.rate_control)
         return [round(float(found[name]['kernel']), 9) for name in names]
 
     batches = 128 / 1281167
