@@ -281,7 +281,7 @@ _LIMIT_ERRORS = {
 }
 
 
-def _message(error: pydantic.ValidationError, path: str, siblings: Sequence[str] = ()) -> str:
+def _message(error: pydantic.ValidationError, path: str, siblings: Sequence[str] | None = None) -> str:
     """The first of a validation's errors in one sentence: the field, its value, and what it must be."""
     first = error.errors()[0]
     names = [part for part in first['loc'] if isinstance(part, str)]
@@ -291,7 +291,8 @@ def _message(error: pydantic.ValidationError, path: str, siblings: Sequence[str]
         return f'{where} must be {dict(schema())[".".join(names)].description}; {first["input"]!r:.100} is not.'
     if kind in ('extra_forbidden', 'unexpected_keyword_argument'):
         prefix = '.'.join(names[:-1])
-        known = siblings or [name.rpartition('.')[2] for name, _ in schema() if name.rpartition('.')[0] == prefix]
+        known = [name.rpartition('.')[2] for name, _ in schema() if name.rpartition('.')[0] == prefix]
+        known = known if siblings is None else list(siblings)
         close = difflib.get_close_matches(names[-1], known, 1)
         hint = f'did you mean {close[0]!r}?' if close else f'there are {", ".join(known) or "none"}.'
         return f'{where}: there is no such field; {hint}'

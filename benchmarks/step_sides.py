@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from configs import typed
 from rich.console import Console
 
 from alexnet_jax.data.augment import Statistics, training_images
@@ -76,14 +77,14 @@ def paper_experiment(batch: int, precision: str) -> Experiment:
     config = paper.get_config()
     config.batch_size, config.precision = batch, precision
     config.mesh.data = config.mesh.column = 1
-    return build(config)
+    return build(typed(config))
 
 
 def made_batch(experiment: Experiment) -> tuple[Batch, Statistics]:
     """Noise as images, with all the draws of a batch, and the statistics that go with it."""
     config, random = experiment.config, np.random.default_rng(0)
     batch, crop, size = config.batch_size, config.data.crop_size, config.data.image_size
-    classes = experiment.table[-1][1].units
+    classes = experiment.config.network[-1][1].units
     made = {
         'image': random.integers(0, 256, (batch, crop, crop, 3), np.uint8),
         'label': random.integers(0, classes, batch).astype(np.int32),
@@ -134,14 +135,14 @@ def torch_sides(
         console.print('torch.compile needs g++ here, which is not installed: PyTorch is measured without.')
     torch_alexnet.set_up()
     config, constants = experiment.config, Statistics(*map(np.asarray, constants))
-    images = torch_alexnet.padded(np.asarray(jax.jit(training_images)(batch, constants)), experiment.table)
+    images = torch_alexnet.padded(np.asarray(jax.jit(training_images)(batch, constants)), experiment.config.network)
     parameters = jax.device_get(first_state(experiment).parameters)
     found = {}
     for variant in possible:
         if ('compiled' if variant.compiled else 'eager') not in kinds:
             continue
         network = torch_alexnet.TorchAlexNet(
-            experiment.table, config.columns, config.data.crop_size, variant.written_out
+            experiment.config.network, config.columns, config.data.crop_size, variant.written_out
         )
         network.load(parameters)
         found[str(variant)] = torch_alexnet.training_step(
@@ -228,7 +229,7 @@ def compare(experiment: Experiment, written_out: bool) -> dict[str, float]:
 
     from benchmarks import torch_alexnet
 
-    config, table = experiment.config, experiment.table
+    config, table = experiment.config, experiment.config.network
     batch, constants = made_batch(experiment)
     images = np.asarray(training_images(batch, constants))
     parameters = first_state(experiment).parameters

@@ -22,6 +22,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+from configs import typed
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 # Runs launch.py after code that makes something happen that tests cannot wait for.
@@ -140,7 +142,7 @@ def left(workdir: pathlib.Path) -> dict[str, object]:
     from alexnet_jax.runs.checksums import path_of
     from alexnet_jax.runs.workdir import read_config
 
-    experiment = build(read_config(workdir))
+    experiment = build(typed(read_config(workdir)))
     checkpoints = Checkpoints(workdir, read_only=True)
     state, progress = checkpoints.restore(checkpoints.steps()[-1], state_shapes(experiment), experiment.mesh)
     lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]

@@ -8,6 +8,7 @@ import fakes
 import jax
 import numpy as np
 import pytest
+from configs import typed
 from small_run import VALIDATION
 
 from alexnet_jax.data.dataset import MANIFEST, open_prepared
@@ -77,8 +78,8 @@ def test_networks_are_averaged_by_their_probabilities():
 def by_hand(trained):
     """The trained run's probabilities for the validation images: views cut out in NumPy, no mesh; and the labels."""
     config, workdir = trained
-    run = open_run(config, str(workdir), 'newest')
-    network = AlexNet(run.experiment.table, Columns(2, 2))
+    run = open_run(typed(config), str(workdir), 'newest')
+    network = AlexNet(run.experiment.config.network, Columns(2, 2))
     softmax = jax.jit(lambda x: jax.nn.softmax(network.apply({'params': run.parameters}, x)))
     data = open_prepared(config.data.directory)
     images, labels, mean, crop = [], [], data.mean_image(), config.data.crop_size
@@ -101,7 +102,7 @@ def test_predictions_are_the_averaged_softmax_of_the_views(trained, by_hand, vie
     config = config.copy_and_resolve_references()
     config.network = trained[0].network
     config.mesh.data, config.mesh.column = mesh
-    run = open_run(config, str(workdir), 'newest')
+    run = open_run(typed(config), str(workdir), 'newest')
     assert run.experiment.mesh.devices.shape == make_mesh(2, *mesh).devices.shape
     data, batch_size = open_prepared(config.data.directory), 50
     outputs = list(predictions([predictor(run, views)], data, 'validation', batch_size=batch_size, threads=1))
@@ -120,7 +121,7 @@ def errors(probabilities, labels):
 def test_eval_json_holds_what_numpy_counts(run, by_hand):
     config, workdir = run
     on = fakes.console()
-    result = evaluate_run(config, str(workdir), 'newest', 'validation', on)
+    result = evaluate_run(typed(config), str(workdir), 'newest', 'validation', on)
     assert json.loads((workdir / 'eval.json').read_text()) == result
     assert (result['source'], result['split'], result['examples']) == ('digits', 'validation', VALIDATION)
     for views in ('center', 'ten'):
@@ -141,7 +142,7 @@ def ensemble(trained, another, tmp_path_factory):
 def test_an_ensemble_averages_probabilities(ensemble, trained, another, by_hand):
     result, printed = ensemble
     config, workdir = another
-    run, data = open_run(config, str(workdir), 'newest'), open_prepared(config.data.directory)
+    run, data = open_run(typed(config), str(workdir), 'newest'), open_prepared(config.data.directory)
     for views in ('center', 'ten'):
         outputs = predictions([predictor(run, views)], data, 'validation', batch_size=64, threads=1)
         others = np.concatenate([np.exp(scores.astype(np.float64)) for (scores,), _ in outputs])
