@@ -186,7 +186,7 @@ def test_files_say_what_the_values_are_of(trained, extracted):
 
 
 def test_logits_agree_with_the_predictions(trained, run):
-    from alexnet_jax.evaluation.prediction import open_run, predictor
+    from alexnet_jax.runs.trained import open_run, predictor
 
     values, _, _, _ = opened(extract(run, 'fc8', 'validation'))
     config, workdir = run
