@@ -298,7 +298,7 @@ def test_they_evaluate_every_image_once(ended, place):
 
 
 def test_other_modes_run_in_one_process(tmp_path):
-    two = 'from alexnet_jax import distributed\n\ndistributed.join = lambda *given: 2\n'
+    two = 'from alexnet_jax.runtime import distributed\n\ndistributed.join = lambda *given: 2\n'
     process = killing.start(tmp_path, tmp_path, tmp_path, '--mode=predict', code=two)
     out = process.communicate()[0]
     assert process.returncode == 2 and 'error: --mode=predict runs in one process; train and eval may' in out
