@@ -28,8 +28,10 @@ def pytest_configure(config):
     """Devices are chosen where tests run: not in the process that only hands them out."""
     if hasattr(config, 'workerinput') or not config.option.numprocesses:
         from alexnet_jax.runtime.devices import choose_platform
+        from alexnet_jax.runtime.quiet import silence_checkpoint_libraries
 
         choose_platform(simulated=4)
+        silence_checkpoint_libraries()
 
 
 @pytest.fixture(scope='session')
