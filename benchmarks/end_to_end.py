@@ -40,6 +40,7 @@ from alexnet_jax.config import network_config
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
+from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
 from alexnet_jax.data.prepare import prepare
 from alexnet_jax.model.layer_specs import Dense, Flatten
 from alexnet_jax.runs.build import build, first_state, settings_of, training_step

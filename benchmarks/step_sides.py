@@ -16,6 +16,7 @@ from configs import typed
 from rich.console import Console
 
 from alexnet_jax.data.augment import Statistics, training_images
+from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
 from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.columns import Columns
 from alexnet_jax.runs.build import Experiment, build, first_state, training_step

@@ -5,7 +5,7 @@ import shutil
 import fakes
 from configs import typed
 
-from alexnet_jax.commands.train import train
+from alexnet_jax.commands.train import train as train_run
 from alexnet_jax.config import config_dict, network_config
 from alexnet_jax.model.layer_specs import Convolution, Dense, Dropout, Exchange, Flatten, MaxPooling, ReLU
 from alexnet_jax.runs.workdir import read_config
@@ -46,14 +46,18 @@ def get_config():
     return config
 
 
-def trained_in(directory, **fields):
-    """Trains in directory/run, on the data in directory/data: the config, with larger batches from now on, and workdir.
+def trained_in(directory, train=False, **fields):
+    """The config, with larger batches from now on, and the workdir of a run: directory/run, its data directory/data.
 
-    `fields` overrides what FIELDS says.
+    Args:
+      directory: of both.
+      train: whether to train it now.
+      fields: overrides what FIELDS says.
     """
     config = get_config()
     config.update_from_flattened_dict({'data.directory': str(directory / 'data')} | fields)
-    train(typed(config), str(directory / 'run'), fakes.console())
+    if train:
+        train_run(typed(config), str(directory / 'run'), fakes.console())
     config.batch_size = 64
     return config, directory / 'run'
 

@@ -15,6 +15,7 @@ from alexnet_jax.config import RENAMED, Config
 from alexnet_jax.runtime.compilation_cache import keep_compiled
 from alexnet_jax.runtime.devices import choose_platform
 from alexnet_jax.runtime.errors import UserError, say
+from alexnet_jax.runtime.quiet import silence_checkpoint_libraries
 
 _MOST_SIMULATED = 1024  # devices
 _CONFIG_FILES = ('config', 'beside')  # flags that take one
@@ -217,6 +218,7 @@ def start(config: Config | None, to_stderr: bool = False, processes: int = 1) ->
     console.print(line, highlight=False, markup=False)
     # Of several processes JAX lets only the first write, so that others may have to compile what it has: together or
     # not at all, as a GPU's kernels may be chosen by all of them at once.
+    silence_checkpoint_libraries()
     problem = keep_compiled() if processes == 1 else None
     if problem:
         say(console, problem)

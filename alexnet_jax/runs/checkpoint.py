@@ -1,14 +1,10 @@
 """Checkpoints with Orbax: the newest few, and the best by validation error; none is trusted unexamined."""
 
-import logging
 import math
 import pathlib
 import re
 import shutil
-import sys
-import warnings
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -19,6 +15,7 @@ from alexnet_jax.runs.progress import Progress, from_fields, to_fields
 from alexnet_jax.runtime.distributed import is_leader, leader_first, several
 from alexnet_jax.runtime.errors import UserError, writing
 from alexnet_jax.runtime.files import read_json
+from alexnet_jax.runtime.formatting import format_bytes
 from alexnet_jax.training.step import TrainState, state_sharding
 
 
@@ -44,13 +41,6 @@ class Checkpoints:
         Raises:
           UserError: the directory cannot be read or made.
         """
-        for name in (
-            'absl',
-            'orbax',
-            'asyncio',
-        ):  # Orbax logs each save, warns of what is by design here, and raises its errors
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        _ignore_closed_loops()
         self.directory = pathlib.Path(workdir).absolute() / 'checkpoints'
         self._read_only, self._needed = read_only, 0
         with leader_first('checkpoints'):
@@ -124,7 +114,7 @@ class Checkpoints:
         self._needed = sum(x.nbytes for x in jax.tree.leaves(state))
         free = shutil.disk_usage(self.directory).free
         if free < self._needed:
-            self._cannot_be_saved(f'{free / 1e6:,.1f} MB are free')
+            self._cannot_be_saved(f'{format_bytes(free)} are free')
         try:
             self._manager.save(progress.step, args=args, metrics=metrics, force=True)
         except Exception as error:  # of this save, or of the one in the background before; Orbax raises many kinds
@@ -141,7 +131,7 @@ class Checkpoints:
         steps = self.steps()
         kept = f'The checkpoint of step {steps[-1]} is kept' if steps else 'There is no earlier checkpoint'
         raise UserError(
-            f'a checkpoint cannot be written to {self.directory}: {why}. It takes {self._needed / 1e6:,.1f} MB. '
+            f'a checkpoint cannot be written to {self.directory}: {why}. It takes {format_bytes(self._needed)}. '
             f'{kept}; make room, and give the same command to carry on.'
         ) from error
 
@@ -307,22 +297,3 @@ def _first_line(error: Exception) -> str:
     """What an error says, without the page that TensorStore appends."""
     lines = re.split(r' \[tensorstore_spec|\. See full TensorStore', str(error))[0].splitlines()
     return lines[0].rstrip('.') if lines else type(error).__name__
-
-
-def _ignore_closed_loops() -> None:
-    """Lets go what TensorStore still reports, array by array, once the first has ended a save or a restore.
-
-    The first error is raised, and told to the user; the others come from TensorStore's own threads, at any time.
-    """
-    warnings.filterwarnings('ignore', message="coroutine '_read_array.*' was never awaited")
-    before = sys.unraisablehook
-    if getattr(before, 'ignores_closed_loops', False):
-        return
-
-    def hook(unraisable: Any) -> None:
-        error = unraisable.exc_value
-        if not re.search('Event loop is closed|TensorStore details', str(error)):
-            before(unraisable)
-
-    hook.ignores_closed_loops = True
-    sys.unraisablehook = hook
