@@ -46,7 +46,6 @@ from alexnet_jax.model.layer_specs import Dense, Flatten
 from alexnet_jax.runs.build import build, first_state, settings_of, training_step
 from alexnet_jax.runtime.devices import available_cores, choose_platform
 from alexnet_jax.training.optimizer import layer_rates
-from alexnet_jax.training.step import statistics_to_devices, to_devices
 from benchmarks import overhead
 from benchmarks.photographs import Photographs
 from experiments import digits, paper

@@ -22,7 +22,7 @@ from alexnet_jax.model.columns import Columns
 from alexnet_jax.runs.build import Experiment, build, first_state, training_step
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.training.optimizer import layer_rates
-from alexnet_jax.training.step import Batch, statistics_to_devices, to_devices
+from alexnet_jax.training.step import Batch
 from experiments import paper
 
 _MOST_UNMEASURED = 5  # steps before a measurement

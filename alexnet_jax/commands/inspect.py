@@ -33,7 +33,7 @@ from alexnet_jax.model.layer_specs import (
 from alexnet_jax.model.layer_specs import Table as Layers
 from alexnet_jax.runs.build import Experiment, build, state_shapes, training_step
 from alexnet_jax.training.optimizer import layer_rates
-from alexnet_jax.training.step import TrainState, batch_sharding, state_sharding
+from alexnet_jax.training.step import TrainState, state_sharding
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,7 +34,6 @@ from alexnet_jax.runtime.errors import UserError, say, writing
 from alexnet_jax.runtime.files import write_json
 from alexnet_jax.runtime.trace import Share, dealt, read_operations
 from alexnet_jax.training.optimizer import layer_rates
-from alexnet_jax.training.step import statistics_to_devices
 
 DIRECTORY = 'profile'
 _TRACES = 'plugins/profile/*/*.xplane.pb'  # as TensorBoard expects them

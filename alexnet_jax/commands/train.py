@@ -29,7 +29,7 @@ from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.interruption import Interruption
 from alexnet_jax.runtime.progress_bar import Display
 from alexnet_jax.training.optimizer import RateControl, after_epoch, layer_rates
-from alexnet_jax.training.step import TrainState, statistics_to_devices
+from alexnet_jax.training.step import TrainState
 
 _AGREE_EVERY_STEPS = 20  # so often several processes ask each other whether one of them was told to stop
 

@@ -104,7 +104,7 @@ def contents(config: Config, workdir: str) -> dict[str, Any]:
         'name': config.name,
         'command': ['python', 'launch.py', f'--workdir={shlex.quote(workdir)}'],
         'facts': _facts(config, directory, network, metrics),
-        'config': json.dumps(config.to_dict(), indent=2, ensure_ascii=False),
+        'config': json.dumps(config.fields(), indent=2, ensure_ascii=False),
         'progress': _progress(metrics),
         'evaluation': evaluation,
         'published': () if evaluation is None else rows_for(evaluation.source, evaluation.split),

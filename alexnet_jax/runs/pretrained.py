@@ -33,7 +33,7 @@ def check_pretrained(experiment: Experiment) -> None:
     for which in config.new_layers:
         if not isinstance(which, str) or not any(matches(name, which) for name in parameters):
             raise UserError(
-                f'config.pretrained.new_layers: {which!r} names no layer with parameters; there are '
+                f'config.pretrained.new_layers: {which!r} matches no layer with parameters; there are '
                 f'{", ".join(parameters)}.'
             )
     theirs = state_shapes(build(run)).parameters

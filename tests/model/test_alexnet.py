@@ -465,14 +465,14 @@ def test_table_fills_in_defaults():
     'line, named',
     [
         ({'type': 'deconvolution'}, [r'config.network.conv9', "'deconvolution'", 'max_pooling']),
-        ({'kernels': 4}, ['config.network.conv9', 'unknown type']),
+        ({'kernels': 4}, ['config.network.conv9', 'unknown layer type']),
         (
             {'type': 'convolution', 'kernels': 4, 'size': 3, 'strides': 2},
-            ['config.network.conv9.strides', 'stride, pad'],
+            ['config.network.conv9.strides', "'stride'"],
         ),
         ({'type': 'relu', 'slope': 0.1}, ['config.network.conv9.slope', 'none']),
-        ({'type': 'convolution', 'kernels': 4}, ['config.network.conv9', "'size'"]),
-        ({'type': 'dense'}, ['config.network.conv9', "'units'"]),
+        ({'type': 'convolution', 'kernels': 4}, ['config.network.conv9.size is missing']),
+        ({'type': 'dense'}, ['config.network.conv9.units is missing']),
     ],
 )
 def test_from_config_refuses(line, named):

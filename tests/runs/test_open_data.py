@@ -25,7 +25,7 @@ def config_for(directory, **fields):
 
 
 def opened(config, on=None):
-    return open_data(typed(build(typed(config))), on or console())
+    return open_data(build(typed(config)), on or console())
 
 
 @pytest.fixture(scope='module')

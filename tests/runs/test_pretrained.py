@@ -139,7 +139,7 @@ def test_a_run_that_began_with_another_carries_on_without_it(pretrained, picture
     'fields, words',
     [
         ({'pretrained.new_layers': ()}, r"the parameter fc8/\w+ is .* here and is .* there. Add 'fc8'"),
-        ({'pretrained.new_layers': ('fc8', 'conv7')}, "'conv7' names no layer with parameters; there are conv1, fc7"),
+        ({'pretrained.new_layers': ('fc8', 'conv7')}, "'conv7' matches no layer with parameters; there are conv1, fc7"),
         ({'network.conv1.kernels': 8}, r'the parameter conv1/\w+ is .* here and is'),
         ({'columns': 1}, 'is a run of 2 column'),
         ({'pretrained.workdir': 'nowhere'}, 'nowhere is not the directory of a run'),
