@@ -19,8 +19,9 @@ from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import Statistics
 from alexnet_jax.data.dataset import open_prepared
 from alexnet_jax.evaluation.activations import line_of, make_feature_step
-from alexnet_jax.model.alexnet import AlexNet, figure_2, initial_parameters
+from alexnet_jax.model.alexnet import AlexNet, initial_parameters
 from alexnet_jax.model.columns import Columns, columns_on, make_mesh
+from alexnet_jax.model.figure_2 import figure_2
 from alexnet_jax.model.layer_specs import Convolution, Dense, Dropout, Exchange, Flatten, MaxPooling, ReLU
 from alexnet_jax.runs import feature_store as feature_files
 from alexnet_jax.runs.feature_store import FeatureFiles
@@ -186,7 +187,7 @@ def test_files_say_what_the_values_are_of(trained, extracted):
 
 
 def test_logits_agree_with_the_predictions(trained, run):
-    from alexnet_jax.evaluation.prediction import open_run, predictor
+    from alexnet_jax.runs.trained import open_run, predictor
 
     values, _, _, _ = opened(extract(run, 'fc8', 'validation'))
     config, workdir = run
