@@ -23,11 +23,11 @@ from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.pictures import find_pictures, read_pictures
 from alexnet_jax.data.records import names_file
 from alexnet_jax.evaluation.activations import FeatureStep, line_of, make_feature_step
-from alexnet_jax.evaluation.prediction import Run, open_run
 from alexnet_jax.model.columns import DATA
 from alexnet_jax.model.layer_specs import from_config
 from alexnet_jax.runs.build import open_data
 from alexnet_jax.runs.feature_store import BROKEN, FeatureFiles, check_same
+from alexnet_jax.runs.trained import Run, open_run
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.files import read_file
 from alexnet_jax.runtime.progress_bar import Display

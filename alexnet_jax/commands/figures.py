@@ -11,7 +11,6 @@ from rich.console import Console
 from alexnet_jax.data.dataset import PreparedDataSet, open_prepared
 from alexnet_jax.data.pipeline import open_shards, read
 from alexnet_jax.evaluation.color import color_shares
-from alexnet_jax.evaluation.prediction import Run, first_kernels, open_run, predictor
 from alexnet_jax.figures import report
 from alexnet_jax.figures.curves import color_columns, color_curves, learning_curves
 from alexnet_jax.figures.examples import Example, example_of, figure_4_left
@@ -20,6 +19,7 @@ from alexnet_jax.figures.style import save
 from alexnet_jax.model.columns import DATA
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.metrics_log import read_metrics
+from alexnet_jax.runs.trained import Run, first_kernels, open_run, predictor
 from alexnet_jax.runtime.errors import UserError, say
 
 _EXAMPLES, _SEED = 8, 0  # of Figure 4, left

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.pictures import Picture, find_pictures, read_pictures
-from alexnet_jax.evaluation.prediction import Run, most_probable, open_run, predictor
+from alexnet_jax.evaluation.predictor import most_probable
 from alexnet_jax.model.columns import DATA
+from alexnet_jax.runs.trained import Run, open_run, predictor
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.progress_bar import Display
 

@@ -14,13 +14,14 @@ from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.evaluation.color import color_shares
 from alexnet_jax.evaluation.evaluate import evaluate
-from alexnet_jax.evaluation.prediction import Predictor, first_kernels, prediction_step
+from alexnet_jax.evaluation.predictor import Predictor
 from alexnet_jax.runs.build import Experiment, build, first_state, open_data, state_shapes, training_step
 from alexnet_jax.runs.checkpoint import Checkpoints, NotFiniteStateError, Progress
 from alexnet_jax.runs.fields import FIELDS
 from alexnet_jax.runs.metrics_log import MetricsLog, NoLog, NotFiniteLossError, Reporter
 from alexnet_jax.runs.pretrained import check_pretrained, with_pretrained
 from alexnet_jax.runs.resume import check_continuation
+from alexnet_jax.runs.trained import first_kernels, prediction_step
 from alexnet_jax.runs.workdir import locked, make_workdir, remember_data, write_config
 from alexnet_jax.runtime.distributed import any_process, is_leader, leader_first, several
 from alexnet_jax.runtime.errors import UserError, say

@@ -9,7 +9,7 @@ from jax import Array, lax
 from jax.sharding import Mesh
 
 from alexnet_jax.data.augment import Statistics, view
-from alexnet_jax.evaluation.prediction import gather_examples
+from alexnet_jax.evaluation.predictor import gather_examples
 from alexnet_jax.model.alexnet import AlexNet, classes_of
 from alexnet_jax.model.columns import COLUMN, EVERYWHERE, PER_COLUMN, PER_EXAMPLE
 from alexnet_jax.model.layer_specs import Exchange, Learned, ReLU, Table, Tanh

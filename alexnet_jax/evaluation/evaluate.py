@@ -14,13 +14,15 @@ from rich.table import Table
 
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.evaluation.prediction import Predictor, Run, open_run, predictor
+from alexnet_jax.evaluation.predictor import Predictor
 from alexnet_jax.evaluation.published import rows_for
 from alexnet_jax.runs.build import open_data
 from alexnet_jax.runs.fields import check_types
-from alexnet_jax.runs.workdir import CONFIG, make_workdir, read_config, write_json
+from alexnet_jax.runs.trained import Run, open_run, predictor
+from alexnet_jax.runs.workdir import CONFIG, make_workdir, read_config
 from alexnet_jax.runtime.distributed import is_leader, several
 from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.files import write_json
 from alexnet_jax.runtime.progress_bar import Display
 from alexnet_jax.training.step import own_places
 

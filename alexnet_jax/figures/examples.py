@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alexnet_jax.evaluation.prediction import most_probable
+from alexnet_jax.evaluation.predictor import most_probable
 from alexnet_jax.figures.style import SMALL, axes_at, bare, fitted, look, new_figure, text_width
 
 _ACROSS = 4

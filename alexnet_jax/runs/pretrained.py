@@ -6,9 +6,9 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from alexnet_jax.evaluation.prediction import open_run
 from alexnet_jax.runs.build import Experiment, build, state_shapes
 from alexnet_jax.runs.checksums import path_of
+from alexnet_jax.runs.trained import open_run
 from alexnet_jax.runs.workdir import read_config
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.training.layer_rates import fits

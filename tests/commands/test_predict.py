@@ -11,7 +11,7 @@ from PIL import Image
 from alexnet_jax.commands.predict import predict, truth_of
 from alexnet_jax.data.images import normalized
 from alexnet_jax.data.pictures import find_pictures, read_pictures
-from alexnet_jax.evaluation.prediction import open_run, predictor
+from alexnet_jax.runs.trained import open_run, predictor
 from alexnet_jax.runtime.errors import UserError
 
 

@@ -21,10 +21,10 @@ from alexnet_jax.evaluation.evaluate import (
     results_table,
     wrong,
 )
-from alexnet_jax.evaluation.prediction import open_run, predictor
 from alexnet_jax.evaluation.published import ROWS, rows_for
 from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.columns import Columns, make_mesh
+from alexnet_jax.runs.trained import open_run, predictor
 from alexnet_jax.runs.workdir import DATA_SET
 from alexnet_jax.runtime.errors import UserError
 

@@ -1,6 +1,7 @@
 """The pictures of a run: what is drawn, and how it comes to disk."""
 
 import dataclasses
+import pathlib
 import subprocess
 import sys
 import types
@@ -12,11 +13,9 @@ from fakes import Images, console, encoded, noise, prepared, tinted
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from alexnet_jax import figures
-from alexnet_jax.commands import figures as commands_figures
+from alexnet_jax.commands import figures
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
-from alexnet_jax.evaluation.prediction import Run
 from alexnet_jax.figures import style
 from alexnet_jax.figures.codes import recall_curve
 from alexnet_jax.figures.curves import color_columns, color_curves, learning_curves
@@ -26,6 +25,7 @@ from alexnet_jax.figures.style import fitted, printable, save, text_width
 from alexnet_jax.model.columns import Columns
 from alexnet_jax.runs.build import build, state_shapes
 from alexnet_jax.runs.checkpoint import Progress
+from alexnet_jax.runs.trained import Run
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.training.step import statistics_to_devices
 from experiments import digits
@@ -367,7 +367,7 @@ def test_no_display_is_needed():
         'import io; codes.recall_curve([16], {"a": [0.1]}, None, "").savefig(io.BytesIO())\n'
         'assert "matplotlib.pyplot" not in sys.modules'
     )
-    subprocess.run([sys.executable, '-c', code], check=True, cwd=figures.__path__[0] + '/../..')
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=pathlib.Path(__file__).parents[2])
 
 
 # A run.
@@ -408,8 +408,7 @@ def run(data, tmp_path, monkeypatch, coarse):
     def draw(which='newest'):
         on = console()
         return [
-            path.relative_to(tmp_path).as_posix()
-            for path in commands_figures.draw_figures(config, str(tmp_path), which, on)
+            path.relative_to(tmp_path).as_posix() for path in figures.draw_figures(config, str(tmp_path), which, on)
         ], on
 
     return types.SimpleNamespace(opened=opened, config=config, checkpoints=checkpoints, draw=draw)

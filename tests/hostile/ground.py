@@ -195,14 +195,14 @@ def reuse_programs():
     import alexnet_jax.commands.train as train_module
     from alexnet_jax.commands import features
     from alexnet_jax.commands import flags as arguments
-    from alexnet_jax.evaluation import prediction
+    from alexnet_jax.runs import trained
     from alexnet_jax.runs.build import state_shapes
     from alexnet_jax.runtime import devices
     from alexnet_jax.training.step import state_sharding
 
     devices.choose_platform()
     arguments.choose_platform = lambda **_: 'on the CPU'
-    prediction.make_prediction_step = functools.lru_cache(prediction.make_prediction_step)
+    trained.make_prediction_step = functools.lru_cache(trained.make_prediction_step)
     features.make_feature_step = functools.lru_cache(features.make_feature_step)
     first_state, training_step, programs = train_module.first_state, train_module.training_step, {}
 

@@ -11,11 +11,11 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from alexnet_jax.commands.train import train
-from alexnet_jax.evaluation.prediction import open_run
 from alexnet_jax.runs.build import build, first_state, prepare_data
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runs.pretrained import check_pretrained, with_pretrained
+from alexnet_jax.runs.trained import open_run
 from alexnet_jax.runs.workdir import read_config
 from alexnet_jax.runtime.errors import UserError
 from experiments import finetune

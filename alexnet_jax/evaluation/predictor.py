@@ -1,0 +1,87 @@
+"""From images to class probabilities (section 4.1): a trained network, one view or ten, on its mesh."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.sharding import Mesh
+
+from alexnet_jax.data.augment import VIEWS, Statistics, view
+from alexnet_jax.model.alexnet import AlexNet
+from alexnet_jax.model.columns import DATA, EVERYWHERE, PER_COLUMN, PER_EXAMPLE
+from alexnet_jax.training.step import Batch, to_devices
+
+GUESSES = 5  # "the five labels considered most probable", as Figure 4 shows
+PredictionStep = Callable[[Any, Batch, Statistics], dict[str, Array]]
+
+
+def make_prediction_step(network: AlexNet, mesh: Mesh, *, crop_size: int, views: str) -> PredictionStep:
+    """Builds the jitted prediction for one batch.
+
+    "The network makes a prediction by extracting five 224 x 224 patches (the four corner patches and the
+    center patch) as well as their horizontal reflections, and averaging the predictions made by the network's
+    softmax layer on the ten patches."
+
+    Args:
+      network: with the columns as they live on a device of the mesh.
+      mesh: of axes 'data' and 'column'.
+      crop_size: height and width of a view, in pixels.
+      views: 'center' or 'ten'.
+
+    Returns:
+      A function of (parameters, batch, statistics). It returns, on every device, 'log_probabilities', float32
+      [batch, classes], the logarithm of the averaged softmax; and whatever the batch holds beside its 'image'.
+    """
+
+    def on_device(parameters: Any, batch: Batch, statistics: Statistics) -> dict[str, Array]:
+        def log_probabilities(number: Array) -> Array:
+            images = view(batch['image'], statistics, number, crop_size)
+            return jax.nn.log_softmax(network.apply({'params': parameters}, images))
+
+        each = lax.map(log_probabilities, jnp.arange(VIEWS[views]))
+        averaged = jax.nn.logsumexp(each, axis=0) - np.log(VIEWS[views])
+        beside = {name: values for name, values in batch.items() if name != 'image'}
+        return gather_examples({**beside, 'log_probabilities': averaged})
+
+    step = jax.shard_map(on_device, mesh=mesh, in_specs=(PER_COLUMN, PER_EXAMPLE, EVERYWHERE), out_specs=EVERYWHERE)
+    return jax.jit(step)
+
+
+def gather_examples(values: Any) -> Any:
+    """Inside `jax.shard_map`: the whole batch's values on every device, [batch, ...]."""
+    return jax.tree.map(lambda x: lax.all_gather(x, DATA, axis=0, tiled=True, to='invarying'), values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """A prediction step with what it is applied to.
+
+    Attributes:
+      step: as `make_prediction_step` makes it.
+      parameters, statistics: on the devices of the mesh.
+      mesh: where batches go.
+    """
+
+    step: PredictionStep
+    parameters: dict[str, dict[str, Array]]
+    statistics: Statistics
+    mesh: Mesh
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Array]:
+        """Predicts for a batch of the host's; the result may not have been computed yet."""
+        return self.step(self.parameters, to_devices(batch, self.mesh), self.statistics)
+
+
+def most_probable(log_probabilities: np.ndarray, count: int = GUESSES) -> list[tuple[int, float]]:
+    """The labels of the most probable classes with their probabilities, the most probable first.
+
+    Args:
+      log_probabilities: [classes].
+      count: how many, at most.
+    """
+    classes = np.argsort(-log_probabilities, kind='stable')[:count]
+    return list(zip(classes.tolist(), np.exp(log_probabilities[classes]).tolist(), strict=True))
