@@ -25,14 +25,6 @@ PARAMETERS = {
 PARAMETERS['tanh'] = PARAMETERS['no_normalization']
 
 
-@pytest.fixture(autouse=True, scope='module')
-def how_to_compile():
-    """Quickly, as everything here runs only once."""
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', False)
-
-
 @pytest.mark.parametrize('variant', PARAMETERS)
 def test_parameters_and_multiply_adds(variant):
     found = {line.name: line for line in lines(build(cifar10.get_config(variant)))}

@@ -53,11 +53,9 @@ WIDTHS = {
 
 @pytest.fixture(autouse=True, scope='module')
 def how_to_compile():
-    """No TF32 on a GPU, where these tests may run too; and quickly, as everything here runs only once."""
-    jax.config.update('jax_disable_most_optimizations', True)
+    """No TF32 on a GPU, where these tests may run too."""
     with jax.default_matmul_precision('highest'):
         yield
-    jax.config.update('jax_disable_most_optimizations', False)
 
 
 def small_layers(classes=CLASSES):
