@@ -20,6 +20,7 @@ from rich.console import Console
 from alexnet_jax.commands.predict import truth_of
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
+from alexnet_jax.data.device_feed import to_devices
 from alexnet_jax.data.pictures import find_pictures, read_pictures
 from alexnet_jax.data.records import names_file
 from alexnet_jax.evaluation.activations import FeatureStep, line_of, make_feature_step
@@ -31,7 +32,6 @@ from alexnet_jax.runs.trained import Run, open_run
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.files import read_file
 from alexnet_jax.runtime.progress_bar import Display
-from alexnet_jax.training.step import to_devices
 
 _IN_FLIGHT = 2  # batches that the devices work on while the host writes
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
+from alexnet_jax.data.device_feed import local_positions
 from alexnet_jax.evaluation.predictor import Predictor
 from alexnet_jax.evaluation.published import rows_for
 from alexnet_jax.runs.build import open_data
@@ -24,7 +25,6 @@ from alexnet_jax.runtime.distributed import is_leader, several
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.files import write_json
 from alexnet_jax.runtime.progress_bar import Display
-from alexnet_jax.training.step import own_places
 
 METRICS = ('loss', 'top1_error', 'top5_error')
 _IN_FLIGHT = 2  # batches that the devices work on while the host counts
@@ -91,8 +91,8 @@ def predictions(
       is as large as what is left.
     """
     pending: collections.deque[list[dict[str, Any]]] = collections.deque()
-    places = own_places(predictors[0].mesh, batch_size)
-    batches = pipeline.evaluation_batches(data, split, batch_size=batch_size, threads=threads, places=places)
+    positions = local_positions(predictors[0].mesh, batch_size)
+    batches = pipeline.evaluation_batches(data, split, batch_size=batch_size, threads=threads, positions=positions)
     for batch in batches:
         pending.append([predict(batch) for predict in predictors])
         if len(pending) > _IN_FLIGHT:

@@ -1,13 +1,11 @@
 """One training step, as a pure function jitted over the mesh."""
 
-import collections
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array, lax
 from jax.sharding import Mesh
@@ -93,7 +91,7 @@ def make_train_step(
         def share_of_loss(parameters: Any) -> tuple[Array, Array]:
             with jax.named_scope('input'):  # by which a profile tells it from the layers
                 images = training_images(batch, statistics)
-            logits = network.apply({'params': parameters}, images, batch['dropout_seed'])
+            logits = network.apply({'params': parameters}, images, dropout_seeds=batch['dropout_seed'])
             with jax.named_scope('loss'):
                 losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch['label'])
                 return losses.sum() / batch_size, logits
@@ -141,41 +139,3 @@ def make_train_step(
     sums_on_gpus = mesh.devices.flat[0].platform == 'gpu' and mesh.shape[DATA] > 1
     options = {'xla_gpu_all_reduce_combine_threshold_bytes': 4_000_000} if sums_on_gpus else None
     return jax.jit(train_step, donate_argnums=0, compiler_options=options)
-
-
-def batch_sharding(mesh: Mesh) -> Any:
-    """Where a batch lives: its examples dealt along 'data', the same for every column."""
-    return sharding(mesh, PER_EXAMPLE)
-
-
-def own_places(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """The places in a batch, ascending, that this process's devices hold; with one process all of them."""
-    held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
-    return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held]))
-
-
-def to_devices(batch: Any, mesh: Mesh) -> Batch:
-    """Sends this process's share of a batch, that of `own_places`, to its devices."""
-    copies = mesh.shape[DATA]
-    share = len(own_places(mesh, copies))
-
-    def send(x: np.ndarray) -> Array:
-        whole = (len(x) * copies // share, *x.shape[1:])
-        return jax.make_array_from_process_local_data(batch_sharding(mesh), x, whole)
-
-    return jax.tree.map(send, batch)
-
-
-def ahead(batches: Iterator[Any], mesh: Mesh, count: int = 2) -> Iterator[Batch]:
-    """Sends batches to the devices `count` steps before they are asked for, so that no step waits for the transfer."""
-    waiting: collections.deque[Batch] = collections.deque()
-    for batch in batches:
-        waiting.append(to_devices(batch, mesh))
-        if len(waiting) > count:
-            yield waiting.popleft()
-    yield from waiting
-
-
-def statistics_to_devices(statistics: Statistics, mesh: Mesh) -> Statistics:
-    """Sends the training set's statistics to every device."""
-    return jax.tree.map(lambda x: jax.device_put(x, sharding(mesh, EVERYWHERE)), statistics)

@@ -15,11 +15,11 @@ from fakes import console
 from jax.sharding import NamedSharding, PartitionSpec
 
 from alexnet_jax.commands.train import train
+from alexnet_jax.data.device_feed import local_positions, to_devices
 from alexnet_jax.model.columns import make_mesh
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runtime import distributed
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.training.step import own_places, to_devices
 from tests import three_layers
 
 MESHES = [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1)]
@@ -31,7 +31,7 @@ MESHES = [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1)]
 @pytest.mark.parametrize('data, column', MESHES)
 def test_one_process_holds_every_place(data, column):
     mesh = make_mesh(2, data, column)
-    assert own_places(mesh, 12).tolist() == list(range(12))
+    assert local_positions(mesh, 12).tolist() == list(range(12))
 
 
 @pytest.mark.parametrize('data, column', MESHES)
@@ -61,8 +61,8 @@ class Part:
     [([1], 2, [6, 7, 8, 9, 10, 11]), ([0], 2, [0, 1, 2, 3, 4, 5]), ([3, 1], 4, [3, 4, 5, 9, 10, 11])],
 )
 def test_a_process_holds_the_places_of_its_devices_once(rows, of, expected, monkeypatch):
-    monkeypatch.setattr('alexnet_jax.training.step.batch_sharding', lambda mesh: Part(rows, of))
-    assert own_places(None, 12).tolist() == expected
+    monkeypatch.setattr('alexnet_jax.data.device_feed.batch_sharding', lambda mesh: Part(rows, of))
+    assert local_positions(None, 12).tolist() == expected
 
 
 # How processes join.
@@ -172,7 +172,6 @@ class Pair:
             killing.start(
                 place / 'together',
                 place / 'data',
-                place / 'cache',
                 *[*together, '--processes=2', f'--process={number}', *more],
                 code=KEEPING + (held if number == 0 else ''),
             )
@@ -204,7 +203,7 @@ LOST = 'another process of this run has been lost|JAX distributed service detect
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
-    return killing.place_with_programs(tmp_path_factory.getbasetemp(), tmp_path_factory.mktemp('runs'))
+    return tmp_path_factory.mktemp('runs')
 
 
 def lose(place, number, hold, saved):
@@ -272,8 +271,7 @@ def test_only_the_first_prints(ended):
 def test_they_leave_what_one_process_leaves(ended, place):
     config = three_layers.get_config()
     config.update_from_flattened_dict({'data.directory': str(place / 'data'), 'mesh.data': 2, 'mesh.column': 2})
-    with killing.keeping_programs(place / 'cache'):
-        train(config, str(place / 'alone'), console())
+    train(config, str(place / 'alone'), console())
     together, alone = killing.left(place / 'together'), killing.left(place / 'alone')
     assert (together['progress'], together['best']) == (alone['progress'], alone['best'])
     for one, other in zip(together.pop('metrics.jsonl'), alone.pop('metrics.jsonl'), strict=True):
@@ -298,7 +296,7 @@ def test_they_evaluate_every_image_once(ended, place):
 
 
 def test_other_modes_run_in_one_process(tmp_path):
-    two = 'from alexnet_jax import distributed\n\ndistributed.join = lambda *given: 2\n'
-    process = killing.start(tmp_path, tmp_path, tmp_path, '--mode=predict', code=two)
+    two = 'from alexnet_jax.runtime import distributed\n\ndistributed.join = lambda *given: 2\n'
+    process = killing.start(tmp_path, tmp_path, '--mode=predict', code=two)
     out = process.communicate()[0]
     assert process.returncode == 2 and 'error: --mode=predict runs in one process; train and eval may' in out

@@ -10,12 +10,13 @@ import pytest
 
 from alexnet_jax.commands.inspect import compiled_step
 from alexnet_jax.data.augment import Statistics, training_images
+from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
 from alexnet_jax.model.alexnet import AlexNet, Columns
 from alexnet_jax.model.collectives import collectives
 from alexnet_jax.model.columns import DATA
 from alexnet_jax.runs.build import build, first_state, state_shapes, training_step
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.training.step import make_train_step, statistics_to_devices, to_devices, wrong
+from alexnet_jax.training.step import make_train_step, wrong
 from experiments import digits
 from tests import small_run
 
@@ -117,7 +118,9 @@ def test_a_step_is_the_papers_update_of_the_mean_loss():
     step = make_train_step(experiment.network, experiment.mesh, batch_size=32, momentum=0.9, weight_decay=0.0005)
 
     def loss(parameters, batch):
-        logits = plain.apply({'params': parameters}, training_images(batch, statistics()), batch['dropout_seed'])
+        logits = plain.apply(
+            {'params': parameters}, training_images(batch, statistics()), dropout_seeds=batch['dropout_seed']
+        )
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch['label']).mean()
 
     for batch, rate in zip(made_up_batches(2), (0.01, 0.001), strict=True):

@@ -1,0 +1,51 @@
+"""Batches from the host to the devices of a mesh."""
+
+import collections
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding
+
+from alexnet_jax.data.augment import Statistics
+from alexnet_jax.model.columns import DATA, EVERYWHERE, PER_EXAMPLE, sharding
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Sharding of a batch: examples along 'data', replicated over the columns."""
+    return sharding(mesh, PER_EXAMPLE)
+
+
+def local_positions(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """Positions in a batch that this process's devices hold, int64, ascending; all of them with one process."""
+    held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held]))
+
+
+def to_devices(batch: Any, mesh: Mesh) -> Any:
+    """Sends this process's share of a batch (a tree of arrays), that of `local_positions`, to its devices."""
+    shards = mesh.shape[DATA]
+    local = len(local_positions(mesh, shards))
+
+    def send(x: np.ndarray) -> Array:
+        global_shape = (len(x) * shards // local, *x.shape[1:])
+        return jax.make_array_from_process_local_data(batch_sharding(mesh), x, global_shape)
+
+    return jax.tree.map(send, batch)
+
+
+def prefetch_to_devices(batches: Iterator[Any], mesh: Mesh, count: int = 2) -> Iterator[Any]:
+    """Sends batches to the devices `count` steps early, so that no step waits for the transfer."""
+    waiting: collections.deque[Any] = collections.deque()
+    for batch in batches:
+        waiting.append(to_devices(batch, mesh))
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def statistics_to_devices(statistics: Statistics, mesh: Mesh) -> Statistics:
+    """Replicates the training set's statistics on every device."""
+    return jax.device_put(statistics, sharding(mesh, EVERYWHERE))
