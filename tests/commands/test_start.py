@@ -33,7 +33,7 @@ finally:
 SLOW = {'flax', 'grain', 'jax', 'jinja2', 'matplotlib', 'optax', 'orbax', 'scipy', 'skimage', 'sklearn', 'tensorboardX'}
 SLOW |= {'tensorflow', 'tensorflow_datasets', 'torch'}
 NETWORK = {'jax', 'flax', 'optax'}
-CONFIG = '--config=alexnet_jax/run_config.py:{run}'
+CONFIG = '--config=alexnet_jax/commands/run_config.py:{run}'
 # By name: the arguments, the exit code, and the slow modules that are imported.
 COMMANDS = {
     'help': (['--help'], 1, set()),
