@@ -38,12 +38,12 @@ from alexnet_jax.commands.train import train
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
+from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
 from alexnet_jax.data.prepare import prepare
 from alexnet_jax.model.layer_specs import Dense, Flatten, to_config
 from alexnet_jax.runs.build import build, first_state, settings_of, training_step
 from alexnet_jax.runtime.devices import available_cores, choose_platform
 from alexnet_jax.training.layer_rates import rates_of_layers
-from alexnet_jax.training.step import statistics_to_devices, to_devices
 from benchmarks import overhead
 from benchmarks.photographs import Photographs
 from experiments import digits, paper

@@ -15,6 +15,7 @@ from rich.table import Table
 from alexnet_jax.commands.inspect import lines
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
+from alexnet_jax.data.device_feed import statistics_to_devices
 from alexnet_jax.evaluation.evaluate import evaluate
 from alexnet_jax.evaluation.predictor import Predictor
 from alexnet_jax.runs.build import Experiment, first_state
@@ -24,7 +25,6 @@ from alexnet_jax.runs.trained import prediction_step
 from alexnet_jax.runtime.devices import available_cores
 from alexnet_jax.runtime.progress_bar import Display
 from alexnet_jax.training.optimizer import RateControl
-from alexnet_jax.training.step import statistics_to_devices
 from benchmarks.limits import flops
 
 IMAGENET, VALIDATION = 1_281_167, 50_000

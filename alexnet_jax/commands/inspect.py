@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from alexnet_jax.data.augment import Statistics
+from alexnet_jax.data.device_feed import batch_sharding
 from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.collectives import Collective, collectives
 from alexnet_jax.model.columns import COLUMN, DATA, EVERYWHERE, Columns, sharding
@@ -32,7 +33,7 @@ from alexnet_jax.model.layer_specs import (
 from alexnet_jax.model.layer_specs import Table as Layers
 from alexnet_jax.runs.build import Experiment, build, state_shapes, training_step
 from alexnet_jax.training.layer_rates import rates_of_layers
-from alexnet_jax.training.step import TrainState, batch_sharding, state_sharding
+from alexnet_jax.training.step import TrainState, state_sharding
 
 
 @dataclasses.dataclass(frozen=True)

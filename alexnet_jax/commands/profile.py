@@ -25,6 +25,7 @@ from alexnet_jax.commands import train
 from alexnet_jax.commands.inspect import step_arguments
 from alexnet_jax.data.augment import Statistics, statistics_of
 from alexnet_jax.data.dataset import MANIFEST
+from alexnet_jax.data.device_feed import ahead, statistics_to_devices
 from alexnet_jax.data.sources import EMBEDDED
 from alexnet_jax.model.origins import EXCHANGES, OTHER, Origin, origins
 from alexnet_jax.runs.build import Experiment, build, first_state, open_data, training_step
@@ -32,7 +33,6 @@ from alexnet_jax.runs.workdir import make_workdir, write_json
 from alexnet_jax.runtime.errors import UserError, say, writing
 from alexnet_jax.runtime.trace import Share, dealt, read_operations
 from alexnet_jax.training.layer_rates import rates_of_layers
-from alexnet_jax.training.step import ahead, statistics_to_devices
 
 DIRECTORY = 'profile'
 _TRACES = 'plugins/profile/*/*.xplane.pb'  # as TensorBoard expects them

@@ -12,6 +12,7 @@ from rich.console import Console
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
+from alexnet_jax.data.device_feed import ahead, own_places, statistics_to_devices
 from alexnet_jax.evaluation.color import color_shares
 from alexnet_jax.evaluation.evaluate import evaluate
 from alexnet_jax.evaluation.predictor import Predictor
@@ -29,7 +30,7 @@ from alexnet_jax.runtime.interruption import Interruption
 from alexnet_jax.runtime.progress_bar import Display
 from alexnet_jax.training.layer_rates import rates_of_layers
 from alexnet_jax.training.optimizer import RateControl, after_epoch
-from alexnet_jax.training.step import TrainState, ahead, own_places, statistics_to_devices
+from alexnet_jax.training.step import TrainState
 
 _AGREE_EVERY_STEPS = 20  # so often several processes ask each other whether one of them was told to stop
 

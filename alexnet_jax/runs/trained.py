@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.data.augment import Statistics, statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
+from alexnet_jax.data.device_feed import statistics_to_devices
 from alexnet_jax.evaluation.predictor import PredictionStep, Predictor, make_prediction_step
 from alexnet_jax.model.alexnet import classes_of
 from alexnet_jax.model.columns import EVERYWHERE, sharding
@@ -18,7 +19,6 @@ from alexnet_jax.runs.build import Experiment, build, state_shapes
 from alexnet_jax.runs.checkpoint import Checkpoints, Progress
 from alexnet_jax.runs.workdir import remembered_data
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.training.step import statistics_to_devices
 
 
 @dataclasses.dataclass(frozen=True)

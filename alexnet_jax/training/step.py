@@ -1,23 +1,22 @@
 """One training step, as a pure function jitted over the mesh."""
 
-import collections
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array, lax
 from jax.sharding import Mesh
 
 from alexnet_jax.data.augment import Statistics, training_images
+from alexnet_jax.data.device_feed import Batch
+from alexnet_jax.evaluation.metrics import top_k_errors
 from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.columns import DATA, EVERYWHERE, PER_COLUMN, PER_EXAMPLE, sharding
 from alexnet_jax.training.optimizer import update_rule
 
-Batch = dict[str, Array]
 Metrics = dict[str, Array]
 _METRICS = ('loss', 'top1_error', 'top5_error')  # of a batch
 
@@ -46,17 +45,6 @@ def initial_state(parameters: dict[str, dict[str, Array]]) -> TrainState:
 def state_sharding(state: Any, mesh: Mesh) -> Any:
     """Where each array of a `TrainState` lives: parameters and velocity with their column."""
     return jax.tree.map(lambda x: sharding(mesh, PER_COLUMN if x.ndim else EVERYWHERE), state)
-
-
-def wrong(logits: Array, labels: Array, top: int) -> Array:
-    """Which examples' labels are not among the `top` largest logits: float32 [batch], 1 or 0.
-
-    Of equal logits the earlier class counts as larger, as with argmax; what is not a number is wrong.
-    """
-    true = jnp.take_along_axis(logits, labels[:, None], axis=1)
-    earlier = labels[:, None] < jnp.arange(logits.shape[1])
-    beaten = jnp.sum((true > logits) | ((true == logits) & earlier), axis=1)
-    return (logits.shape[1] - 1 - beaten >= top).astype(jnp.float32)
 
 
 def make_train_step(
@@ -100,7 +88,10 @@ def make_train_step(
 
         (loss, logits), gradients = jax.value_and_grad(share_of_loss, has_aux=True)(parameters)
         with jax.named_scope('loss'):
-            errors = {f'top{top}_error': wrong(logits, batch['label'], top).sum() / batch_size for top in (1, 5)}
+            errors = {
+                f'top{k}_error': top_k_errors(logits, batch['label'], k).sum(dtype=jnp.float32) / batch_size
+                for k in (1, 5)
+            }
         return gradients, {'loss': loss, **errors}
 
     def on_device(parameters: Any, batch: Batch, statistics: Statistics) -> tuple[Any, Metrics]:
@@ -141,41 +132,3 @@ def make_train_step(
     sums_on_gpus = mesh.devices.flat[0].platform == 'gpu' and mesh.shape[DATA] > 1
     options = {'xla_gpu_all_reduce_combine_threshold_bytes': 4_000_000} if sums_on_gpus else None
     return jax.jit(train_step, donate_argnums=0, compiler_options=options)
-
-
-def batch_sharding(mesh: Mesh) -> Any:
-    """Where a batch lives: its examples dealt along 'data', the same for every column."""
-    return sharding(mesh, PER_EXAMPLE)
-
-
-def own_places(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """The places in a batch, ascending, that this process's devices hold; with one process all of them."""
-    held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
-    return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held]))
-
-
-def to_devices(batch: Any, mesh: Mesh) -> Batch:
-    """Sends this process's share of a batch, that of `own_places`, to its devices."""
-    copies = mesh.shape[DATA]
-    share = len(own_places(mesh, copies))
-
-    def send(x: np.ndarray) -> Array:
-        whole = (len(x) * copies // share, *x.shape[1:])
-        return jax.make_array_from_process_local_data(batch_sharding(mesh), x, whole)
-
-    return jax.tree.map(send, batch)
-
-
-def ahead(batches: Iterator[Any], mesh: Mesh, count: int = 2) -> Iterator[Batch]:
-    """Sends batches to the devices `count` steps before they are asked for, so that no step waits for the transfer."""
-    waiting: collections.deque[Batch] = collections.deque()
-    for batch in batches:
-        waiting.append(to_devices(batch, mesh))
-        if len(waiting) > count:
-            yield waiting.popleft()
-    yield from waiting
-
-
-def statistics_to_devices(statistics: Statistics, mesh: Mesh) -> Statistics:
-    """Sends the training set's statistics to every device."""
-    return jax.tree.map(lambda x: jax.device_put(x, sharding(mesh, EVERYWHERE)), statistics)

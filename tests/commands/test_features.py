@@ -18,6 +18,7 @@ from alexnet_jax.commands import features
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import Statistics
 from alexnet_jax.data.dataset import open_prepared
+from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
 from alexnet_jax.evaluation.activations import line_of, make_feature_step
 from alexnet_jax.model.alexnet import AlexNet, figure_2, initial_parameters
 from alexnet_jax.model.columns import Columns, columns_on, make_mesh
@@ -25,7 +26,6 @@ from alexnet_jax.model.layer_specs import Convolution, Dense, Dropout, Exchange,
 from alexnet_jax.runs import feature_store as feature_files
 from alexnet_jax.runs.feature_store import FeatureFiles
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.training.step import statistics_to_devices, to_devices
 
 MESHES = [(1, 1), (1, 2), (2, 1), (2, 2)]
 SMALL = {

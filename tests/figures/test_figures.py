@@ -16,6 +16,7 @@ from PIL import Image
 from alexnet_jax.commands import figures
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
+from alexnet_jax.data.device_feed import statistics_to_devices
 from alexnet_jax.figures import style
 from alexnet_jax.figures.codes import recall_curve
 from alexnet_jax.figures.curves import color_columns, color_curves, learning_curves
@@ -27,7 +28,6 @@ from alexnet_jax.runs.build import build, state_shapes
 from alexnet_jax.runs.checkpoint import Progress
 from alexnet_jax.runs.trained import Run
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.training.step import statistics_to_devices
 from experiments import digits
 
 WEIRD = ['$x_1$ & <b>', '$', 'a_b^{c', '\\frac{', '猫 кошка', 'zero\0byte', '\ud800', 'two\nlines', '', ', ', '_hidden']

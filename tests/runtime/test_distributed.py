@@ -15,11 +15,11 @@ from fakes import console
 from jax.sharding import NamedSharding, PartitionSpec
 
 from alexnet_jax.commands.train import train
+from alexnet_jax.data.device_feed import own_places, to_devices
 from alexnet_jax.model.columns import make_mesh
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runtime import distributed
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.training.step import own_places, to_devices
 from tests import three_layers
 
 MESHES = [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1)]
@@ -61,7 +61,7 @@ class Part:
     [([1], 2, [6, 7, 8, 9, 10, 11]), ([0], 2, [0, 1, 2, 3, 4, 5]), ([3, 1], 4, [3, 4, 5, 9, 10, 11])],
 )
 def test_a_process_holds_the_places_of_its_devices_once(rows, of, expected, monkeypatch):
-    monkeypatch.setattr('alexnet_jax.training.step.batch_sharding', lambda mesh: Part(rows, of))
+    monkeypatch.setattr('alexnet_jax.data.device_feed.batch_sharding', lambda mesh: Part(rows, of))
     assert own_places(None, 12).tolist() == expected
 
 
