@@ -16,7 +16,7 @@ from absl import app
 from rich.console import Console
 
 from alexnet_jax.data import pipeline, records
-from alexnet_jax.data.dataset import MEAN_IMAGE, PreparedDataSet, Settings, open_prepared, write_manifest
+from alexnet_jax.data.dataset import PreparedDataSet, Settings, open_prepared, write_description
 from alexnet_jax.runtime.devices import choose_platform
 from experiments import paper
 
@@ -38,10 +38,10 @@ def write(directory: pathlib.Path) -> None:
                 writer.write(name, records.encode(records.Record(name, i % 1000, jpeg)))
             writer.close()
             shards[split].append({'file': path.name, 'examples': len(images), 'sha256': ''})
-    np.save(directory / MEAN_IMAGE, np.zeros((SIZE, SIZE, 3), np.float32))
     names = tuple(map(str, range(1000)))
     settings = Settings('made up', SIZE, 'jpeg', data.quality, data.images_per_shard)
-    write_manifest(PreparedDataSet(directory, settings, names, names, shards, 0, [0.0] * 3, np.eye(3).tolist()))
+    described = PreparedDataSet(directory, settings, names, names, shards, 0, [0.0] * 3, np.eye(3).tolist())
+    write_description(described, np.zeros((SIZE, SIZE, 3), np.float32), directory)
 
 
 def main(argv: list[str]) -> None:

@@ -24,8 +24,9 @@ from alexnet_jax.runs.variants import (
     put_together,
     unfinished,
 )
-from alexnet_jax.runs.workdir import CONFIG, make_workdir, write_json
+from alexnet_jax.runs.workdir import CONFIG, make_workdir
 from alexnet_jax.runtime.errors import UserError, say, shown
+from alexnet_jax.runtime.files import write_json
 
 
 def compare(workdirs: Sequence[str], workdir: str | None, console: Console) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from alexnet_jax.runs.build import open_data
 from alexnet_jax.runs.eval_json import EVAL_JSON, EvaluatedRun, Evaluation, ViewErrors
 from alexnet_jax.runs.fields import check_types
 from alexnet_jax.runs.trained import Run, open_run, predictor
-from alexnet_jax.runs.workdir import CONFIG, make_workdir, read_config, write_json
+from alexnet_jax.runs.workdir import CONFIG, make_workdir, read_config
 from alexnet_jax.runtime.distributed import is_leader, several
 from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.files import write_json
 from alexnet_jax.runtime.progress_bar import Display
 
 

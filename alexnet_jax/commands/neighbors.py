@@ -24,8 +24,8 @@ from alexnet_jax.figures.codes import recall_curve
 from alexnet_jax.figures.examples import figure_4_right
 from alexnet_jax.figures.style import save
 from alexnet_jax.runs.feature_store import NAMES, VALUES
-from alexnet_jax.runs.workdir import write_json
 from alexnet_jax.runtime.errors import say, writing
+from alexnet_jax.runtime.files import write_json
 from alexnet_jax.runtime.progress_bar import Display
 
 _NEIGHBORS = 6  # as in Figure 4

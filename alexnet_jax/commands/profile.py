@@ -29,8 +29,9 @@ from alexnet_jax.data.device_feed import ahead, statistics_to_devices
 from alexnet_jax.data.sources import EMBEDDED
 from alexnet_jax.model.origins import EXCHANGES, OTHER, Origin, origins
 from alexnet_jax.runs.build import Experiment, build, first_state, open_data, training_step
-from alexnet_jax.runs.workdir import make_workdir, write_json
+from alexnet_jax.runs.workdir import make_workdir
 from alexnet_jax.runtime.errors import UserError, say, writing
+from alexnet_jax.runtime.files import write_json
 from alexnet_jax.runtime.trace import Share, dealt, read_operations
 from alexnet_jax.training.layer_rates import rates_of_layers
 

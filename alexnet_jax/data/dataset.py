@@ -8,14 +8,13 @@ DIRECTORY/broken_images.txt        images that could not be read and were left o
 
 import dataclasses
 import io
-import json
 import pathlib
 from typing import Any
 
 import numpy as np
 
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.runtime.files import read_file, read_json
+from alexnet_jax.runtime.files import json_bytes, read_file, read_json, replace_file
 
 FORMAT = 2
 MANIFEST, MEAN_IMAGE, BROKEN_IMAGES = 'manifest.json', 'mean_image.npy', 'broken_images.txt'
@@ -111,14 +110,18 @@ class PreparedDataSet:
         return (vectors * signs * lengths).astype(np.float32)
 
 
-def write_manifest(data: PreparedDataSet, directory: pathlib.Path) -> None:
-    """Writes DIRECTORY/manifest.json, whole or not at all."""
+def write_description(data: PreparedDataSet, mean_image: np.ndarray, directory: pathlib.Path) -> None:
+    """Writes the mean image (float32 [size, size, 3], 0..255) and the manifest: all that a network needs of its data.
+
+    Raises:
+      OSError: they cannot be written.
+    """
+    content = io.BytesIO()
+    np.save(content, mean_image)
+    replace_file(directory / MEAN_IMAGE, content.getvalue())
     fields = {'format': FORMAT, **dataclasses.asdict(data)}
     del fields['directory']
-    replacement = directory / f'{MANIFEST}.new'
-    replacement.unlink(missing_ok=True)
-    replacement.write_text(json.dumps(fields, indent=1) + '\n')
-    replacement.replace(directory / MANIFEST)
+    replace_file(directory / MANIFEST, json_bytes(fields))
 
 
 def open_prepared(directory: str | pathlib.Path, images: bool = True) -> PreparedDataSet:

@@ -8,7 +8,6 @@ very bytes of an undisturbed one. The whole stands in DIRECTORY.partial until it
 import collections
 import concurrent.futures
 import dataclasses
-import fcntl
 import hashlib
 import io
 import itertools
@@ -22,11 +21,13 @@ import numpy as np
 from rich.console import Console
 
 from alexnet_jax.data import records
-from alexnet_jax.data.dataset import BROKEN_IMAGES, MEAN_IMAGE, PreparedDataSet, Settings, write_manifest
+from alexnet_jax.data.dataset import BROKEN_IMAGES, PreparedDataSet, Settings, write_description
 from alexnet_jax.data.images import normalized
 from alexnet_jax.data.sources import Source
 from alexnet_jax.runtime.devices import available_cores
 from alexnet_jax.runtime.errors import UserError, say
+from alexnet_jax.runtime.files import json_bytes, locked, replace_file
+from alexnet_jax.runtime.formatting import format_bytes
 from alexnet_jax.runtime.progress_bar import Display
 
 _CHUNK = 16  # images that a thread takes at a time
@@ -64,8 +65,7 @@ def prepare(
     job = _Preparation(source, settings, partial, console, threads or available_cores())
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        with (partial / 'lock').open('w') as lock:
-            _lock(lock, partial)
+        with locked(partial / 'lock', lambda holder: f'{partial} is being prepared by {holder}; wait for it.'):
             job.check_settings()
             job.check_disk()
             job.write_shards()
@@ -79,29 +79,8 @@ def prepare(
     return dataclasses.replace(data, directory=directory)
 
 
-def _lock(lock, partial: pathlib.Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UserError(f'Another process is preparing {partial}; wait for it.') from error
-
-
-def _bytes(count: float) -> str:
-    return f'{count / 1e9:.1f} GB' if count >= 1e9 else f'{max(count, 0) / 1e6:.1f} MB'
-
-
 def _sums_file(path: pathlib.Path) -> pathlib.Path:
     return path.with_suffix('.sums')
-
-
-def _write_whole(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file so that it is there whole or not at all."""
-    new = path.with_name('new-' + path.name)
-    with new.open('wb') as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.rename(path)
 
 
 class _Sums:
@@ -167,7 +146,7 @@ class _Preparation:
                 f'{self.partial} was begun with {field}={found.get(field)!r}, now it is {wanted[field]!r}; '
                 'delete it, or go back to that setting.'
             )
-        _write_whole(path, json.dumps(wanted).encode())
+        replace_file(path, json_bytes(wanted))
 
     def check_disk(self) -> None:
         """Says how much disk is needed, and refuses if there is less; from images sampled evenly."""
@@ -183,15 +162,16 @@ class _Preparation:
         needed, free = 1.05 * each * images + 2**20, shutil.disk_usage(self.partial).free
         say(
             self.console,
-            f'{images:,} images of {len(self.source.class_names):,} classes need about {_bytes(needed)} in '
-            f'{self.partial}; {_bytes(free)} are free' + (f', {_bytes(done)} are done.' if done > 2**20 else '.'),
+            f'{images:,} images of {len(self.source.class_names):,} classes need about {format_bytes(needed)} in '
+            f'{self.partial}; {format_bytes(free)} are free'
+            + (f', {format_bytes(done)} are done.' if done > 2**20 else '.'),
         )
         if needed - done > free:
             if not any(self.partial.glob('*.sums')):  # nothing is done that would be worth keeping
                 shutil.rmtree(self.partial)
             raise UserError(
-                f'{self.partial} needs about {_bytes(needed - done)} more, {_bytes(free)} are free; free some, or '
-                'name a config.data.directory on another disk.'
+                f'{self.partial} needs about {format_bytes(needed - done)} more, {format_bytes(free)} are free; '
+                'free some, or name a config.data.directory on another disk.'
             )
 
     def shards(self) -> Iterator[tuple[str, range, pathlib.Path]]:
@@ -239,7 +219,7 @@ class _Preparation:
         facts = {'file': path.name, 'examples': total.sums.images, 'sha256': digest, 'broken': total.broken}
         content = io.BytesIO()
         np.savez(content, pixels=total.sums.pixels, products=total.sums.products, facts=np.array(json.dumps(facts)))
-        _write_whole(_sums_file(path), content.getvalue())  # from here on the shard counts as done
+        replace_file(_sums_file(path), content.getvalue())  # from here on the shard counts as done
 
     def in_order(self, split: str, images: range, pool: concurrent.futures.Executor) -> Iterator[_Part]:
         """The parts of a shard, made by the pool, in order; never more under way than keep it busy."""
@@ -284,7 +264,7 @@ class _Preparation:
                     sums.merge(facts['examples'], saved['pixels'], saved['products'])
             if facts['examples']:
                 shards[split].append(facts)
-        _write_whole(
+        replace_file(
             self.partial / BROKEN_IMAGES, ''.join(line + '\n' for line in broken).encode(errors='backslashreplace')
         )
         if broken and not skip_broken:
@@ -295,7 +275,6 @@ class _Preparation:
             )
         if not sums.images or not shards['validation']:
             raise UserError(f'No image of {self.settings.source!r} could be read for training or for validation.')
-        np.save(self.partial / MEAN_IMAGE, sums.mean_image())
         mean, covariance = sums.rgb()
         data = PreparedDataSet(
             self.partial,
@@ -307,8 +286,8 @@ class _Preparation:
             mean.tolist(),
             covariance.tolist(),
         )
-        write_manifest(data, self.partial)
-        for pattern in ('*.sums', 'new-*', 'settings.json', 'lock'):
+        write_description(data, sums.mean_image(), self.partial)
+        for pattern in ('*.sums', '*.new', 'new-*', 'settings.json', 'lock'):
             for file in self.partial.glob(pattern):
                 file.unlink()
         return data

@@ -21,6 +21,7 @@ from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.eval_json import read_evaluation
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runtime.errors import UserError, say
+from alexnet_jax.runtime.files import write_bytes
 
 _BYTES = {'float32': 4, 'bfloat16': 2}  # of an activation
 _KINDS = (('.svg', 'image/svg+xml'), ('.png', 'image/png'))  # the sharper first
@@ -59,10 +60,7 @@ def write_report(config: ConfigDict, workdir: str, console: Console) -> pathlib.
     """
     path = pathlib.Path(workdir) / 'report.html'
     page = _template().render(contents(config, workdir))
-    try:
-        path.write_text(page, encoding='utf-8', errors='backslashreplace')
-    except OSError as error:
-        raise UserError(f'{path} cannot be written: {error}.') from error
+    write_bytes(path, page.encode(errors='backslashreplace'))
     say(console, f'wrote {path}')
     return path
 

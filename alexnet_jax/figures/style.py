@@ -16,7 +16,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.textpath import TextToPath
 
-from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.errors import writing
+from alexnet_jax.runtime.files import write_bytes
 
 # Okabe and Ito's colors, which the color-blind tell apart.
 BLACK, ORANGE, SKY_BLUE, GREEN = '#000000', '#E69F00', '#56B4E9', '#009E73'
@@ -151,10 +152,8 @@ def save(figure: Figure, path_without_ending: pathlib.Path, line_art: bool = Fal
         with look(), matplotlib.rc_context({'svg.hashsalt': 'alexnet-jax', 'svg.fonttype': 'path'}):
             figure.savefig(drawn, format=kind, **options)
         path = path_without_ending.with_name(f'{path_without_ending.name}.{kind}')
-        try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(drawn.getvalue())
-        except OSError as error:
-            raise UserError(f'{path} cannot be written: {error}.') from error
+        write_bytes(path, drawn.getvalue())
         written.append(path)
     return written

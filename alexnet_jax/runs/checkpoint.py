@@ -19,6 +19,7 @@ from alexnet_jax.runs.progress import Progress, from_fields, to_fields
 from alexnet_jax.runtime.distributed import is_leader, leader_first, several
 from alexnet_jax.runtime.errors import UserError, writing
 from alexnet_jax.runtime.files import read_json
+from alexnet_jax.runtime.formatting import format_bytes
 from alexnet_jax.training.step import TrainState, state_sharding
 
 
@@ -124,7 +125,7 @@ class Checkpoints:
         self._needed = sum(x.nbytes for x in jax.tree.leaves(state))
         free = shutil.disk_usage(self.directory).free
         if free < self._needed:
-            self._cannot_be_saved(f'{free / 1e6:,.1f} MB are free')
+            self._cannot_be_saved(f'{format_bytes(free)} are free')
         try:
             self._manager.save(progress.step, args=args, metrics=metrics, force=True)
         except Exception as error:  # of this save, or of the one in the background before; Orbax raises many kinds
@@ -141,7 +142,7 @@ class Checkpoints:
         steps = self.steps()
         kept = f'The checkpoint of step {steps[-1]} is kept' if steps else 'There is no earlier checkpoint'
         raise UserError(
-            f'a checkpoint cannot be written to {self.directory}: {why}. It takes {self._needed / 1e6:,.1f} MB. '
+            f'a checkpoint cannot be written to {self.directory}: {why}. It takes {format_bytes(self._needed)}. '
             f'{kept}; make room, and give the same command to carry on.'
         ) from error
 

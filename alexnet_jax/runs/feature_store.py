@@ -10,7 +10,7 @@ Until it is complete it is DIRECTORY.partial. Every few seconds what was written
 says how many images that are; what stands after them is dropped when an extraction carries on.
 """
 
-import fcntl
+import contextlib
 import io
 import itertools
 import os
@@ -23,11 +23,12 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from alexnet_jax.runs.workdir import write_json
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.runtime.files import read_json
+from alexnet_jax.runtime.files import json_bytes, locked, read_json, replace_file
+from alexnet_jax.runtime.formatting import format_bytes
 
 VALUES, LABELS, NAMES, BROKEN, ABOUT = 'values.npy', 'labels.npy', 'files.txt', 'broken.txt', 'features.json'
+LOCK = 'lock'
 _SAVE_EVERY = 5.0  # seconds
 _HEADER = 128  # bytes of an .npy file before its values; NumPy leaves room for any number of images
 
@@ -78,21 +79,27 @@ class FeatureFiles:
         """
         self._partial, self._about, self._saved = partial, about, time.monotonic()
         self._needed = count * (2 * about['values'] + 64) + 2**20  # bytes
+        self._open = contextlib.ExitStack()
         try:
             partial.mkdir(parents=True, exist_ok=True)
+            self._open.enter_context(
+                locked(partial / LOCK, lambda holder: f'{partial} is being written by {holder}; wait for it.')
+            )
             self._values, self._labels, self._names, self._broken = self._files = [
-                os.fdopen(os.open(partial / name, os.O_RDWR | os.O_CREAT, 0o666), 'r+b', buffering=0)
+                self._open.enter_context(
+                    os.fdopen(os.open(partial / name, os.O_RDWR | os.O_CREAT, 0o666), 'r+b', buffering=0)
+                )
                 for name in (VALUES, LABELS, NAMES, BROKEN)
             ]
             self._resume()
         except OSError as error:
+            self._open.close()
             raise self._trouble(error) from error
+        except UserError:
+            self._open.close()
+            raise
 
     def _resume(self) -> None:
-        try:
-            fcntl.flock(self._values, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as long as the file is open
-        except BlockingIOError as error:
-            raise UserError(f'Another process is writing {self._partial}; wait for it.') from error
         begun = (self._partial / ABOUT).exists()
         found = check_same(self._partial, self._about) if begun else {'images': 0, 'left_out': 0}
         self.kept, self.left_out = found['images'], found['left_out']
@@ -106,8 +113,8 @@ class FeatureFiles:
         free = shutil.disk_usage(self._partial).free
         if self._needed - done > free:
             raise UserError(
-                f'{self._partial} needs {_gigabytes(self._needed - done)} more, and {_gigabytes(free)} are free; free '
-                'some, and give the same command again.'
+                f'{self._partial} needs {format_bytes(self._needed - done)} more, and {format_bytes(free)} are free; '
+                'free some, and give the same command again.'
             )
         for file, end in zip(self._files, ends, strict=True):
             if begun and os.fstat(file.fileno()).st_size < end:
@@ -122,8 +129,7 @@ class FeatureFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for file in self._files:
-            file.close()
+        self._open.close()
 
     @property
     def read(self) -> int:
@@ -161,9 +167,10 @@ class FeatureFiles:
         try:
             for file in self._files:
                 os.fsync(file.fileno())
+            about = {**self._about, 'images': self.kept, 'left_out': self.left_out}
+            replace_file(self._partial / ABOUT, json_bytes(about))
         except OSError as error:
             raise self._trouble(error) from error
-        write_json(self._partial / ABOUT, {**self._about, 'images': self.kept, 'left_out': self.left_out})
         self._saved = time.monotonic()
 
     def finish(self, directory: pathlib.Path) -> None:
@@ -180,19 +187,16 @@ class FeatureFiles:
                 file.seek(0)
                 _append(file, header.getvalue())
             self.save()
+            (self._partial / LOCK).unlink()
             self._partial.rename(directory)
         except OSError as error:
             raise self._trouble(error) from error
 
     def _trouble(self, error: OSError) -> UserError:
         return UserError(
-            f'{self._partial} cannot be written: {error.strerror or error}. {_gigabytes(self._needed)} are needed in '
+            f'{self._partial} cannot be written: {error.strerror or error}. {format_bytes(self._needed)} are needed in '
             'all; what is done is kept, and the same command carries on.'
         )
-
-
-def _gigabytes(count: float) -> str:
-    return f'{max(count, 0) / 1e9:,.3f} GB'
 
 
 def _append(file: BinaryIO, data: bytes) -> None:

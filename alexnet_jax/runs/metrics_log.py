@@ -14,7 +14,7 @@ from jax import Array
 
 from alexnet_jax.runs.tensorboard import TensorBoard
 from alexnet_jax.runtime.errors import UserError, writing
-from alexnet_jax.runtime.files import read_file
+from alexnet_jax.runtime.files import read_file, write_bytes
 from alexnet_jax.runtime.progress_bar import Display
 
 
@@ -31,13 +31,8 @@ class MetricsLog:
         workdir = pathlib.Path(workdir)
         path = workdir / 'metrics.jsonl'
         kept = [line for line in _lines(path) if line['step'] <= first_step]
-        replacement = path.with_suffix('.jsonl.new')
+        write_bytes(path, ''.join(json.dumps(line) + '\n' for line in kept).encode())
         with writing(path):
-            with replacement.open('w') as file:
-                file.writelines(json.dumps(line) + '\n' for line in kept)
-                file.flush()
-                os.fsync(file.fileno())
-            replacement.replace(path)
             self._path, self._file = path, path.open('a')
             self._board = TensorBoard(workdir / 'tensorboard', first_step)
 

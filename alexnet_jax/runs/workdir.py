@@ -6,21 +6,15 @@ WORKDIR/lock                                     held by the process that trains
 """
 
 import contextlib
-import fcntl
-import json
-import os
 import pathlib
-import socket
-import time
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax.data.dataset import MEAN_IMAGE, PreparedDataSet, open_prepared, write_manifest
+from alexnet_jax.data.dataset import PreparedDataSet, open_prepared, write_description
+from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import UserError, writing
-from alexnet_jax.runtime.files import read_json
+from alexnet_jax.runtime.files import read_json, write_json
 
 CONFIG, DATA_SET, LOCK = 'config.json', 'data_set', 'lock'
 
@@ -39,22 +33,6 @@ def make_workdir(workdir: str) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f'--workdir={workdir} cannot be written: {error}. Name another one.') from error
-
-
-def write_json(path: pathlib.Path, values: Any) -> None:
-    """Writes a JSON file whole or not at all.
-
-    Raises:
-      UserError: it cannot be written.
-    """
-    replacement = path.with_name(path.name + '.new')
-    with writing(path):
-        replacement.unlink(missing_ok=True)  # whatever it may be: a pipe, or a link that leads elsewhere
-        with replacement.open('w') as file:
-            file.write(json.dumps(values, indent=1) + '\n')
-            file.flush()
-            os.fsync(file.fileno())
-        replacement.replace(path)
 
 
 def write_config(config: ConfigDict, workdir: str) -> None:
@@ -104,12 +82,7 @@ def remember_data(data: PreparedDataSet, workdir: str) -> None:
     directory, mean = pathlib.Path(workdir) / DATA_SET, data.mean_image()
     with writing(directory):
         directory.mkdir(exist_ok=True)
-        replacement = directory / f'{MEAN_IMAGE}.new'
-        replacement.unlink(missing_ok=True)
-        with replacement.open('wb') as file:
-            np.save(file, mean)
-        replacement.replace(directory / MEAN_IMAGE)
-        write_manifest(data, directory)
+        write_description(data, mean, directory)
 
 
 def remembered_data(workdir: str | pathlib.Path) -> PreparedDataSet:
@@ -128,30 +101,15 @@ def remembered_data(workdir: str | pathlib.Path) -> PreparedDataSet:
         ) from error
 
 
-@contextlib.contextmanager
-def locked(workdir: str) -> Iterator[None]:
-    """Keeps a second process from training in the same workdir; the lock ends with the process, however it ends.
+def locked(workdir: str) -> contextlib.AbstractContextManager[None]:
+    """Keeps a second process from training in the same workdir; the lock ends with the process.
 
     Raises:
       UserError: another process holds it; names host and process.
     """
-    path = pathlib.Path(workdir) / LOCK
-    with writing(path):
-        file = path.open('a+')
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            raise UserError(
-                f'--workdir={workdir} is in use by {file.read().strip() or "another process"}. Wait for its end, stop '
-                'it, or name another --workdir.'
-            ) from error
-        with writing(path):
-            file.truncate(0)
-            file.write(f'process {os.getpid()} on {socket.gethostname()}, since {time.strftime("%Y-%m-%d %H:%M:%S")}\n')
-            file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)
+    return files.locked(
+        pathlib.Path(workdir) / LOCK,
+        lambda holder: (
+            f'--workdir={workdir} is in use by {holder}. Wait for its end, stop it, or name another --workdir.'
+        ),
+    )

@@ -1,25 +1,34 @@
-"""Reading files that may hold anything: no pipe is waited for, no endless device read, no nesting followed for ever."""
+"""Files: reads that never block, atomic writes and advisory locks."""
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
 import pathlib
+import socket
 import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
-LARGEST = 2**28  # bytes; no image, manifest or list of names comes near it
+from alexnet_jax.runtime.errors import UserError, writing
+
+LARGEST = 2**28  # bytes; well above any image, manifest or list of names
 
 
 def read_file(path: str | bytes | pathlib.Path) -> bytes:
-    """Reads a whole file.
+    """Reads a whole file; a pipe or a device is an error instead of a wait.
 
     Raises:
-      ValueError: it is no plain file, or larger than 268 MB.
+      ValueError: it is not a regular file, or is larger than 268 MB.
       OSError: it cannot be read.
     """
     with open(path, 'rb', opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError('it is no plain file')
+            raise ValueError('it is not a regular file')
         if status.st_size > LARGEST:
             raise ValueError(f'{status.st_size:,} bytes are more than {LARGEST:,}')
         return file.read(LARGEST)
@@ -29,10 +38,99 @@ def read_json(path: str | pathlib.Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-      ValueError: it holds something else; or as of `read_file`.
+      ValueError: it is not JSON, or nested too deeply; or as for `read_file`.
       OSError: it cannot be read.
     """
     try:
         return json.loads(read_file(path))
     except RecursionError as error:
         raise ValueError('it is nested too deeply') from error
+
+
+def replace_file(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file atomically and durably: after a crash it holds either the old content or the new.
+
+    The content goes to PATH.new first, which replaces whatever has that name.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    new = path.with_name(path.name + '.new')
+    new.unlink(missing_ok=True)  # it may be a pipe, or a link to another file
+    with new.open('xb') as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    _sync_directory(path.parent)
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file as `replace_file` does.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    with writing(path):
+        replace_file(path, content)
+
+
+def json_bytes(values: Any) -> bytes:
+    """The bytes of a JSON file."""
+    return (json.dumps(values, indent=1) + '\n').encode()
+
+
+def write_json(path: pathlib.Path, values: Any) -> None:
+    """Writes a JSON file as `replace_file` does.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    write_bytes(path, json_bytes(values))
+
+
+def _sync_directory(directory: pathlib.Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot sync a directory
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path, in_use: Callable[[str], str]) -> Iterator[None]:
+    """Holds an advisory lock on a file, in which it notes process, host and time; it ends with the process.
+
+    A file system without locks is reported on stderr, and the work goes on unlocked.
+
+    Args:
+      path: of the lock file, which is created if missing and left empty.
+      in_use: makes the message for a lock that is held, given who holds it.
+
+    Raises:
+      UserError: another process holds the lock, or the file cannot be written.
+    """
+    with writing(path):
+        file = path.open('a+')
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                file.seek(0)
+                raise UserError(in_use(file.read(1000).strip() or 'another process')) from error
+            print(
+                f'warning: {path} cannot be locked ({error.strerror}); make sure that no other process writes there.',
+                file=sys.stderr,
+            )
+        with writing(path):
+            file.truncate(0)
+            file.write(f'process {os.getpid()} on {socket.gethostname()}, since {time.strftime("%Y-%m-%d %H:%M:%S")}\n')
+            file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)

@@ -36,7 +36,7 @@ from alexnet_jax.data.dataset import (
     PreparedDataSet,
     Settings,
     open_prepared,
-    write_manifest,
+    write_description,
 )
 from alexnet_jax.data.images import normalized
 from alexnet_jax.runtime.errors import UserError
@@ -425,7 +425,7 @@ def test_two_at_once(tmp_path):
     process = in_another_process('hold', 'jpeg', tmp_path)
     assert json.loads(process.stdout.readline()) == 'begun'
     before = contents(tmp_path / 'data.partial')
-    with pytest.raises(UserError, match='Another process is preparing') as caught:
+    with pytest.raises(UserError, match=r'is being prepared by process \d+ on \S+, since 20') as caught:
         interrupted.run(tmp_path / 'data', 'jpeg')
     assert str(tmp_path / 'data.partial') in str(caught.value)
     assert contents(tmp_path / 'data.partial') == before
@@ -700,7 +700,7 @@ def test_manifest_comes_back_as_it_was(directory, tmp_path):
     data = dataclasses.replace(open_prepared(directory), directory=tmp_path)
     for path in directory.glob('*.array_record'):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    write_manifest(data, data.directory)
+    write_description(data, open_prepared(directory).mean_image(), data.directory)
     assert open_prepared(tmp_path) == data == open_prepared(str(tmp_path))
 
 
