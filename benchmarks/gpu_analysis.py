@@ -14,7 +14,7 @@ from alexnet_jax.runs.build import Experiment
 from benchmarks.gpu_schedule import Kernel
 from benchmarks.gpu_target import GPU
 
-AHEAD = 2  # batches that wait on the device for their step, as in `step.ahead`
+AHEAD = 2  # batches that wait on the device for their step, as in `device_feed.prefetch_to_devices`
 EXCHANGE_SECONDS = 10e-6  # that an exchange takes however little it carries: the order of magnitude on one machine
 
 

@@ -15,8 +15,10 @@ os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 os.environ.setdefault('XLA_FLAGS', COMPILE_QUICKLY)
 
 from alexnet_jax.runtime.devices import choose_platform  # noqa: E402
+from alexnet_jax.runtime.quiet import silence_checkpoint_libraries  # noqa: E402
 
 choose_platform(simulated=4)
+silence_checkpoint_libraries()
 
 
 @pytest.fixture(scope='session')

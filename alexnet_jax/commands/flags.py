@@ -14,6 +14,7 @@ from alexnet_jax.runs.fields import check_types
 from alexnet_jax.runtime.compilation_cache import keep_compiled
 from alexnet_jax.runtime.devices import choose_platform
 from alexnet_jax.runtime.errors import UserError, say
+from alexnet_jax.runtime.quiet import silence_checkpoint_libraries
 
 _MOST_SIMULATED = 1024  # devices
 _CONFIG_FILES = ('config', 'beside')  # flags that take one
@@ -204,6 +205,7 @@ def start(config: ConfigDict | None, to_stderr: bool = False, processes: int = 1
     console.print(line, highlight=False, markup=False)
     # Of several processes JAX lets only the first write, so that others may have to compile what it has: together or
     # not at all, as a GPU's kernels may be chosen by all of them at once.
+    silence_checkpoint_libraries()
     problem = keep_compiled() if processes == 1 else None
     if problem:
         say(console, problem)

@@ -25,7 +25,7 @@ from alexnet_jax.commands import train
 from alexnet_jax.commands.inspect import step_arguments
 from alexnet_jax.data.augment import Statistics, statistics_of
 from alexnet_jax.data.dataset import MANIFEST
-from alexnet_jax.data.device_feed import ahead, statistics_to_devices
+from alexnet_jax.data.device_feed import prefetch_to_devices, statistics_to_devices
 from alexnet_jax.data.sources import EMBEDDED
 from alexnet_jax.model.origins import EXCHANGES, OTHER, Origin, origins
 from alexnet_jax.runs.build import Experiment, build, first_state, open_data, training_step
@@ -148,7 +148,7 @@ def _input(experiment: Experiment, console: Console) -> tuple[Iterator[Any], Sta
     config, mesh = experiment.config.data, experiment.mesh
     if config.source.split(':')[0] in EMBEDDED or pathlib.Path(config.directory, MANIFEST).exists():
         data = open_data(experiment, console)
-        batches = ahead(train.batches_of(experiment, data, 0), mesh)
+        batches = prefetch_to_devices(train.batches_of(experiment, data, 0), mesh)
         return batches, statistics_to_devices(statistics_of(data, config.color_scale), mesh)
     say(console, f'There is no data set in {config.directory!r}: the profile is of batches that are made up.')
     _, shapes, *_ = step_arguments(experiment)

@@ -12,7 +12,7 @@ from rich.console import Console
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.data.device_feed import ahead, own_places, statistics_to_devices
+from alexnet_jax.data.device_feed import local_positions, prefetch_to_devices, statistics_to_devices
 from alexnet_jax.evaluation.color import color_shares
 from alexnet_jax.evaluation.evaluate import evaluate
 from alexnet_jax.evaluation.predictor import Predictor
@@ -101,7 +101,7 @@ def _run(
     examples = data.examples('train')
     last_step = math.ceil(config.epochs * examples / config.batch_size)
     step, epoch, control = progress.step, progress.epoch, progress.control
-    batches = ahead(batches_of(experiment, data, step), mesh)
+    batches = prefetch_to_devices(batches_of(experiment, data, step), mesh)
 
     with Display(console, last_step, step) as display, _divergence(checkpoints):
         report = Reporter(log, display, config.batch_size, examples, progress.window)
@@ -180,7 +180,7 @@ def batches_of(experiment: Experiment, data: PreparedDataSet, first_step: int) -
         seed=config.seed,
         first_step=first_step,
         threads=config.data.threads,
-        places=own_places(experiment.mesh, config.batch_size),
+        positions=local_positions(experiment.mesh, config.batch_size),
     )
 
 

@@ -1,4 +1,4 @@
-"""Batches and statistics, from the host to the devices of the mesh."""
+"""Batches from the host to the devices of a mesh."""
 
 import collections
 from collections.abc import Iterator
@@ -16,31 +16,31 @@ Batch = dict[str, Array]
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The sharding of a batch: examples are split along 'data', and every column has the same ones."""
+    """Sharding of a batch: examples along 'data', replicated over the columns."""
     return sharding(mesh, PER_EXAMPLE)
 
 
-def own_places(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """The places in a batch, ascending, that this process's devices hold; with one process all of them."""
+def local_positions(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """Positions in a batch that this process's devices hold, int64, ascending; all of them with one process."""
     held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
     return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held]))
 
 
-def to_devices(batch: Any, mesh: Mesh) -> Batch:
-    """Sends this process's share of a batch, that of `own_places`, to its devices."""
-    copies = mesh.shape[DATA]
-    share = len(own_places(mesh, copies))
+def to_devices(batch: Any, mesh: Mesh) -> Any:
+    """Sends this process's share of a batch (a tree of arrays), that of `local_positions`, to its devices."""
+    shards = mesh.shape[DATA]
+    local = len(local_positions(mesh, shards))
 
     def send(x: np.ndarray) -> Array:
-        whole = (len(x) * copies // share, *x.shape[1:])
-        return jax.make_array_from_process_local_data(batch_sharding(mesh), x, whole)
+        global_shape = (len(x) * shards // local, *x.shape[1:])
+        return jax.make_array_from_process_local_data(batch_sharding(mesh), x, global_shape)
 
     return jax.tree.map(send, batch)
 
 
-def ahead(batches: Iterator[Any], mesh: Mesh, count: int = 2) -> Iterator[Batch]:
-    """Sends batches to the devices `count` steps before they are needed, so that no step waits for the transfer."""
-    waiting: collections.deque[Batch] = collections.deque()
+def prefetch_to_devices(batches: Iterator[Any], mesh: Mesh, count: int = 2) -> Iterator[Any]:
+    """Sends batches to the devices `count` steps early, so that no step waits for the transfer."""
+    waiting: collections.deque[Any] = collections.deque()
     for batch in batches:
         waiting.append(to_devices(batch, mesh))
         if len(waiting) > count:
@@ -49,5 +49,5 @@ def ahead(batches: Iterator[Any], mesh: Mesh, count: int = 2) -> Iterator[Batch]
 
 
 def statistics_to_devices(statistics: Statistics, mesh: Mesh) -> Statistics:
-    """Sends the training set's statistics to every device."""
-    return jax.tree.map(lambda x: jax.device_put(x, sharding(mesh, EVERYWHERE)), statistics)
+    """Replicates the training set's statistics on every device."""
+    return jax.device_put(statistics, sharding(mesh, EVERYWHERE))

@@ -12,7 +12,7 @@ import numpy as np
 
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.records import Shards
-from alexnet_jax.data.sampling import draw, order
+from alexnet_jax.data.sampling import epoch_permutation, random_draws
 from alexnet_jax.runtime.devices import available_cores
 from alexnet_jax.runtime.errors import UserError
 
@@ -55,7 +55,7 @@ def training_batches(
     color_rescale: bool = False,
     first_step: int = 0,
     threads: int = 0,
-    places: np.ndarray | None = None,
+    positions: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """Batches for training, without end: shuffled anew each epoch, every image once an epoch.
 
@@ -74,8 +74,7 @@ def training_batches(
         2012 code does so that their variance stays.
       first_step: number of the first batch, from 0.
       threads: batches made at the same time; 0 for one a core, up to 16.
-      places: ascending, the places in a batch that this process reads; None for all. The batches below are then as
-        large.
+      positions: in a batch, ascending, that this process reads; None for all. The batches below are then as large.
 
     Yields:
       'image' uint8 [batch, crop, crop, 3]; 'label' int32 [batch]; 'top' and 'left' int32 [batch], the patch's
@@ -83,11 +82,11 @@ def training_batches(
       'scale' float32 [batch], only where `color_rescale` asks for it.
     """
     shards, classes = open_shards(data, 'train'), len(data.class_names)
-    own = np.arange(batch_size) if places is None else places
+    own = np.arange(batch_size) if positions is None else positions
 
     def load(step: int) -> Batch:
-        epochs, indices = order(seed, step * batch_size + own, len(shards))
-        draws = draw(seed, epochs, indices, data.image_size - crop_size + 1)
+        epochs, indices = epoch_permutation(seed, step * batch_size + own, len(shards))
+        draws = random_draws(seed, epochs, indices, data.image_size - crop_size + 1)
         if not random_crop:
             draws['top'][:] = draws['left'][:] = (data.image_size - crop_size) // 2
         images = np.empty((len(indices), crop_size, crop_size, 3), np.uint8)
@@ -115,7 +114,7 @@ def evaluation_batches(
     batch_size: int,
     threads: int = 0,
     first: int = 0,
-    places: np.ndarray | None = None,
+    positions: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """Every image of a split from the first on once, in order; the last batch is filled up with examples of weight 0.
 
@@ -125,13 +124,13 @@ def evaluation_batches(
       batch_size: examples in a batch.
       threads: batches made at the same time; 0 for one a core, up to 16.
       first: number of the first image.
-      places: as for `training_batches`.
+      positions: as for `training_batches`.
 
     Yields:
       'image' uint8 [batch, size, size, 3], whole; 'label' int32 [batch]; 'weight' float32 [batch], 1 or 0.
     """
     shards, classes = open_shards(data, split), len(data.class_names)
-    own = np.arange(batch_size) if places is None else places
+    own = np.arange(batch_size) if positions is None else positions
 
     def load(number: int) -> Batch:
         batch = {

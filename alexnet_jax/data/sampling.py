@@ -26,7 +26,7 @@ def _key(seed: int, *numbers: np.ndarray) -> np.ndarray:
     return key
 
 
-def order(seed: int, positions: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def epoch_permutation(seed: int, positions: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Which record stands at each position of an endless stream in which every epoch is shuffled anew.
 
     An epoch's order is a permutation by a Feistel network, applied again to what falls outside the data set; so it
@@ -57,7 +57,7 @@ def order(seed: int, positions: np.ndarray, count: int) -> tuple[np.ndarray, np.
     return epochs, records.astype(np.int64)
 
 
-def draw(seed: int, epochs: np.ndarray, records: np.ndarray, offsets: int) -> dict[str, np.ndarray]:
+def random_draws(seed: int, epochs: np.ndarray, records: np.ndarray, offsets: int) -> dict[str, np.ndarray]:
     """The draws of examples, each a function of (seed, epoch, record) alone.
 
     Args:

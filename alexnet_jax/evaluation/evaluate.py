@@ -8,7 +8,7 @@ import numpy as np
 
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.data.device_feed import own_places
+from alexnet_jax.data.device_feed import local_positions
 from alexnet_jax.evaluation.metrics import Tally, average_log_probabilities
 from alexnet_jax.evaluation.predictor import Predictor
 
@@ -32,8 +32,8 @@ def predictions(
       may be smaller.
     """
     pending: collections.deque[list[dict[str, Any]]] = collections.deque()
-    places = own_places(predictors[0].mesh, batch_size)
-    batches = pipeline.evaluation_batches(data, split, batch_size=batch_size, threads=threads, places=places)
+    positions = local_positions(predictors[0].mesh, batch_size)
+    batches = pipeline.evaluation_batches(data, split, batch_size=batch_size, threads=threads, positions=positions)
     for batch in batches:
         pending.append([predict(batch) for predict in predictors])
         if len(pending) > _IN_FLIGHT:

@@ -1,14 +1,10 @@
 """Checkpoints with Orbax: the newest few, and the best by validation error; none is trusted unexamined."""
 
-import logging
 import math
 import pathlib
 import re
 import shutil
-import sys
-import warnings
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -45,13 +41,6 @@ class Checkpoints:
         Raises:
           UserError: the directory cannot be read or made.
         """
-        for name in (
-            'absl',
-            'orbax',
-            'asyncio',
-        ):  # Orbax logs each save, warns of what is by design here, and raises its errors
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        _ignore_closed_loops()
         self.directory = pathlib.Path(workdir).absolute() / 'checkpoints'
         self._read_only, self._needed = read_only, 0
         with leader_first('checkpoints'):
@@ -308,22 +297,3 @@ def _first_line(error: Exception) -> str:
     """What an error says, without the page that TensorStore appends."""
     lines = re.split(r' \[tensorstore_spec|\. See full TensorStore', str(error))[0].splitlines()
     return lines[0].rstrip('.') if lines else type(error).__name__
-
-
-def _ignore_closed_loops() -> None:
-    """Lets go what TensorStore still reports, array by array, once the first has ended a save or a restore.
-
-    The first error is raised, and told to the user; the others come from TensorStore's own threads, at any time.
-    """
-    warnings.filterwarnings('ignore', message="coroutine '_read_array.*' was never awaited")
-    before = sys.unraisablehook
-    if getattr(before, 'ignores_closed_loops', False):
-        return
-
-    def hook(unraisable: Any) -> None:
-        error = unraisable.exc_value
-        if not re.search('Event loop is closed|TensorStore details', str(error)):
-            before(unraisable)
-
-    hook.ignores_closed_loops = True
-    sys.unraisablehook = hook

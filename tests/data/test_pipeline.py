@@ -199,7 +199,7 @@ def test_processes_read_their_places_of_the_very_batches(data, shares):
     for first_step in (0, 5):
         whole = train(data, 6, first_step=first_step)
         for places in shares:
-            for expected, batch in zip(whole, train(data, 6, first_step=first_step, places=places), strict=True):
+            for expected, batch in zip(whole, train(data, 6, first_step=first_step, positions=places), strict=True):
                 assert_same({name: value[places] for name, value in expected.items()}, batch)
 
 
@@ -430,7 +430,7 @@ def test_evaluation_from_a_later_image_on(raw, first):
 def test_processes_evaluate_their_places_of_the_very_batches(data, shares, first):
     whole = evaluate(data, batch_size=8, first=first)
     for places in shares:  # each process has as many batches, even if empty ones
-        for expected, batch in zip(whole, evaluate(data, batch_size=8, first=first, places=places), strict=True):
+        for expected, batch in zip(whole, evaluate(data, batch_size=8, first=first, positions=places), strict=True):
             assert_same({name: value[places] for name, value in expected.items()}, batch)
 
 

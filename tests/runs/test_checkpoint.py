@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
+import logging
 import shutil
 import sys
 import types
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from alexnet_jax.runs.build import build, state_shapes
 from alexnet_jax.runs.checkpoint import Checkpoints, NotFiniteStateError, Progress
 from alexnet_jax.runs.checksums import examine
 from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.quiet import silence_checkpoint_libraries
 from alexnet_jax.training.optimizer import RateControl
 from alexnet_jax.training.step import state_sharding
 from experiments import digits
@@ -352,6 +355,7 @@ def test_what_reading_a_damaged_checkpoint_leaves_behind_is_not_told(error, hear
     """Arrays that are still being read when the first one fails: Python would print a traceback of each."""
     told = []
     monkeypatch.setattr(sys, 'unraisablehook', told.append)
+    silence_checkpoint_libraries()
     workdir = shutil.copytree(saved[0], tmp_path / 'run')
     for file in workdir.glob('checkpoints/20/state/ocdbt.process_0/d/*'):
         file.write_bytes(b'')
@@ -361,6 +365,17 @@ def test_what_reading_a_damaged_checkpoint_leaves_behind_is_not_told(error, hear
     sys.unraisablehook(types.SimpleNamespace(exc_value=error))
     assert bool(told) is heard
     checkpoints.close()
+
+
+def test_opening_checkpoints_changes_nothing_in_the_process(saved, monkeypatch):
+    monkeypatch.setattr(sys, 'unraisablehook', print)
+    names = ('absl', 'orbax', 'asyncio')
+    for name in names:
+        monkeypatch.setattr(logging.getLogger(name), 'level', logging.INFO)
+    filters = list(warnings.filters)
+    Checkpoints(saved[0], read_only=True).close()
+    assert sys.unraisablehook is print and warnings.filters == filters
+    assert [logging.getLogger(name).level for name in names] == [logging.INFO] * 3
 
 
 @pytest.mark.parametrize('what', [np.nan, np.inf, -np.inf])

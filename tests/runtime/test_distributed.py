@@ -15,7 +15,7 @@ from fakes import console
 from jax.sharding import NamedSharding, PartitionSpec
 
 from alexnet_jax.commands.train import train
-from alexnet_jax.data.device_feed import own_places, to_devices
+from alexnet_jax.data.device_feed import local_positions, to_devices
 from alexnet_jax.model.columns import make_mesh
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runtime import distributed
@@ -31,7 +31,7 @@ MESHES = [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1)]
 @pytest.mark.parametrize('data, column', MESHES)
 def test_one_process_holds_every_place(data, column):
     mesh = make_mesh(2, data, column)
-    assert own_places(mesh, 12).tolist() == list(range(12))
+    assert local_positions(mesh, 12).tolist() == list(range(12))
 
 
 @pytest.mark.parametrize('data, column', MESHES)
@@ -62,7 +62,7 @@ class Part:
 )
 def test_a_process_holds_the_places_of_its_devices_once(rows, of, expected, monkeypatch):
     monkeypatch.setattr('alexnet_jax.data.device_feed.batch_sharding', lambda mesh: Part(rows, of))
-    assert own_places(None, 12).tolist() == expected
+    assert local_positions(None, 12).tolist() == expected
 
 
 # How processes join.
@@ -298,7 +298,7 @@ def test_they_evaluate_every_image_once(ended, place):
 
 
 def test_other_modes_run_in_one_process(tmp_path):
-    two = 'from alexnet_jax import distributed\n\ndistributed.join = lambda *given: 2\n'
+    two = 'from alexnet_jax.runtime import distributed\n\ndistributed.join = lambda *given: 2\n'
     process = killing.start(tmp_path, tmp_path, tmp_path, '--mode=predict', code=two)
     out = process.communicate()[0]
     assert process.returncode == 2 and 'error: --mode=predict runs in one process; train and eval may' in out
