@@ -5,7 +5,7 @@ from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
 from alexnet_jax.commands import flags as arguments
-from alexnet_jax.runtime.errors import UserError, ending_plainly
+from alexnet_jax.runtime.errors import UserError, exit_codes
 
 MODES = {
     'train': 'train; runs on where it stopped',
@@ -115,5 +115,5 @@ def call(config: ConfigDict | None, workdir: str | None, console: Console) -> No
 
 
 if __name__ == '__main__':
-    with ending_plainly():
+    with exit_codes():
         app.run(main, flags_parser=arguments.parse)

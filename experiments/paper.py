@@ -12,7 +12,7 @@ paper.py:NAME     the paper, but without one of its parts, or with another in it
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.model.alexnet import figure_2
+from alexnet_jax.model.figure_2 import figure_2
 from alexnet_jax.model.layer_specs import to_config
 from experiments import ablations
 

@@ -1,40 +1,74 @@
-"""Four simulated devices for every test, so that meshes up to (2, 2) can be tried on any machine; one trained run."""
+"""Four simulated devices in every process of the tests, so that meshes up to (2, 2) work anywhere, and shared runs.
 
-import contextlib
+The tests run in two processes (see pyproject.toml), which share a cache of compiled programs and the runs of the
+session's fixtures: whoever needs one first makes it. They use the CPU; TESTS_ON=gpu leaves the choice to JAX.
+"""
+
+import fcntl
 import os
+import shutil
 import tempfile
 
+import launching
 import pytest
-from launching import COMPILE_QUICKLY, Forked
 
-# Most of the tests' time goes into compiling: it is done in haste, and what several of them need is compiled once, for
-# the processes too that tests start. To be set before JAX is imported.
-_COMPILED = tempfile.TemporaryDirectory()
-os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED.name
-os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
-os.environ.setdefault('XLA_FLAGS', COMPILE_QUICKLY)
+# To be set before JAX is imported; pytest-xdist's processes inherit what the first process has set.
+if 'PYTEST_XDIST_WORKER' not in os.environ:
+    _PROGRAMS = tempfile.TemporaryDirectory(prefix='alexnet-jax-programs-')
+    os.environ |= launching.variables(_PROGRAMS.name)
 
-from alexnet_jax.runtime.devices import choose_platform  # noqa: E402
-from alexnet_jax.runtime.quiet import silence_checkpoint_libraries  # noqa: E402
 
-choose_platform(simulated=4)
-silence_checkpoint_libraries()
+def pytest_xdist_auto_num_workers(config):
+    """A process a core, four at most; a few files are run by this one, sooner than others would have started."""
+    few = len(config.args) <= 3 and all('.py' in argument for argument in config.args)
+    return 0 if few else min(4, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else 2)
+
+
+def pytest_configure(config):
+    """Devices are chosen where tests run: not in the process that only hands them out."""
+    if hasattr(config, 'workerinput') or not config.option.numprocesses:
+        from alexnet_jax.runtime.devices import choose_platform
+        from alexnet_jax.runtime.quiet import silence_checkpoint_libraries
+
+        choose_platform(simulated=4)
+        silence_checkpoint_libraries()
 
 
 @pytest.fixture(scope='session')
-def trained(tmp_path_factory):
-    """Config and workdir of a short run on digits; see `small_run.py`. Whoever writes into it, works on a copy."""
+def once(tmp_path_factory):
+    """once(name, make): a directory of that name, after make(directory), which one of all processes has called."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if 'PYTEST_XDIST_WORKER' in os.environ else base
+
+    def once(name, make):
+        directory, made = base / name, base / f'{name}.made'
+        with (base / f'{name}.lock').open('w') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                shutil.rmtree(directory, ignore_errors=True)
+                directory.mkdir()
+                make(directory)
+                made.touch()
+        return directory
+
+    return once
+
+
+@pytest.fixture(scope='session')
+def trained(once):
+    """Config and workdir of a short run on digits; see `small_run.py`. Whoever writes into it works on a copy."""
     from small_run import trained_in
 
-    return trained_in(tmp_path_factory.mktemp('trained'))
+    return trained_in(once('trained', lambda directory: trained_in(directory, train=True)))
 
 
 @pytest.fixture(scope='session')
-def another(trained, tmp_path_factory):
+def another(trained, once):
     """A second run, on the same data, from another seed."""
     from small_run import trained_in
 
-    return trained_in(tmp_path_factory.mktemp('another'), seed=1, **{'data.directory': trained[0].data.directory})
+    fields = {'seed': 1, 'data.directory': trained[0].data.directory}
+    return trained_in(once('another', lambda directory: trained_in(directory, train=True, **fields)), **fields)
 
 
 @pytest.fixture
@@ -46,7 +80,6 @@ def run(trained, tmp_path):
 
 
 @pytest.fixture(scope='session')
-def forked():
+def forked(once):
     """Runs launch.py in processes that need not import anything."""
-    with contextlib.closing(Forked()) as forked:
-        yield forked
+    return launching.Forked(once('forked', launching.serve))

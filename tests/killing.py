@@ -10,7 +10,6 @@ already is not made again.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import pathlib
@@ -20,10 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from launching import ROOT, environment, variables
+
 # Runs launch.py after code that makes something happen that tests cannot wait for.
 AFTER = """import runpy, sys
 {code}
@@ -49,57 +49,25 @@ Reporter.stepped = stay
 """
 
 
-def start(
-    workdir: pathlib.Path, data: pathlib.Path, cache: pathlib.Path, *more: str, code: str = ''
-) -> subprocess.Popen:
+def start(workdir: pathlib.Path, data: pathlib.Path, *more: str, code: str = '') -> subprocess.Popen:
     """Starts the run of three_layers.py, or carries it on, in a process of its own.
 
     Args:
       workdir: of the run.
       data: where its prepared data set is, or will be.
-      cache: where compiled programs are kept.
       more: further arguments of launch.py.
       code: runs before launch.py, in the same process.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith('JAX_')}
-    cached = {'JAX_COMPILATION_CACHE_DIR': str(cache), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
     arguments = [f'--workdir={workdir}', '--config=tests/three_layers.py', f'--config.data.directory={data}']
     return subprocess.Popen(
         [sys.executable, *(['-c', AFTER.format(code=code)] if code else ['launch.py']), *arguments, *more],
         cwd=ROOT,
-        env=kept | cached | {'JAX_PLATFORMS': 'cpu'},
+        env=environment(JAX_PLATFORMS='cpu'),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def place_with_programs(base: pathlib.Path, place: pathlib.Path) -> pathlib.Path:
-    """A directory for runs, `place`, whose compiled programs are shared by all such places of the same base."""
-    (base / 'programs').mkdir(exist_ok=True)
-    (place / 'cache').symlink_to(base / 'programs')
-    return place
-
-
-@contextlib.contextmanager
-def keeping_programs(cache: pathlib.Path) -> Iterator[None]:
-    """Within, runs in this process share their compiled programs."""
-    import jax
-    from jax._src import compilation_cache
-
-    def configure(values: dict[str, object]) -> None:
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-
-    names = {'jax_compilation_cache_dir': str(cache), 'jax_persistent_cache_min_compile_time_secs': 0}
-    before = {name: getattr(jax.config, name) for name in names}
-    configure(names)
-    try:
-        yield
-    finally:
-        configure(before)
 
 
 def being_written(workdir: pathlib.Path) -> bool:
@@ -159,9 +127,11 @@ def main(arguments: list[str]) -> int:
     options, fields = parser.parse_known_args(arguments)
     place = options.directory or pathlib.Path(tempfile.mkdtemp())
     chance = random.Random(options.seed)
+    if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+        os.environ |= variables(str(place / 'programs'))
 
     def begin(name: str) -> subprocess.Popen:
-        return start(place / name, place / 'data', place / 'cache', *fields)
+        return start(place / name, place / 'data', *fields)
 
     length = options.seconds
     if not steps_saved(place / 'undisturbed'):

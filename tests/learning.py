@@ -6,8 +6,6 @@ import numpy as np
 from alexnet_jax.data.augment import Statistics
 from alexnet_jax.runs.build import build, state_shapes, training_step
 
-QUICKLY = {'xla_cpu_use_fusion_emitters': False, 'xla_backend_optimization_level': 0}  # to compile
-
 
 def drawn(experiment, generator):
     """The state before the first step: kernels normal, biases constant, as section 5 says, drawn by NumPy."""
@@ -39,7 +37,7 @@ def losses(config, steps, batch_size=16, learning_rate=0.003):
     mean = np.full((config.data.image_size, config.data.image_size, 3), 120, np.float32)
     statistics = Statistics(mean, np.zeros((3, 3), np.float32))
     state, rate, found = drawn(experiment, generator), np.float32(learning_rate), []
-    step = training_step(experiment).lower(state, batch, statistics, rate).compile(compiler_options=QUICKLY)
+    step = training_step(experiment).lower(state, batch, statistics, rate).compile()
     for _ in range(steps):
         state, metrics = step(state, batch, statistics, rate)
         found.append(float(metrics['loss']))

@@ -4,7 +4,7 @@ import shutil
 
 import fakes
 
-from alexnet_jax.commands.train import train
+from alexnet_jax.commands.train import train as train_run
 from alexnet_jax.model.layer_specs import Convolution, Dense, Dropout, Exchange, Flatten, MaxPooling, ReLU, to_config
 from alexnet_jax.runs.workdir import read_config
 from experiments import digits
@@ -44,14 +44,18 @@ def get_config():
     return config
 
 
-def trained_in(directory, **fields):
-    """Trains in directory/run, on the data in directory/data: the config, with larger batches from now on, and workdir.
+def trained_in(directory, train=False, **fields):
+    """The config, with larger batches from now on, and the workdir of a run: directory/run, its data directory/data.
 
-    `fields` overrides what FIELDS says.
+    Args:
+      directory: of both.
+      train: whether to train it now.
+      fields: overrides what FIELDS says.
     """
     config = get_config()
     config.update_from_flattened_dict({'data.directory': str(directory / 'data')} | fields)
-    train(config, str(directory / 'run'), fakes.console())
+    if train:
+        train_run(config, str(directory / 'run'), fakes.console())
     config.batch_size = 64
     return config, directory / 'run'
 

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.model.alexnet import figure_2
+from alexnet_jax.model.figure_2 import figure_2
 from alexnet_jax.model.layer_specs import to_config
 from experiments import digits
 

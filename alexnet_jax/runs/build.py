@@ -17,6 +17,7 @@ from alexnet_jax.data.records import STORAGE
 from alexnet_jax.data.sources import EMBEDDED, how_to_get, open_source
 from alexnet_jax.model.alexnet import AlexNet, classes_of, initial_parameters
 from alexnet_jax.model.columns import COLUMN, DATA, check_batch, columns_on, make_mesh
+from alexnet_jax.model.fft_convolution import cpu_convolution
 from alexnet_jax.model.layer_specs import Table, from_config
 from alexnet_jax.runs.fields import check_types
 from alexnet_jax.runtime.devices import memory_of
@@ -29,8 +30,6 @@ from alexnet_jax.training.step import Metrics, TrainState, initial_state, make_t
 # Beyond these nothing could be meant, and much memory would be asked for before it is found out.
 _MOST = {'batch_size': 2**16, 'columns': 2**10, 'data.image_size': 2**12, 'data.threads': 2**10}
 _PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
-# Of 128 images at once XLA's gradient of a kernel takes several times as long an image as of a few on a CPU.
-_AT_ONCE_ON_A_CPU = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +61,8 @@ def build(config: ConfigDict) -> Experiment:
     mesh = make_mesh(config.columns, config.mesh.data, config.mesh.column)
     check_batch(config.batch_size, mesh)
     _check_parts(config, mesh)
-    network = AlexNet(table, columns_on(mesh, config.columns), _PRECISIONS[config.precision])
-    if mesh.devices.flat[0].platform == 'cpu':
-        network = network.clone(at_once=_AT_ONCE_ON_A_CPU, fourier=config.precision == 'float32')
+    convolve = cpu_convolution if mesh.devices.flat[0].platform == 'cpu' else None
+    network = AlexNet(table, columns_on(mesh, config.columns), _PRECISIONS[config.precision], convolve)
     experiment = Experiment(config, table, mesh, network)
     shapes = state_shapes(experiment)  # a table that does not fit its images or columns is found out here
     check_rules(config.rate_control, shapes.parameters)

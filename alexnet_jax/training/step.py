@@ -81,7 +81,7 @@ def make_train_step(
         def share_of_loss(parameters: Any) -> tuple[Array, Array]:
             with jax.named_scope('input'):  # by which a profile tells it from the layers
                 images = training_images(batch, statistics)
-            logits = network.apply({'params': parameters}, images, batch['dropout_seed'])
+            logits = network.apply({'params': parameters}, images, dropout_seeds=batch['dropout_seed'])
             with jax.named_scope('loss'):
                 losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch['label'])
                 return losses.sum() / batch_size, logits

@@ -20,8 +20,9 @@ from alexnet_jax.data.augment import Statistics
 from alexnet_jax.data.dataset import open_prepared
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
 from alexnet_jax.evaluation.activations import line_of, make_feature_step
-from alexnet_jax.model.alexnet import AlexNet, figure_2, initial_parameters
+from alexnet_jax.model.alexnet import AlexNet, initial_parameters
 from alexnet_jax.model.columns import Columns, columns_on, make_mesh
+from alexnet_jax.model.figure_2 import figure_2
 from alexnet_jax.model.layer_specs import Convolution, Dense, Dropout, Exchange, Flatten, MaxPooling, ReLU
 from alexnet_jax.runs import feature_store as feature_files
 from alexnet_jax.runs.feature_store import FeatureFiles

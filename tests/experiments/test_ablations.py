@@ -9,7 +9,7 @@ import fakes
 import jax
 import numpy as np
 import pytest
-from learning import QUICKLY, drawn
+from learning import drawn
 from ml_collections import ConfigDict
 
 from alexnet_jax.commands.inspect import lines, lowered_step, step_arguments
@@ -287,7 +287,7 @@ def test_it_learns_in_the_training_step_with_a_device_a_column(name):
     config = ablated(tiny(), name)
     config.mesh.column = config.columns
     experiment = build(config)
-    step = lowered_step(experiment).compile(compiler_options=QUICKLY)
+    step = lowered_step(experiment).compile()
     rate = 0.02 if name == 'tanh' else 0.002  # tanh with biases of 1 begins flat
     state, *rest = made_up_arguments(experiment, np.random.default_rng(0), rate)
     before = jax.tree.map(np.copy, state.parameters)

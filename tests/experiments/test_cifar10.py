@@ -25,14 +25,6 @@ PARAMETERS = {
 PARAMETERS['tanh'] = PARAMETERS['no_normalization']
 
 
-@pytest.fixture(autouse=True, scope='module')
-def how_to_compile():
-    """Quickly, as everything here runs only once."""
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', False)
-
-
 @pytest.mark.parametrize('variant', PARAMETERS)
 def test_parameters_and_multiply_adds(variant):
     found = {line.name: line for line in lines(build(cifar10.get_config(variant)))}
@@ -98,7 +90,7 @@ def test_local_layers_in_two_columns_against_the_reference():
 def test_kernels_that_cannot_be_dealt_to_the_columns_are_named():
     config = cifar10.get_config('no_normalization')
     config.columns, config.mesh.data, config.mesh.column, config.network.local4.kernels = 2, 1, 1, 33
-    with pytest.raises(UserError, match=r'network\.local4\.kernels=33 cannot be dealt to 2 columns'):
+    with pytest.raises(UserError, match=r'network\.local4\.kernels=33 must be divisible by the number of columns, 2'):
         build(config)
 
 

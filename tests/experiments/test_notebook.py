@@ -6,9 +6,8 @@ import pathlib
 import subprocess
 import sys
 
-import jax
 import pytest
-from launching import COMPILE_QUICKLY
+from launching import environment
 
 ROOT = pathlib.Path(__file__).parents[2]
 NOTEBOOK = ROOT / 'notebooks' / 'imagenette.ipynb'
@@ -27,11 +26,11 @@ def run_cells(place, **variables):
     """Runs all code cells in a process of its own, in the repository; python3 is the Python of these tests."""
     (place / 'bin').mkdir()
     (place / 'bin' / 'python3').symlink_to(sys.executable)
-    environment = {'PATH': f'{place / "bin"}:{os.environ["PATH"]}', 'IPYTHONDIR': str(place / 'ipython')}
+    own = {'PATH': f'{place / "bin"}:{os.environ["PATH"]}', 'IPYTHONDIR': str(place / 'ipython')}
     return subprocess.run(
         [sys.executable, '-c', RUN, str(NOTEBOOK)],
         cwd=NOTEBOOK.parent,
-        env=os.environ | environment | variables,
+        env=environment() | own | variables,
         capture_output=True,
         text=True,
         timeout=600,
@@ -45,8 +44,6 @@ def test_every_cell_runs_on_the_embedded_digits(tmp_path):
         OPTIONS=f'--config.data.directory={tmp_path / "data"} --config.epochs=1',
         WORKDIR=str(tmp_path / 'run'),
         PYTHONPATH=str(ROOT / 'tests'),
-        JAX_COMPILATION_CACHE_DIR=jax.config.jax_compilation_cache_dir,
-        XLA_FLAGS=COMPILE_QUICKLY,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'Traceback' not in done.stdout + done.stderr

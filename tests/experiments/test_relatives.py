@@ -1,6 +1,5 @@
 """Guards LeNet-5 and the single tower of 2014: parameters counted by hand, sizes of maps, and that they learn."""
 
-import jax
 import pytest
 from learning import losses
 
@@ -9,14 +8,6 @@ from alexnet_jax.model.layer_specs import from_config
 from alexnet_jax.runs.build import build
 from alexnet_jax.runtime.errors import UserError
 from experiments import lenet5, one_weird_trick
-
-
-@pytest.fixture(autouse=True, scope='module')
-def how_to_compile():
-    """Quickly, as everything here runs only once."""
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', False)
 
 
 def counted(config):

@@ -43,14 +43,14 @@ def test_mesh_defaults_and_fields(count, columns, fields, expected):
     mesh = make_mesh(columns, **fields, devices=devices(count))
     assert mesh.devices.shape == expected
     assert mesh.axis_names == (DATA, COLUMN)
-    assert columns_on(mesh, columns).here * mesh.shape[COLUMN] == columns
+    assert columns_on(mesh, columns).local * mesh.shape[COLUMN] == columns
 
 
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [
-        ({'column': 3}, r'config\.mesh\.column=3.*divisor of 2'),
-        ({'data': 3, 'column': 2}, r'3 \(data\) x 2 \(column\) = 6 devices asked for, 4'),
+        ({'column': 3}, r'config\.mesh\.column=3 must be a divisor of the number of columns, 2'),
+        ({'data': 3, 'column': 2}, r'3 \(data\) x 2 \(column\) = 6 devices requested, 4'),
         ({'data': -1}, 'at least 0'),
     ],
 )

@@ -59,7 +59,7 @@ class Run:
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
-    return killing.place_with_programs(tmp_path_factory.getbasetemp(), tmp_path_factory.mktemp('runs'))
+    return tmp_path_factory.mktemp('runs')
 
 
 @pytest.fixture(scope='module')
@@ -69,7 +69,7 @@ def begin(place):
     def begin(name, *more, hold=None):
         gate = place / f'{name}-{hold}'
         code = killing.HELD.format(step=hold, file=str(gate)) if hold else ''
-        started = Run(place / name, place / 'data', place / 'cache', *more, code=code)
+        started = Run(place / name, place / 'data', *more, code=code)
         started.go = gate.touch
         return started.until('held') if hold else started
 
@@ -81,12 +81,6 @@ def undisturbed(begin, place):
     ended = begin('undisturbed').end()
     assert ended.code == 0, ended.out
     return place / 'undisturbed'
-
-
-@pytest.fixture(scope='module')
-def compiled_once(place):
-    with killing.keeping_programs(place / 'cache'):
-        yield
 
 
 @pytest.fixture
@@ -138,14 +132,14 @@ def interrupted(begin, terminated):
 def test_a_second_signal_stops_at_once(twice):
     ended, saved = twice
     assert ended.code == 128 + signal.SIGTERM and ended.seconds < 5
-    assert 'SIGTERM: stopped; the same command carries on from the newest checkpoint.' in ended.out
+    assert 'SIGTERM: stopped; the same command resumes from the latest checkpoint.' in ended.out
     assert 'Saved' not in ended.out
     assert saved == [5]
 
 
 def test_sigterm_saves_the_step_and_stops(terminated):
     ended, _ = terminated
-    assert 'from step 5,' in ended.out and 'Saved step 8; the same command carries on from there.' in ended.out
+    assert 'from step 5,' in ended.out and 'Saved step 8; the same command resumes from there.' in ended.out
     assert ended.code == 128 + signal.SIGTERM
     assert ended.seconds < 10  # most of them for the other run, which came in between
 
@@ -172,23 +166,23 @@ def test_a_run_that_was_stopped_leaves_what_the_undisturbed_one_leaves(interrupt
 def test_a_signal_before_the_first_step_stops_at_once(begin):
     ended = begin('early', '--config.batch_size=96').until('from the start.').signal(signal.SIGINT).end()
     assert ended.code == 130 and ended.seconds < 5
-    assert 'SIGINT: stopped; the same command carries on' in ended.out and 'training: ' not in ended.out
+    assert 'SIGINT: stopped; the same command resumes' in ended.out and 'training: ' not in ended.out
 
 
-def test_signals_mean_afterwards_what_they_meant_before(copied, place, compiled_once):
+def test_signals_mean_afterwards_what_they_meant_before(copied, place):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     carry_on(copied, place)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     assert signal.set_wakeup_fd(-1) == -1
 
 
-def test_a_lock_that_a_dead_process_left_is_none(copied, place, compiled_once):
+def test_a_lock_that_a_dead_process_left_is_none(copied, place):
     (copied / 'lock').write_text('process 1 on elsewhere, since 2012-12-03 09:00:00\n')
     progress, _ = carry_on(copied, place)
     assert progress.step == STEPS and (copied / 'lock').read_text() == ''
 
 
-def test_a_workdir_in_use_is_left_as_it_is(copied, place, compiled_once):
+def test_a_workdir_in_use_is_left_as_it_is(copied, place):
     names = sorted(copied.rglob('*'))
     with (copied / 'lock').open('w') as lock:
         lock.write('process 7 on a-host')
@@ -203,7 +197,7 @@ def test_a_workdir_in_use_is_left_as_it_is(copied, place, compiled_once):
 
 
 @pytest.mark.parametrize('rate', [1e6, 1e30])
-def test_a_run_that_diverges_can_be_carried_on_at_a_lower_rate(rate, copied, place, compiled_once):
+def test_a_run_that_diverges_can_be_carried_on_at_a_lower_rate(rate, copied, place):
     diverging = {'epochs': 3, 'checkpoint_every_steps': 100, 'rate_control.schedule': ()}
     allowed = ['learning_rate', 'rate_control.schedule']
     with pytest.raises(UserError) as caught:
@@ -261,9 +255,7 @@ FULL = (
 )
 
 
-def test_on_a_full_disk_the_run_stops_and_carries_on_when_there_is_room(
-    disk, place, begin, undisturbed, compiled_once, capfd
-):
+def test_on_a_full_disk_the_run_stops_and_carries_on_when_there_is_room(disk, place, begin, undisturbed, capfd):
     disk, leave = disk
     workdir = shutil.copytree(undisturbed, disk / 'run')
     before = but_lines(killing.left(workdir))

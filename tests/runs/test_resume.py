@@ -5,7 +5,6 @@ import dataclasses
 import json
 
 import fakes
-import killing
 import pytest
 
 from alexnet_jax.commands.train import restore_or_initialize, train
@@ -245,9 +244,7 @@ def test_the_same_data_set_may_lie_elsewhere(workdir, data, tmp_path):
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
-    place = killing.place_with_programs(tmp_path_factory.getbasetemp(), tmp_path_factory.mktemp('runs'))
-    with killing.keeping_programs(place / 'cache'):
-        yield place
+    return tmp_path_factory.mktemp('runs')
 
 
 def run(place, name, **changes):

@@ -172,7 +172,6 @@ class Pair:
             killing.start(
                 place / 'together',
                 place / 'data',
-                place / 'cache',
                 *[*together, '--processes=2', f'--process={number}', *more],
                 code=KEEPING + (held if number == 0 else ''),
             )
@@ -204,7 +203,7 @@ LOST = 'another process of this run has been lost|JAX distributed service detect
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
-    return killing.place_with_programs(tmp_path_factory.getbasetemp(), tmp_path_factory.mktemp('runs'))
+    return tmp_path_factory.mktemp('runs')
 
 
 def lose(place, number, hold, saved):
@@ -260,7 +259,7 @@ def test_they_carry_on_from_the_newest_checkpoint(without_the_other, terminated,
 
 def test_a_signal_to_one_stops_both_at_the_same_step(terminated):
     assert terminated.codes == [128 + signal.SIGTERM] * 2, terminated.out
-    assert 'Saved step 20; the same command carries on from there.' in terminated.out[0]
+    assert 'Saved step 20; the same command resumes from there.' in terminated.out[0]
 
 
 def test_only_the_first_prints(ended):
@@ -272,8 +271,7 @@ def test_only_the_first_prints(ended):
 def test_they_leave_what_one_process_leaves(ended, place):
     config = three_layers.get_config()
     config.update_from_flattened_dict({'data.directory': str(place / 'data'), 'mesh.data': 2, 'mesh.column': 2})
-    with killing.keeping_programs(place / 'cache'):
-        train(config, str(place / 'alone'), console())
+    train(config, str(place / 'alone'), console())
     together, alone = killing.left(place / 'together'), killing.left(place / 'alone')
     assert (together['progress'], together['best']) == (alone['progress'], alone['best'])
     for one, other in zip(together.pop('metrics.jsonl'), alone.pop('metrics.jsonl'), strict=True):
@@ -299,6 +297,6 @@ def test_they_evaluate_every_image_once(ended, place):
 
 def test_other_modes_run_in_one_process(tmp_path):
     two = 'from alexnet_jax.runtime import distributed\n\ndistributed.join = lambda *given: 2\n'
-    process = killing.start(tmp_path, tmp_path, tmp_path, '--mode=predict', code=two)
+    process = killing.start(tmp_path, tmp_path, '--mode=predict', code=two)
     out = process.communicate()[0]
     assert process.returncode == 2 and 'error: --mode=predict runs in one process; train and eval may' in out

@@ -118,7 +118,9 @@ def test_a_step_is_the_papers_update_of_the_mean_loss():
     step = make_train_step(experiment.network, experiment.mesh, batch_size=32, momentum=0.9, weight_decay=0.0005)
 
     def loss(parameters, batch):
-        logits = plain.apply({'params': parameters}, training_images(batch, statistics()), batch['dropout_seed'])
+        logits = plain.apply(
+            {'params': parameters}, training_images(batch, statistics()), dropout_seeds=batch['dropout_seed']
+        )
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch['label']).mean()
 
     for batch, rate in zip(made_up_batches(2), (0.01, 0.001), strict=True):
