@@ -5,7 +5,7 @@ from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
 from alexnet_jax.commands import flags as arguments
-from alexnet_jax.runtime.errors import UserError, ending_plainly
+from alexnet_jax.runtime.errors import UserError, exit_codes
 
 MODES = {
     'train': 'train; runs on where it stopped',
@@ -67,12 +67,12 @@ def call(config: ConfigDict | None, workdir: str | None, console: Console) -> No
 
             train(config, workdir, console, ALLOW_CHANGES.value)
         case 'eval' if ENSEMBLE.value:
-            from alexnet_jax.evaluation.evaluate import evaluate_ensemble
+            from alexnet_jax.commands.evaluate import evaluate_ensemble
 
             split = SPLIT.value or 'validation'
             evaluate_ensemble(config, ENSEMBLE.value, workdir, CHECKPOINT.value, split, console)
         case 'eval':
-            from alexnet_jax.evaluation.evaluate import evaluate_run
+            from alexnet_jax.commands.evaluate import evaluate_run
 
             evaluate_run(config, workdir, CHECKPOINT.value, SPLIT.value or 'validation', console)
         case 'predict':
@@ -115,5 +115,5 @@ def call(config: ConfigDict | None, workdir: str | None, console: Console) -> No
 
 
 if __name__ == '__main__':
-    with ending_plainly():
+    with exit_codes():
         app.run(main, flags_parser=arguments.parse)
