@@ -67,12 +67,12 @@ def call(config: ConfigDict | None, workdir: str | None, console: Console) -> No
 
             train(config, workdir, console, ALLOW_CHANGES.value)
         case 'eval' if ENSEMBLE.value:
-            from alexnet_jax.evaluation.evaluate import evaluate_ensemble
+            from alexnet_jax.commands.evaluate import evaluate_ensemble
 
             split = SPLIT.value or 'validation'
             evaluate_ensemble(config, ENSEMBLE.value, workdir, CHECKPOINT.value, split, console)
         case 'eval':
-            from alexnet_jax.evaluation.evaluate import evaluate_run
+            from alexnet_jax.commands.evaluate import evaluate_run
 
             evaluate_run(config, workdir, CHECKPOINT.value, SPLIT.value or 'validation', console)
         case 'predict':

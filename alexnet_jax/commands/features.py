@@ -17,6 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 
+from alexnet_jax.commands.evaluate import split_of
 from alexnet_jax.commands.predict import truth_of
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
@@ -26,7 +27,6 @@ from alexnet_jax.data.records import names_file
 from alexnet_jax.evaluation.activations import FeatureStep, line_of, make_feature_step
 from alexnet_jax.model.columns import DATA
 from alexnet_jax.model.layer_specs import from_config
-from alexnet_jax.runs.build import open_data
 from alexnet_jax.runs.feature_store import BROKEN, FeatureFiles, check_same
 from alexnet_jax.runs.trained import Run, open_run
 from alexnet_jax.runtime.errors import UserError, say
@@ -74,7 +74,7 @@ def extract(
     line = line_of(from_config(config.network), layer)
     paths = find_image_files(images) if images else []
     run = open_run(config, workdir, which)
-    data = run.data if paths else _data_set(run, split or 'train', console)
+    data = run.data if paths else split_of([run], split or 'train', console)
     about = _about(run, layer, line, data, None if paths else split or 'train', paths)
     of_what = f'images-{about["pictures"][:8]}' if paths else about['split']
     directory = pathlib.Path(workdir) / 'features' / f'{layer}-{of_what}-step{run.progress.step}'
@@ -88,15 +88,6 @@ def extract(
     if broken:
         raise UserError(f'{len(broken)} of {count} images cannot be read, the first: {broken[0]}.')
     return directory
-
-
-def _data_set(run: Run, split: str, console: Console) -> PreparedDataSet:
-    data = open_data(run.experiment, console)
-    if split not in data.shards:
-        raise UserError(f'--split={split}: {data.directory} has none; it has {", ".join(data.shards)}.')
-    if run.data.class_ids != data.class_ids:
-        raise UserError(f'{data.directory} has other classes than those that {run.workdir} was trained on.')
-    return data
 
 
 def _about(
