@@ -6,7 +6,7 @@ from rich.console import Console
 
 from alexnet_jax.commands import flags as arguments
 from alexnet_jax.config import Config
-from alexnet_jax.runtime.errors import UserError, ending_plainly
+from alexnet_jax.runtime.errors import UserError, exit_codes
 
 MODES = {
     'train': 'train, resuming from the latest checkpoint',
@@ -69,12 +69,12 @@ def call(config: Config | None, workdir: str | None, console: Console) -> None:
 
             train(config, workdir, console, ALLOW_CHANGES.value)
         case 'eval' if ENSEMBLE.value:
-            from alexnet_jax.evaluation.evaluate import evaluate_ensemble
+            from alexnet_jax.commands.evaluate import evaluate_ensemble
 
             split = SPLIT.value or 'validation'
             evaluate_ensemble(config, ENSEMBLE.value, workdir, CHECKPOINT.value, split, console)
         case 'eval':
-            from alexnet_jax.evaluation.evaluate import evaluate_run
+            from alexnet_jax.commands.evaluate import evaluate_run
 
             evaluate_run(config, workdir, CHECKPOINT.value, SPLIT.value or 'validation', console)
         case 'predict':
@@ -116,5 +116,5 @@ def call(config: Config | None, workdir: str | None, console: Console) -> None:
 
 
 if __name__ == '__main__':
-    with ending_plainly():
+    with exit_codes():
         app.run(main, flags_parser=arguments.parse)

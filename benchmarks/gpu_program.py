@@ -24,7 +24,7 @@ from rich.table import Table
 from alexnet_jax.model.columns import COLUMN
 from alexnet_jax.runs.build import Experiment
 from alexnet_jax.runtime.devices import choose_platform
-from alexnet_jax.runtime.errors import UserError, ending_plainly, say
+from alexnet_jax.runtime.errors import UserError, exit_codes, say
 from benchmarks import limits
 from benchmarks.gpu_analysis import (
     AHEAD,
@@ -282,7 +282,7 @@ def _sides(mesh: str) -> tuple[int, int]:
 
 def main(argv: list[str]) -> None:
     """Prints everything about the config that the flags name."""
-    with ending_plainly():
+    with exit_codes():
         if TARGET.value != ATTACHED:
             jax.config.update('jax_platforms', 'cpu')  # whatever there is stays untouched
         console = Console(width=None if sys.stdout.isatty() else 140)

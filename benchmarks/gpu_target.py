@@ -162,8 +162,7 @@ def experiment_on(config: ConfigDict, gpu: str) -> Experiment:
             f'config.batch_size={config.batch_size} cannot be taken in config.accumulation_steps='
             f"{config.accumulation_steps} equal parts on each of {data} device(s) along 'data'."
         )
-    of_a_gpu = {'columns': columns_on(mesh, config.columns), 'at_once': None, 'fourier': False}
-    network = dataclasses.replace(experiment.network, **of_a_gpu)
+    network = experiment.network.clone(columns=columns_on(mesh, config.columns), convolve=None)
     return dataclasses.replace(experiment, config=config, mesh=mesh, network=network)
 
 

@@ -38,7 +38,7 @@ from alexnet_jax.model.layer_specs import ReLU, Tanh
 from alexnet_jax.runs.checkpoint import NotFiniteStateError
 from alexnet_jax.runs.metrics_log import NotFiniteLossError, read_metrics
 from alexnet_jax.runs.workdir import write_json
-from alexnet_jax.runtime.errors import UserError, ending_plainly, say
+from alexnet_jax.runtime.errors import UserError, exit_codes, say
 from experiments import cifar10
 
 TARGET = 0.25  # training error
@@ -247,5 +247,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-    with ending_plainly():
+    with exit_codes():
         main(sys.argv[1:])

@@ -25,7 +25,7 @@ from alexnet_jax.runs.variants import (
     unfinished,
 )
 from alexnet_jax.runs.workdir import CONFIG, make_workdir
-from alexnet_jax.runtime.errors import UserError, say, shown
+from alexnet_jax.runtime.errors import UserError, printable, say
 from alexnet_jax.runtime.files import write_json
 
 
@@ -102,7 +102,7 @@ def _shown(measurement: Measurement) -> str:
 
 def _table(title: str, caption: str, left: Sequence[str], right: Sequence[str]) -> Table:
     table = Table(
-        title=Text(shown(title), 'table.title'), caption=Text(shown(caption), 'table.caption'), box=SIMPLE_HEAD
+        title=Text(printable(title), 'table.title'), caption=Text(printable(caption), 'table.caption'), box=SIMPLE_HEAD
     )
     for column in left:
         table.add_column(column, overflow='fold')
@@ -112,7 +112,7 @@ def _table(title: str, caption: str, left: Sequence[str], right: Sequence[str]) 
 
 
 def _add(table: Table, *cells: str) -> None:
-    table.add_row(*(Text(shown(cell)) for cell in cells))
+    table.add_row(*(Text(printable(cell)) for cell in cells))
 
 
 def _variants_table(variants: Sequence[Variant], measurement: Measurement) -> Table:

@@ -16,16 +16,16 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from alexnet_jax.commands.evaluate import split_of
 from alexnet_jax.commands.predict import truth_of
 from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import to_devices
-from alexnet_jax.data.pictures import find_pictures, read_pictures
+from alexnet_jax.data.images import find_image_files, read_image_files
 from alexnet_jax.data.records import names_file
 from alexnet_jax.evaluation.activations import FeatureStep, line_of, make_feature_step
 from alexnet_jax.model.columns import DATA
-from alexnet_jax.runs.build import open_data
 from alexnet_jax.runs.feature_store import BROKEN, FeatureFiles, check_same
 from alexnet_jax.runs.trained import Run, open_run
 from alexnet_jax.runtime.errors import UserError, say
@@ -71,9 +71,9 @@ def extract(
     if images and split:
         raise UserError(f'--split={split} and --images: name one of them.')
     line = line_of(config.network, layer)
-    paths = find_pictures(images) if images else []
+    paths = find_image_files(images) if images else []
     run = open_run(config, workdir, which)
-    data = run.data if paths else _data_set(run, split or 'train', console)
+    data = run.data if paths else split_of([run], split or 'train', console)
     about = _about(run, layer, line, data, None if paths else split or 'train', paths)
     of_what = f'images-{about["pictures"][:8]}' if paths else about['split']
     directory = pathlib.Path(workdir) / 'features' / f'{layer}-{of_what}-step{run.progress.step}'
@@ -87,15 +87,6 @@ def extract(
     if broken:
         raise UserError(f'{len(broken)} of {count} images cannot be read, the first: {broken[0]}.')
     return directory
-
-
-def _data_set(run: Run, split: str, console: Console) -> PreparedDataSet:
-    data = open_data(run.experiment, console)
-    if split not in data.shards:
-        raise UserError(f'--split={split}: {data.directory} has none; it has {", ".join(data.shards)}.')
-    if run.data.class_ids != data.class_ids:
-        raise UserError(f'{data.directory} has other classes than those that {run.workdir} was trained on.')
-    return data
 
 
 def _about(
@@ -190,12 +181,12 @@ def _names(data: PreparedDataSet, split: str, first: int) -> Iterator[str]:
             yield lines[place]
         except (OSError, ValueError) as error:
             raise UserError(
-                f'{shards.where(index)} is damaged: {error}. Prepare the data set again (--mode=prepare).'
+                f'{shards.description(index)} is damaged: {error}. Prepare the data set again (--mode=prepare).'
             ) from error
 
 
 def _of_pictures(data: PreparedDataSet, paths: list[str], batch_size: int, threads: int, first: int) -> Iterator[_Part]:
-    pictures = read_pictures(paths[first:], data.image_size, threads)
+    pictures = read_image_files(paths[first:], data.image_size, threads)
     while batch := list(itertools.islice(pictures, batch_size)):
         part = _Part(
             np.zeros((batch_size, data.image_size, data.image_size, 3), np.uint8),

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from alexnet_jax.config import RENAMED, Config
-from alexnet_jax.runtime.compilation_cache import keep_compiled
+from alexnet_jax.runtime.compilation_cache import enable_compilation_cache
 from alexnet_jax.runtime.devices import choose_platform
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.quiet import silence_checkpoint_libraries
@@ -219,7 +219,7 @@ def start(config: Config | None, to_stderr: bool = False, processes: int = 1) ->
     # Of several processes JAX lets only the first write, so that others may have to compile what it has: together or
     # not at all, as a GPU's kernels may be chosen by all of them at once.
     silence_checkpoint_libraries()
-    problem = keep_compiled() if processes == 1 else None
+    problem = enable_compilation_cache() if processes == 1 else None
     if problem:
         say(console, problem)
     return console

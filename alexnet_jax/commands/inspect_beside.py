@@ -10,7 +10,7 @@ from rich.text import Text
 from alexnet_jax.commands.inspect import Line, network_lines
 from alexnet_jax.config import Config
 from alexnet_jax.model.alexnet import classes_of
-from alexnet_jax.runtime.errors import UserError, shown
+from alexnet_jax.runtime.errors import UserError, printable
 
 Pair = tuple[Line | None, Line | None]
 _DIFFERENT = '*'
@@ -61,7 +61,7 @@ def pairs(first: Sequence[Line], second: Sequence[Line]) -> Iterator[Pair]:
 
 def _table(one: str, other: str, found: Sequence[Pair]) -> Table:
     table = Table(
-        title=Text(shown(f'{one} and {other}'), 'table.title'),
+        title=Text(printable(f'{one} and {other}'), 'table.title'),
         caption=f'{_DIFFERENT} marks lines that are not the same in both. Ratio: the second to the first.',
         box=SIMPLE_HEAD,
     )
@@ -69,7 +69,7 @@ def _table(one: str, other: str, found: Sequence[Pair]) -> Table:
     table.add_column('')
     for what in ('output', 'parameters', 'multiply-adds'):
         for name in (one, other):
-            table.add_column(Text(shown(f'{what}\n{name}')), justify='right', overflow='fold')
+            table.add_column(Text(printable(f'{what}\n{name}')), justify='right', overflow='fold')
     totals = [[0, 0], [0, 0]]  # parameters, multiply-adds; of each network
     for pair in found:
         cells = ['x'.join(map(str, line.output)) if line else '' for line in pair]
@@ -78,7 +78,7 @@ def _table(one: str, other: str, found: Sequence[Pair]) -> Table:
             total[:] = [total[0] + counts[0], total[1] + counts[1]]
             cells += [f'{count:,}' if count else '' for count in counts]
         name = next(line.name for line in pair if line)
-        table.add_row(Text(shown(name)), '' if pair[0] == pair[1] else _DIFFERENT, *cells)
+        table.add_row(Text(printable(name)), '' if pair[0] == pair[1] else _DIFFERENT, *cells)
     table.add_section()
     table.add_row('sum', '', '', '', *(f'{count:,}' for total in totals for count in total))
     table.add_row('ratio', '', '', '', *(cell for first, second in totals for cell in ('', f'{second / first:.3f}')))

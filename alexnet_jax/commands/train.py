@@ -76,7 +76,7 @@ def train(config: Config, workdir: str, console: Console, allowed_changes: Seque
                     say(console, _opening(experiment, data, progress))
                     progress, stopped = _run(experiment, data, state, progress, checkpoints, log, console, interruption)
             if stopped:
-                say(console, f'Saved step {progress.step}; the same command carries on from there.')
+                say(console, f'Saved step {progress.step}; the same command resumes from there.')
                 raise interruption.stopped()
         best = f'{progress.control.best_error:.2%}'
         say(console, f'Ended after step {progress.step}, epoch {progress.epoch}; best validation error {best}.')

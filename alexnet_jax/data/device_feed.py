@@ -12,6 +12,8 @@ from jax.sharding import Mesh, NamedSharding
 from alexnet_jax.data.augment import Statistics
 from alexnet_jax.model.columns import DATA, EVERYWHERE, PER_EXAMPLE, sharding
 
+Batch = dict[str, Array]
+
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Sharding of a batch: examples along 'data', replicated over the columns."""

@@ -50,7 +50,7 @@ def make_feature_step(network: AlexNet, mesh: Mesh, *, line: str, crop_size: int
       before column 2's; a vector holds all of column 1's values before column 2's, also where a flatten line made
       it of a map. An exchange line's values are what each column receives. The last line's are the logits.
     """
-    columns, layers = network.columns, dict(network.table)
+    columns, layers = network.split, dict(network.table)
 
     def on_device(parameters: Any, batch: dict[str, Array], statistics: Statistics) -> Array:
         images = view(batch['image'], statistics, 0, crop_size)

@@ -11,10 +11,9 @@ from jax import Array, lax
 from jax.sharding import Mesh
 
 from alexnet_jax.data.augment import VIEWS, Statistics, view
-from alexnet_jax.data.device_feed import to_devices
+from alexnet_jax.data.device_feed import Batch, to_devices
 from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.columns import DATA, EVERYWHERE, PER_COLUMN, PER_EXAMPLE
-from alexnet_jax.training.step import Batch
 
 GUESSES = 5  # "the five labels considered most probable", as Figure 4 shows
 PredictionStep = Callable[[Any, Batch, Statistics], dict[str, Array]]

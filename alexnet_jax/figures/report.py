@@ -18,6 +18,7 @@ from alexnet_jax.config import Config
 from alexnet_jax.evaluation.published import ROWS, Row, rows_for
 from alexnet_jax.runs.build import build
 from alexnet_jax.runs.checkpoint import Checkpoints
+from alexnet_jax.runs.eval_json import read_evaluation
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.files import write_bytes
@@ -39,24 +40,6 @@ class Exchange(NamedTuple):
     into: str
     values: int
     size: int
-
-
-class Result(NamedTuple):
-    """Errors (0..1) of a network, or of several averaged, for 'center' or 'ten' views."""
-
-    what: str
-    views: str
-    top1_error: float
-    top5_error: float
-
-
-class Evaluation(NamedTuple):
-    """What eval.json says: on which images, how many, and the results, the most important last."""
-
-    source: str
-    split: str
-    examples: int
-    results: list[Result]
 
 
 def write_report(config: Config, workdir: str, console: Console) -> pathlib.Path:
@@ -97,7 +80,7 @@ def _template() -> jinja2.Template:
 def contents(config: Config, workdir: str) -> dict[str, Any]:
     """What the page says, by the names that its template uses."""
     directory = pathlib.Path(workdir)
-    evaluation = _evaluation(directory / 'eval.json', config.name)
+    evaluation = read_evaluation(workdir)
     metrics = read_metrics(workdir) if _has_lines(directory / 'metrics.jsonl') else []
     network = lines(build(config))
     return {
@@ -107,6 +90,7 @@ def contents(config: Config, workdir: str) -> dict[str, Any]:
         'config': json.dumps(config.fields(), indent=2, ensure_ascii=False),
         'progress': _progress(metrics),
         'evaluation': evaluation,
+        'results': [] if evaluation is None else evaluation.results(config.name),
         'published': () if evaluation is None else rows_for(evaluation.source, evaluation.split),
         'paper_tables': _paper_tables(),
         'pictures': {name: picture(directory / 'figures' / name) for name in _PICTURES},
@@ -122,29 +106,6 @@ def contents(config: Config, workdir: str) -> dict[str, Any]:
 
 def _has_lines(path: pathlib.Path) -> bool:
     return path.is_file() and b'\n' in path.read_bytes()
-
-
-def _evaluation(path: pathlib.Path, name: str) -> Evaluation | None:
-    """What eval.json says, of one run or of several; None where there is none.
-
-    Raises:
-      UserError: it is damaged.
-    """
-    if not path.exists():
-        return None
-    try:
-        found = json.loads(path.read_bytes())
-        runs = found.get('runs', [])
-        each = [(f'{run["workdir"]}, step {run["step"]}', run['views']) for run in runs]
-        what = f'{len(runs)} runs averaged' if runs else f'{name}, step {found["step"]} (epoch {found["epoch"]})'
-        results = [
-            Result(which, views, float(errors['top1_error']), float(errors['top5_error']))
-            for which, of_views in [*each, (what, found['views'])]
-            for views, errors in of_views.items()
-        ]
-        return Evaluation(found['source'], found['split'], int(found['examples']), results)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f'{path} is damaged ({error!r}); make it again with --mode=eval, or delete it.') from error
 
 
 def _facts(

@@ -14,14 +14,13 @@ from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.opening import open_data as open_prepared_data
 from alexnet_jax.model.alexnet import AlexNet, classes_of, initial_parameters
 from alexnet_jax.model.columns import COLUMN, DATA, check_batch, columns_on, make_mesh
+from alexnet_jax.model.fft_convolution import cpu_convolution
 from alexnet_jax.runtime.devices import memory_of
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.training.optimizer import check_layer_rules
 from alexnet_jax.training.step import Metrics, TrainState, initial_state, make_train_step, state_sharding
 
 _PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
-# On a CPU, XLA's gradient of a kernel takes several times as long an image over 128 images as over a few.
-_AT_ONCE_ON_A_CPU = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +48,8 @@ def build(config: Config) -> Experiment:
     mesh = make_mesh(config.columns, config.mesh.data, config.mesh.column)
     check_batch(config.batch_size, mesh)
     _check_micro_batches(config, mesh)
-    network = AlexNet(config.network, columns_on(mesh, config.columns), _PRECISIONS[config.precision])
-    if mesh.devices.flat[0].platform == 'cpu':
-        network = network.clone(at_once=_AT_ONCE_ON_A_CPU, fourier=config.precision == 'float32')
+    convolve = cpu_convolution if mesh.devices.flat[0].platform == 'cpu' else None
+    network = AlexNet(config.network, columns_on(mesh, config.columns), _PRECISIONS[config.precision], convolve)
     experiment = Experiment(config, mesh, network)
     shapes = state_shapes(experiment)  # fails where the table does not fit its images or columns
     check_layer_rules(config.rate_control, shapes.parameters)

@@ -9,12 +9,11 @@ import jax
 
 from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.evaluation.published import images_of
 from alexnet_jax.model.alexnet import classes_of, initial_parameters
+from alexnet_jax.runs.eval_json import EVAL_JSON, Evaluation, read_evaluation
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runs.workdir import read_config, remembered_data
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.runtime.files import read_json
 from alexnet_jax.training.optimizer import RateControl, after_epoch
 
 
@@ -25,16 +24,6 @@ class Errors:
     step: int
     top1_error: float
     top5_error: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """What eval.json says: of which images, how many, and the errors by kind of view, 'center' or 'ten'."""
-
-    source: str
-    split: str
-    examples: int
-    views: dict[str, Errors]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +55,14 @@ class Standing:
     parameters: int
     colors: tuple[float, ...]
 
+    @property
+    def evaluated(self) -> dict[str, Errors]:
+        """The errors of eval.json by kind of view."""
+        if self.evaluation is None:
+            return {}
+        step, by_view = self.evaluation.step, self.evaluation.views
+        return {views: Errors(step, one.top1_error, one.top5_error) for views, one in by_view.items()}
+
 
 def read_standing(workdir: str) -> Standing:
     """Reads a run's config.json, data_set/, metrics.jsonl and, where there is one, eval.json.
@@ -91,6 +88,9 @@ def read_standing(workdir: str) -> Standing:
             f'{path / "metrics.jsonl"} is damaged: a line has no epoch or errors from 0 to 1; leave the run out, or '
             'train it again.'
         ) from error
+    evaluation = read_evaluation(workdir)
+    if evaluation and evaluation.step is None:
+        raise UserError(f'{path / EVAL_JSON} is damaged (it is not of one run); make it again with --mode=eval.')
     return Standing(
         workdir=workdir,
         config=config,
@@ -100,7 +100,7 @@ def read_standing(workdir: str) -> Standing:
         ended=epoch >= config.epochs or _finished(config, errors),
         last=errors[-1],
         best=min(errors, key=lambda one: one.top1_error),
-        evaluation=_evaluation(path / 'eval.json'),
+        evaluation=evaluation,
         parameters=parameters,
         colors=tuple(value for field, value in validations[-1].items() if field.startswith('color_column')),
     )
@@ -127,14 +127,3 @@ def _finished(config: Config, errors: list[Errors]) -> bool:
     for epoch, one in enumerate(errors, 1):
         control = after_epoch(control, one.top1_error, epoch, config.rate_control)
     return control.finished
-
-
-def _evaluation(path: pathlib.Path) -> Evaluation | None:
-    if not path.exists():
-        return None
-    try:
-        found = read_json(path)
-        views = {str(kind): _errors(found['step'], errors) for kind, errors in found['views'].items()}
-        return Evaluation(images_of(str(found['source'])), str(found['split']), int(found['examples']), views)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise UserError(f'{path} is damaged ({error!r:.200}); make it again with --mode=eval, or delete it.') from error

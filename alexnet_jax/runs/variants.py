@@ -121,7 +121,10 @@ def measured(runs: Sequence[Standing]) -> tuple[Measurement, list[str]]:
     if not evaluated:
         return fallback, []
     missing = [run.workdir for run in runs if not run.evaluation]
-    kinds = {(one.evaluation.source, one.evaluation.split, one.evaluation.examples): one.workdir for one in evaluated}
+    kinds = {
+        (images_of(one.evaluation.source), one.evaluation.split, one.evaluation.examples): one.workdir
+        for one in evaluated
+    }
     views = [kind for kind in ('ten', 'center') if all(kind in run.evaluation.views for run in evaluated)]
     if missing:
         why = f'{missing[0]} has none (python launch.py --workdir={missing[0]} --mode=eval makes it)'
@@ -140,7 +143,7 @@ def measured(runs: Sequence[Standing]) -> tuple[Measurement, list[str]]:
 
 def errors_of(run: Standing, measurement: Measurement) -> Errors:
     """A run's errors by the measurement that all runs have."""
-    return run.last if measurement.file == 'metrics.jsonl' else run.evaluation.views[measurement.views]
+    return run.last if measurement.file == 'metrics.jsonl' else run.evaluated[measurement.views]
 
 
 def unfinished(runs: Sequence[Standing], measurement: Measurement) -> list[str]:
@@ -192,7 +195,7 @@ def put_together(runs: Sequence[Standing], measurement: Measurement) -> list[Var
         family, _, change = config.name.rpartition(':')
         published = difference_for(family, change) if family == groups[0][0].config.name and not apart else None
         variants.append(_variant(f'{config.name}, {apart}' if apart else config.name, group, spreads, base, published))
-        center = [run.evaluation.views.get('center') for run in group if measurement.views == 'ten']
+        center = [run.evaluated.get('center') for run in group if measurement.views == 'ten']
         if group is groups[0] and center and all(center):
             name, published = f'{config.name}, center patch alone', difference_for(config.name, 'center_patch')
             variants.append(_variant(name, group, _spreads(center), base, published))

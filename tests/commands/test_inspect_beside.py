@@ -80,9 +80,9 @@ def test_no_devices_are_needed():
 def test_the_second_is_named_where_it_makes_no_sense():
     wrong = paper.get_config()
     wrong.columns = 3
-    with pytest.raises(UserError, match=r'^--beside: .*cannot be dealt to 3 columns'):
+    with pytest.raises(UserError, match=r'^--beside: .*must be divisible by the number of columns, 3'):
         rows(paper.get_config(), wrong)
-    with pytest.raises(UserError, match=r'^config.network.*cannot be dealt to 3 columns'):
+    with pytest.raises(UserError, match=r'^config.network.*must be divisible by the number of columns, 3'):
         rows(wrong, paper.get_config())
 
 

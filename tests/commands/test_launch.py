@@ -424,7 +424,7 @@ def test_ctrl_c_ends_a_run_quietly(on_a_terminal):
     _, code, screen, _ = on_a_terminal
     assert code == 130
     assert b'Traceback' not in screen
-    assert b'carries on' in screen.splitlines()[-1]
+    assert b'resumes' in screen.splitlines()[-1]
     assert screen.rfind(b'\x1b[?25h') > screen.rfind(b'\x1b[?25l')  # the cursor is back
 
 

@@ -90,7 +90,7 @@ def test_local_layers_in_two_columns_against_the_reference():
 def test_kernels_that_cannot_be_dealt_to_the_columns_are_named():
     config = cifar10.get_config('no_normalization')
     config.columns, config.mesh.data, config.mesh.column, config.network.local4.kernels = 2, 1, 1, 33
-    with pytest.raises(UserError, match=r'network\.local4\.kernels=33 cannot be dealt to 2 columns'):
+    with pytest.raises(UserError, match=r'network\.local4\.kernels=33 must be divisible by the number of columns, 2'):
         build(typed(config))
 
 

@@ -255,7 +255,7 @@ def train(place, console, config=None, allow=()):
 
 
 def evaluate(place, console, config=None, which='newest', split='validation'):
-    from alexnet_jax.evaluation.evaluate import evaluate_run
+    from alexnet_jax.commands.evaluate import evaluate_run
 
     launched(
         'eval', place, console, config, lambda config, run: evaluate_run(typed(config), run, which, split, console)
@@ -263,7 +263,7 @@ def evaluate(place, console, config=None, which='newest', split='validation'):
 
 
 def ensemble(place, console, workdirs, config=None, which='newest'):
-    from alexnet_jax.evaluation.evaluate import evaluate_ensemble
+    from alexnet_jax.commands.evaluate import evaluate_ensemble
 
     def call(config, run):
         evaluate_ensemble(typed(config), workdirs, run, which, 'validation', console)

@@ -79,7 +79,7 @@ def small_batch(batch=BATCH):
 
 def lines_of(network, params, images, seeds=None):
     """The values of every column after each line of the table."""
-    _, state = network.apply({'params': params}, images, seeds, mutable=['intermediates'])
+    _, state = network.apply({'params': params}, images, dropout_seeds=seeds, mutable=['intermediates'])
     return {name.removeprefix('after_'): values for name, (values,) in state['intermediates'].items()}
 
 
@@ -230,7 +230,7 @@ def logits_loss_gradients(network, params, images, labels, seeds=None):
     @jax.jit
     def compute(params, images, seeds):
         def loss(params):
-            logits = network.apply({'params': params}, images, seeds)
+            logits = network.apply({'params': params}, images, dropout_seeds=seeds)
             return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
 
         (value, logits), gradients = jax.value_and_grad(loss, has_aux=True)(params)
@@ -390,7 +390,7 @@ def test_draws_differ_between_layers_columns_and_examples():
 
 def test_an_example_gives_the_same_wherever_it_stands(small):
     network, params, images, seeds, _ = small
-    apply = jax.jit(lambda images, seeds: network.apply({'params': params}, images, seeds))
+    apply = jax.jit(lambda images, seeds: network.apply({'params': params}, images, dropout_seeds=seeds))
     logits = apply(images, seeds)
     order = np.array([2, 0, 1])
     np.testing.assert_allclose(apply(images[order], seeds[order]), logits[order], rtol=1e-5, atol=1e-5)

@@ -189,7 +189,7 @@ def test_what_touches_the_result_has_to_be_allowed(field, workdir, data):
 
 
 ONE_OF_A_KIND = [
-    f'network.{name}.type' for name in 'norm1 norm2 drop6 drop7 fc6 fc7 fc8'.split()
+    f'network.{name}.type' for name in ['norm1', 'norm2', 'drop6', 'drop7', 'fc6', 'fc7', 'fc8']
 ]  # no other has its fields
 
 
@@ -241,9 +241,9 @@ def test_a_run_that_began_before_a_field_existed(workdir, data):
     del fields['data']['color_rescale'], fields['accumulation_steps']
     (workdir / 'config.json').write_text(json.dumps(fields))
     config = typed(paper.get_config())
-    assert check_resume(config, data, workdir, []) == []
+    assert check_resume(typed(config), data, workdir, []) == []
     with pytest.raises(UserError, match=r'config\.data\.color_rescale: False before, True now\. .*=data.color_rescale'):
-        check_resume(config.replace(**{'data.color_rescale': True}), data, workdir, [])
+        check_resume(typed(config.replace(**{'data.color_rescale': True})), data, workdir, [])
 
 
 @pytest.mark.parametrize(

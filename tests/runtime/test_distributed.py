@@ -260,7 +260,7 @@ def test_they_carry_on_from_the_newest_checkpoint(without_the_other, terminated,
 
 def test_a_signal_to_one_stops_both_at_the_same_step(terminated):
     assert terminated.codes == [128 + signal.SIGTERM] * 2, terminated.out
-    assert 'Saved step 20; the same command carries on from there.' in terminated.out[0]
+    assert 'Saved step 20; the same command resumes from there.' in terminated.out[0]
 
 
 def test_only_the_first_prints(ended):

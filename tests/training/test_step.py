@@ -13,11 +13,11 @@ from alexnet_jax.commands.inspect import compiled_step
 from alexnet_jax.data.augment import Statistics, training_images
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
 from alexnet_jax.model.alexnet import AlexNet, Columns
-from alexnet_jax.model.collectives import collectives
 from alexnet_jax.model.columns import DATA
+from alexnet_jax.model.compiled import collectives
 from alexnet_jax.runs.build import build, first_state, state_shapes, training_step
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.training.step import make_train_step, wrong
+from alexnet_jax.training.step import make_train_step
 from experiments import digits
 from tests import small_run
 
@@ -119,7 +119,9 @@ def test_a_step_is_the_papers_update_of_the_mean_loss():
     step = make_train_step(experiment.network, experiment.mesh, batch_size=32, momentum=0.9, weight_decay=0.0005)
 
     def loss(parameters, batch):
-        logits = plain.apply({'params': parameters}, training_images(batch, statistics()), batch['dropout_seed'])
+        logits = plain.apply(
+            {'params': parameters}, training_images(batch, statistics()), dropout_seeds=batch['dropout_seed']
+        )
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch['label']).mean()
 
     for batch, rate in zip(made_up_batches(2), (0.01, 0.001), strict=True):
@@ -189,19 +191,3 @@ def test_initial_parameters_do_not_depend_on_the_mesh():
     for other in states[1:]:
         for one, two in zip(jax.tree.leaves(states[0]), jax.tree.leaves(other), strict=True):
             np.testing.assert_array_equal(one, two)
-
-
-def test_wrong_counts_as_numpy_does():
-    random = np.random.default_rng(2)
-    logits = random.normal(size=(200, 12)).astype(np.float32)
-    labels = random.integers(0, 12, 200).astype(np.int32)
-    order = np.argsort(-logits, axis=1, kind='stable')
-    for top in (1, 5):
-        expected = ~(order[:, :top] == labels[:, None]).any(axis=1)
-        np.testing.assert_array_equal(np.asarray(wrong(logits, labels, top)), expected)
-
-
-def test_wrong_breaks_ties_as_argmax_does_and_does_not_reward_what_is_not_a_number():
-    logits = jnp.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [jnp.nan] * 3, [0.0, jnp.nan, 1.0]])
-    np.testing.assert_array_equal(wrong(logits, jnp.array([0, 1, 0, 1]), 1), [0, 1, 1, 1])
-    np.testing.assert_array_equal(wrong(logits, jnp.array([0, 1, 0, 1]), 2), [0, 0, 1, 1])
