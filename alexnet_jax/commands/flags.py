@@ -31,7 +31,7 @@ def parse(argv: list[str]) -> list[str]:
     Raises:
       UserError: a flag or a field of the config is unknown, or its value is of the wrong type.
     """
-    argv = _with_config_of_run(_with_new_names(argv))
+    argv = sys.argv = _with_config_of_run(_with_new_names(argv))  # where ml_collections looks for fields
     for flag in _CONFIG_FILES:
         _check_files(flag, argv)
     try:
