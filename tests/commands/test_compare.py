@@ -17,8 +17,8 @@ from alexnet_jax.figures.comparison import difference_bars
 from alexnet_jax.figures.style import BLUE, ORANGE
 from alexnet_jax.runs.build import build, state_shapes
 from alexnet_jax.runs.metrics_log import read_metrics
-from alexnet_jax.runs.summary import read_standing
-from alexnet_jax.runs.variants import Spread, Variant, measured, put_together
+from alexnet_jax.runs.summary import summarize
+from alexnet_jax.runs.variants import Spread, Variant, choose_measurement, group_by_variant
 from alexnet_jax.runs.workdir import read_config
 from alexnet_jax.runtime.errors import UserError
 from experiments.ablations import ABLATIONS
@@ -103,7 +103,7 @@ def test_nothing_is_left_without_a_workdir(made, tmp_path):
 
 
 def test_the_best_validation_is_not_the_last(made):
-    standing = read_standing(made('base', top1=0.2))
+    standing = summarize(made('base', top1=0.2))
     assert (standing.last.top1_error, standing.last.top5_error, standing.last.step) == (0.2, 0.05, 135)
     assert (standing.best.top1_error, standing.best.step) == (0.19, 90)
 
@@ -121,7 +121,7 @@ def test_the_best_validation_is_not_the_last(made):
 )
 def test_whether_a_run_has_ended(made, errors, fields, ended):
     run = made('run', lines=[validation(epoch, error) for epoch, error in enumerate(errors, 1)], **fields)
-    assert read_standing(run).ended == ended
+    assert summarize(run).ended == ended
     on = console()
     notes = compare([run], None, on)['notes']
     assert [f'{run} has not ended' in note for note in notes] == [True] * (not ended)
@@ -131,7 +131,7 @@ def test_whether_a_run_has_ended(made, errors, fields, ended):
 # Seeds and variants.
 
 
-def test_seeds_of_a_variant_are_put_together(made):
+def test_seeds_of_a_variant_are_group_by_variant(made):
     runs = [made('a', seed=0, top1=0.2), made('b', 'digits:deeper', top1=0.12), made('c', seed=5, top1=0.3)]
     runs += [made('d', 'digits:deeper', seed=1, top1=0.13), made('e', seed=2, top1=0.16)]
     on = console()
@@ -224,7 +224,7 @@ def test_the_center_view_where_not_all_have_ten(made):
         made('a', evaluation=evaluated(0.1, 0.02)),
         made('b', seed=1, evaluation=evaluated(0.2, 0.02, views=['center'])),
     ]
-    measurement, notes = measured([read_standing(run) for run in runs])
+    measurement, notes = choose_measurement([summarize(run) for run in runs])
     assert (measurement.file, measurement.views, notes) == ('eval.json', 'center', [])
     result = compare(runs, None, console())
     assert [run['errors']['top1_error'] for run in result['runs']] == pytest.approx([0.115, 0.215])
@@ -453,4 +453,4 @@ def test_names_are_no_markup(made):
     on = console()
     compare([run], None, on)
     assert '[red]$x_[/nothing]' in on.file.getvalue()
-    assert put_together([read_standing(run)], measured([read_standing(run)])[0])[0].name == '[red]$x_[/nothing]'
+    assert group_by_variant([summarize(run)], choose_measurement([summarize(run)])[0])[0].name == '[red]$x_[/nothing]'
