@@ -17,11 +17,11 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from alexnet_jax.commands.evaluate import split_of
-from alexnet_jax.commands.predict import class_of_folder, whole_batches
+from alexnet_jax.commands.predict import class_of_folder, padded_batches
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import run_ahead, to_devices
-from alexnet_jax.data.pictures import find_pictures, read_pictures
+from alexnet_jax.data.images import find_image_files, read_image_files
 from alexnet_jax.data.records import names_file
 from alexnet_jax.evaluation.activations import FeatureStep, activation_of, make_feature_step
 from alexnet_jax.model.columns import DATA
@@ -68,7 +68,7 @@ def extract(
     if images and split:
         raise UserError(f'--split={split} and --images: name one of them.')
     line = activation_of(from_config(config.network), layer)
-    paths = find_pictures(images) if images else []
+    paths = find_image_files(images) if images else []
     run = open_run(config, workdir, which)
     data = run.data if paths else split_of([run], split or 'train', console)
     about = _about(run, layer, line, data, None if paths else split or 'train', paths)
@@ -172,21 +172,21 @@ def _names(data: PreparedDataSet, split: str, first: int) -> Iterator[str]:
             yield lines[place]
         except (OSError, ValueError) as error:
             raise UserError(
-                f'{shards.where(index)} is damaged: {error}. Prepare the data set again (--mode=prepare).'
+                f'{shards.description(index)} is damaged: {error}. Prepare the data set again (--mode=prepare).'
             ) from error
 
 
-def _of_pictures(data: PreparedDataSet, paths: list[str], batch_size: int, threads: int) -> Iterator[_Batch]:
-    for images, pictures in whole_batches(read_pictures(paths, data.image_size, threads), data.image_size, batch_size):
-        read = [picture for picture in pictures if picture.pixels is not None]
-        labels = [class_of_folder(picture.path, data) for picture in read]
-        real = np.array([picture.pixels is not None for picture in pictures] + [False] * (batch_size - len(pictures)))
+def _of_image_files(data: PreparedDataSet, paths: list[str], batch_size: int, threads: int) -> Iterator[_Batch]:
+    for images, files in padded_batches(read_image_files(paths, data.image_size, threads), data.image_size, batch_size):
+        read = [file for file in files if file.pixels is not None]
+        labels = [class_of_folder(file.path, data) for file in read]
+        real = np.array([file.pixels is not None for file in files] + [False] * (batch_size - len(files)))
         yield _Batch(
             images,
             real,
-            [picture.path for picture in read],
+            [file.path for file in read],
             [-1 if label is None else label for label in labels],
-            [f'{picture.path}: {picture.error}' for picture in pictures if picture.pixels is None],
+            [f'{file.path}: {file.error}' for file in files if file.pixels is None],
         )
 
 
@@ -217,7 +217,7 @@ def _write(
             if files.read:
                 display.line(f'{files.read:,} of {count:,} images are done already.')
             if paths:
-                batches = _of_pictures(data, paths[files.read :], batch_size, threads)
+                batches = _of_image_files(data, paths[files.read :], batch_size, threads)
             else:
                 batches = _of_split(data, about['split'], batch_size, threads, files.read)
             for batch, values in _computed(run, about['line'], batches):

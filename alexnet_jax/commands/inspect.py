@@ -16,8 +16,8 @@ from rich.table import Table
 from alexnet_jax.data.augment import Statistics
 from alexnet_jax.data.device_feed import batch_sharding
 from alexnet_jax.model.alexnet import AlexNet
-from alexnet_jax.model.collectives import Collective, collectives
 from alexnet_jax.model.columns import COLUMN, DATA, EVERYWHERE, Columns, sharding
+from alexnet_jax.model.compiled import Collective, collectives
 from alexnet_jax.model.layer_specs import (
     AveragePooling,
     Convolution,

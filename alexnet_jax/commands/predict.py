@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.data.pictures import Picture, find_pictures, read_pictures
+from alexnet_jax.data.images import ImageFile, find_image_files, read_image_files
 from alexnet_jax.evaluation.predictor import most_probable
 from alexnet_jax.model.columns import DATA
 from alexnet_jax.runs.trained import Run, open_run, predictor
@@ -40,50 +40,50 @@ def predict(
     Raises:
       UserError: the run cannot be used; or an image cannot be read, after all others were predicted.
     """
-    paths = find_pictures(images)
+    paths = find_image_files(images)
     run = open_run(config, workdir, which)
     names, broken = _drawing_names(paths), []
     with Display(console, len(paths), 0, name='predicting', unit='images') as display:
-        for done, (picture, scores) in enumerate(_predictions(run, paths)):
-            if picture.pixels is None:
-                broken.append(f'{picture.path}: {picture.error}')
+        for done, (file, scores) in enumerate(_predictions(run, paths)):
+            if file.pixels is None:
+                broken.append(f'{file.path}: {file.error}')
                 display.line(f'cannot be read: {broken[-1]}')
             elif not as_json:
                 from alexnet_jax.figures.examples import example_of, figure_4_left  # unused with --json
                 from alexnet_jax.figures.style import save
 
-                truth = class_of_folder(picture.path, run.data)
-                display.line(_lines(picture.path, scores, truth, run.data))
-                figure = figure_4_left([example_of(picture.pixels, scores, run.data.class_names, truth)])
+                truth = class_of_folder(file.path, run.data)
+                display.line(_lines(file.path, scores, truth, run.data))
+                figure = figure_4_left([example_of(file.pixels, scores, run.data.class_names, truth)])
                 display.line(f'  drawn: {save(figure, pathlib.Path(workdir) / "predictions" / names[done])[0]}')
             if as_json:
-                sys.stdout.write(_as_json(picture, scores, run.data) + '\n')
+                sys.stdout.write(_as_json(file, scores, run.data) + '\n')
                 sys.stdout.flush()
             display.update(done + 1)
     if broken:
         raise UserError(f'{len(broken)} of {len(paths)} images cannot be read, the first: {broken[0]}.')
 
 
-def _predictions(run: Run, paths: Sequence[str]) -> Iterator[tuple[Picture, np.ndarray]]:
+def _predictions(run: Run, paths: Sequence[str]) -> Iterator[tuple[ImageFile, np.ndarray]]:
     """Each image file with its log-probabilities, [classes]."""
     config, size = run.experiment.config, run.data.image_size
     copies = run.experiment.mesh.shape[DATA]
     batch_size = min(config.batch_size, -(-len(paths) // copies) * copies)  # one image need not wait for 127 others
     predict_batch = predictor(run, 'ten')
-    for images, pictures in whole_batches(read_pictures(paths, size, config.data.threads), size, batch_size):
+    for images, files in padded_batches(read_image_files(paths, size, config.data.threads), size, batch_size):
         scores = np.asarray(predict_batch({'image': images})['log_probabilities'])
-        yield from zip(pictures, scores, strict=False)
+        yield from zip(files, scores, strict=False)
 
 
-def whole_batches(
-    pictures: Iterator[Picture], image_size: int, batch_size: int
-) -> Iterator[tuple[np.ndarray, list[Picture]]]:
+def padded_batches(
+    files: Iterator[ImageFile], image_size: int, batch_size: int
+) -> Iterator[tuple[np.ndarray, list[ImageFile]]]:
     """Groups image files into batches: uint8 [batch, size, size, 3], zeros for unreadable ones and as padding."""
-    while batch := list(itertools.islice(pictures, batch_size)):
+    while batch := list(itertools.islice(files, batch_size)):
         images = np.zeros((batch_size, image_size, image_size, 3), np.uint8)
-        for image, picture in zip(images, batch, strict=False):
-            if picture.pixels is not None:
-                image[:] = picture.pixels
+        for image, file in zip(images, batch, strict=False):
+            if file.pixels is not None:
+                image[:] = file.pixels
         yield images, batch
 
 
@@ -106,14 +106,14 @@ def _lines(path: str, scores: np.ndarray, truth: int | None, data: PreparedDataS
     return '\n'.join([path + known, *guesses])
 
 
-def _as_json(picture: Picture, scores: np.ndarray, data: PreparedDataSet) -> str:
-    if picture.pixels is None:
-        return json.dumps({'file': picture.path, 'error': picture.error})
+def _as_json(file: ImageFile, scores: np.ndarray, data: PreparedDataSet) -> str:
+    if file.pixels is None:
+        return json.dumps({'file': file.path, 'error': file.error})
     found = [
         {'label': label, 'name': data.class_names[label], 'id': data.class_ids[label], 'probability': probability}
         for label, probability in most_probable(scores)
     ]
-    return json.dumps({'file': picture.path, 'predictions': found})
+    return json.dumps({'file': file.path, 'predictions': found})
 
 
 def _drawing_names(paths: Sequence[str]) -> list[str]:

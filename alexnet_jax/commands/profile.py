@@ -27,12 +27,12 @@ from alexnet_jax.data.augment import Statistics, statistics_of
 from alexnet_jax.data.dataset import MANIFEST
 from alexnet_jax.data.device_feed import prefetch_to_devices, statistics_to_devices
 from alexnet_jax.data.sources import EMBEDDED
-from alexnet_jax.model.origins import EXCHANGES, OTHER, Origin, origins
 from alexnet_jax.runs.build import Experiment, build, first_state, open_data, training_step
 from alexnet_jax.runs.workdir import make_workdir
 from alexnet_jax.runtime.errors import UserError, say, writing
 from alexnet_jax.runtime.files import write_json
 from alexnet_jax.runtime.trace import Share, dealt, read_operations
+from alexnet_jax.training.attribution import EXCHANGES, OTHER, Origin, origins
 from alexnet_jax.training.layer_rates import rates_of_layers
 
 DIRECTORY = 'profile'

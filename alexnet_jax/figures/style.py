@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.textpath import TextToPath
-
 from rich.console import Console
 
 from alexnet_jax.runtime.errors import say, writing

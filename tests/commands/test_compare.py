@@ -381,10 +381,10 @@ def other_source(manifest):
 @pytest.mark.parametrize(
     'manifest, words',
     [
-        (other_source, 'images: digits and folder'),
-        (other_classes, 'do not share their classes'),
-        (more_validation, 'number of validation images: 360 and 361'),
-        (other_data, 'do not share their validation images'),
+        (other_source, 'images differ: digits and folder'),
+        (other_classes, 'their classes differ'),
+        (more_validation, 'numbers of validation images differ: 360 and 361'),
+        (other_data, 'their validation images differ'),
     ],
 )
 def test_runs_on_other_data_are_not_compared(made, manifest, words):
@@ -417,7 +417,7 @@ def test_other_sizes_of_the_same_images_are_told(made):
         ({'evaluation': evaluated(0.1, 0.02, step=None)}, 'eval.json is damaged'),
         ({'evaluation': evaluated(2, 0.02)}, 'eval.json is damaged'),
         ({'evaluation': {'views': []}}, 'eval.json is damaged'),
-        ({'columns': 3}, 'dealt to 3 columns'),
+        ({'columns': 3}, 'divisible by the number of columns, 3'),
         ({'rate_control.patience': 0}, 'rate_control.patience'),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -433,7 +433,7 @@ def test_names_that_make_no_sense(made, tmp_path):
     for runs, workdir, words in (
         ([], None, '--runs is missing'),
         ([''], None, '--runs is missing'),
-        ([base, ''], None, 'without a name'),
+        ([base, ''], None, 'has an empty name'),
         ([base, base], None, 'twice'),
         ([base, f'{tmp_path}/other/../base/'], None, 'twice'),
         ([base, other], None, 'the same run: digits with seed 0'),

@@ -11,11 +11,11 @@ import small_run
 from alexnet_jax.commands.inspect import compiled_step
 from alexnet_jax.commands.profile import profile
 from alexnet_jax.model.layer_specs import Convolution, Dense, MaxPooling, ReLU
-from alexnet_jax.model.origins import EXCHANGES, OTHER, SCOPES, Origin, origins
 from alexnet_jax.runs.build import build
 from alexnet_jax.runs.workdir import read_config
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.trace import Operation, dealt, read_operations
+from alexnet_jax.training.attribution import EXCHANGES, OTHER, SCOPES, Origin, origins
 
 # Instructions.
 

@@ -143,7 +143,14 @@ def test_names_of_columns_do_not_touch(shares):
 
 
 def test_columns_are_found_by_number():
-    lines = [line('validation', 1, 1, **{f'color_column{number}': number / 20 for number in (10, 2)} | {'colour_column1': 0.05})]
+    lines = [
+        line(
+            'validation',
+            1,
+            1,
+            **{f'color_column{number}': number / 20 for number in (10, 2)} | {'colour_column1': 0.05},
+        )
+    ]
     assert color_columns(lines) == {1: [(1, 0.05)], 2: [(1, 0.1)], 10: [(1, 0.5)]}
     assert color_columns([line('train', 1, 1)]) == {}
     with pytest.raises(ValueError, match='color'):

@@ -11,8 +11,8 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from alexnet_jax.commands.inspect import compiled_step
-from alexnet_jax.model.collectives import collectives
 from alexnet_jax.model.columns import COLUMN, DATA, check_batch, columns_on, make_mesh
+from alexnet_jax.model.compiled import collectives
 from alexnet_jax.model.layer_specs import Exchange, to_config
 from alexnet_jax.runs.build import build, first_state
 from alexnet_jax.runtime.errors import UserError
@@ -196,28 +196,3 @@ def test_each_device_holds_its_own_columns_kernels_and_velocity():
             _, column = np.argwhere(experiment.mesh.devices == shard.device)[0]
             assert shard.data.shape == (1, *array.shape[1:])
             assert shard.index[0] == slice(column, column + 1)
-
-
-# Lines as XLA's GPU and CPU compilers print them, for a mesh of 2 x 2.
-PROGRAM = """
-  %a = (f32[4,64]{1,0}, f32[4,128]{1,0}) all-gather-start(%x), channel_id=1, replica_groups=[2,2]<=[4], dimensions={1}
-  %b = f32[4,128]{1,0} all-gather-done(%a)
-  %c = f32[8]{0} all-reduce-start(%y), channel_id=2, replica_groups=[2,2]<=[2,2]T(1,0), to_apply=%add
-  %d = (bf16[10]{0}, f32[]) all-reduce(%p, %q), channel_id=3, replica_groups={{0,1,2,3}}, to_apply=%add
-  %e = f32[6]{0} collective-permute(%z), channel_id=4, source_target_pairs={{0,1},{1,0}}
-  %f = f32[6]{0} all-reduce(%z), channel_id=5, replica_groups={{0},{1},{2},{3}}, to_apply=%add
-  ROOT %g = f32[5,3]{1,0} reduce-scatter(%w), replica_groups={{0,2},{1,3}}, dimensions={0}, metadata={op_name="step/x"}
-  %h = f32[8]{0} fusion(%y), calls=%all-reduce.clone
-"""
-
-
-def test_collectives_are_read_in_all_their_notations():
-    found = collectives(PROGRAM, make_mesh(2, 2, 2))
-    assert [(one.kind, one.axes, one.shapes, one.received) for one in found] == [
-        ('all-gather', (COLUMN,), ('f32[4,128]',), 1024),
-        ('all-reduce', (DATA,), ('f32[8]',), 32),
-        ('all-reduce', (DATA, COLUMN), ('bf16[10]', 'f32[]'), 36),
-        ('collective-permute', (COLUMN,), ('f32[6]',), 24),
-        ('reduce-scatter', (DATA,), ('f32[5,3]',), 60),
-    ]
-    assert found[-1].where == 'step/x'

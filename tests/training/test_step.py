@@ -12,8 +12,8 @@ from alexnet_jax.commands.inspect import compiled_step
 from alexnet_jax.data.augment import Statistics, training_images
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
 from alexnet_jax.model.alexnet import AlexNet, Columns
-from alexnet_jax.model.collectives import collectives
 from alexnet_jax.model.columns import DATA
+from alexnet_jax.model.compiled import collectives
 from alexnet_jax.runs.build import build, first_state, state_shapes, training_step
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.training.step import make_train_step
