@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 from rich.console import Console
 
 from alexnet_jax.commands.evaluate import split_of
 from alexnet_jax.commands.predict import class_of_folder, padded_batches
+from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import run_ahead, to_devices
@@ -25,7 +25,6 @@ from alexnet_jax.data.images import find_image_files, read_image_files
 from alexnet_jax.data.records import names_file
 from alexnet_jax.evaluation.activations import FeatureStep, activation_of, make_feature_step
 from alexnet_jax.model.columns import DATA
-from alexnet_jax.model.layer_specs import from_config
 from alexnet_jax.runs.feature_store import BROKEN, FeatureFiles, check_same
 from alexnet_jax.runs.trained import Run, open_run
 from alexnet_jax.runtime.errors import UserError, say
@@ -35,7 +34,7 @@ from alexnet_jax.runtime.progress_bar import Display
 
 
 def extract(
-    config: ConfigDict,
+    config: Config,
     workdir: str,
     which: str,
     layer: str,
@@ -67,7 +66,7 @@ def extract(
         raise UserError('--mode=features runs in one process.')
     if images and split:
         raise UserError(f'--split={split} and --images: name one of them.')
-    line = activation_of(from_config(config.network), layer)
+    line = activation_of(config.network, layer)
     paths = find_image_files(images) if images else []
     run = open_run(config, workdir, which)
     data = run.data if paths else split_of([run], split or 'train', console)
@@ -94,7 +93,7 @@ def _about(
     image = jax.ShapeDtypeStruct((run.experiment.mesh.shape[DATA], *[data.image_size] * 2, 3), np.uint8)
     values = jax.eval_shape(_feature_step(run, line), run.parameters, {'image': image}, run.statistics)
     files = [_stamp(path) for path in paths]
-    network = hashlib.sha256(repr(run.experiment.table).encode())
+    network = hashlib.sha256(repr(run.experiment.config.network).encode())
     for array in [*jax.tree.leaves(run.parameters), run.statistics.mean_image]:
         network.update(np.ascontiguousarray(array))
     return {

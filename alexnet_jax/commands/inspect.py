@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
-from ml_collections import ConfigDict
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from alexnet_jax.config import Config
 from alexnet_jax.data.augment import Statistics
 from alexnet_jax.data.device_feed import batch_sharding
 from alexnet_jax.model.alexnet import AlexNet
@@ -32,7 +32,7 @@ from alexnet_jax.model.layer_specs import (
 )
 from alexnet_jax.model.layer_specs import Table as Layers
 from alexnet_jax.runs.build import Experiment, build, state_shapes, training_step
-from alexnet_jax.training.layer_rates import rates_of_layers
+from alexnet_jax.training.optimizer import layer_rates
 from alexnet_jax.training.step import TrainState, state_sharding
 
 
@@ -61,10 +61,10 @@ class Line:
 
 def lines(experiment: Experiment) -> list[Line]:
     """The network's lines, as the module itself computes their shapes."""
-    return network_lines(experiment.config, experiment.table)
+    return network_lines(experiment.config, experiment.config.network)
 
 
-def network_lines(config: ConfigDict, table: Layers) -> list[Line]:
+def network_lines(config: Config, table: Layers) -> list[Line]:
     """The same of a config and its network's table, whatever devices there are."""
     count, crop = config.columns, config.data.crop_size
     network = AlexNet(table, Columns(count, count))
@@ -155,7 +155,7 @@ def step_arguments(experiment: Experiment) -> tuple[Any, ...]:
         fields['scale'] = ((batch,), np.float32)
     everywhere = sharding(mesh, EVERYWHERE)
     shapes: TrainState = state_shapes(experiment)
-    rates = rates_of_layers(shapes.parameters, 0.0, 0.0, config.rate_control)
+    rates = layer_rates(shapes.parameters, 0.0, 0.0, config.rate_control)
     return (
         jax.tree.map(lambda x, where: _placed(x.shape, x.dtype, where), shapes, state_sharding(shapes, mesh)),
         {name: _placed(shape, dtype, batch_sharding(mesh)) for name, (shape, dtype) in fields.items()},
@@ -168,7 +168,7 @@ def _placed(shape: tuple[int, ...], dtype: Any, where: NamedSharding) -> jax.Sha
     return jax.ShapeDtypeStruct(shape, dtype, sharding=where)
 
 
-def inspect(config: ConfigDict, console: Console) -> None:
+def inspect(config: Config, console: Console) -> None:
     """Prints the layers, where parameters live, and what devices exchange.
 
     Raises:

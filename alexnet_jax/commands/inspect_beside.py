@@ -2,23 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 
-from ml_collections import ConfigDict
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from alexnet_jax.commands.inspect import Line, network_lines
+from alexnet_jax.config import Config
 from alexnet_jax.model.alexnet import classes_of
-from alexnet_jax.model.layer_specs import from_config
-from alexnet_jax.runs.build import check
 from alexnet_jax.runtime.errors import UserError, printable
 
 Pair = tuple[Line | None, Line | None]
 _DIFFERENT = '*'
 
 
-def inspect_beside(one: ConfigDict, other: ConfigDict, console: Console) -> None:
+def inspect_beside(one: Config, other: Config, console: Console) -> None:
     """Prints the layers of two networks beside each other, their parameters and multiply-adds, and the ratios.
 
     Raises:
@@ -32,9 +30,8 @@ def inspect_beside(one: ConfigDict, other: ConfigDict, console: Console) -> None
     console.print(_table(one.name, other.name, list(pairs(first, second))))
 
 
-def _lines(config: ConfigDict) -> list[Line]:
-    check(config)
-    table = from_config(config.network)
+def _lines(config: Config) -> list[Line]:
+    table = config.network
     classes_of(table)
     return network_lines(config, table)
 

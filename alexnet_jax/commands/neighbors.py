@@ -9,12 +9,12 @@ import time
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
 from alexnet_jax.commands.features import extract
 from alexnet_jax.commands.tables import add_row, new_table
+from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import PreparedDataSet, open_prepared
 from alexnet_jax.data.pipeline import open_shards, read
 from alexnet_jax.evaluation.binary_codes import Encoder, encode, random_hyperplanes, train_autoencoder
@@ -38,7 +38,7 @@ _KEPT = 256  # bits of the codes that are written
 AUTOENCODER, HYPERPLANES = 'autoencoder', 'random hyperplanes'
 
 
-def retrieve(config: ConfigDict, workdir: str, which: str, layer: str, console: Console) -> dict[str, Any]:
+def retrieve(config: Config, workdir: str, which: str, layer: str, console: Console) -> dict[str, Any]:
     """Finds nearest neighbors by a layer's activations, and by codes of several lengths.
 
     Writes WORKDIR/figures/neighbors.png and codes.png (.svg), WORKDIR/neighbors.json, WORKDIR/codes.json, and beside

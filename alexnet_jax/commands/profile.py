@@ -16,13 +16,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from alexnet_jax.commands import train
 from alexnet_jax.commands.inspect import step_arguments
+from alexnet_jax.config import Config
 from alexnet_jax.data.augment import Statistics, statistics_of
 from alexnet_jax.data.dataset import MANIFEST
 from alexnet_jax.data.device_feed import prefetch_to_devices, statistics_to_devices
@@ -33,7 +33,7 @@ from alexnet_jax.runtime.errors import UserError, say, writing
 from alexnet_jax.runtime.files import write_json
 from alexnet_jax.runtime.trace import Share, dealt, read_operations
 from alexnet_jax.training.attribution import EXCHANGES, OTHER, Origin, origins
-from alexnet_jax.training.layer_rates import rates_of_layers
+from alexnet_jax.training.optimizer import layer_rates
 
 DIRECTORY = 'profile'
 _TRACES = 'plugins/profile/*/*.xplane.pb'  # as TensorBoard expects them
@@ -92,7 +92,7 @@ class Profile:
         return dict(found.most_common())
 
 
-def profile(config: ConfigDict, workdir: str, steps: int, console: Console) -> Profile:
+def profile(config: Config, workdir: str, steps: int, console: Console) -> Profile:
     """Profiles the config's training step and prints where its time goes.
 
     Args:
@@ -113,7 +113,7 @@ def profile(config: ConfigDict, workdir: str, steps: int, console: Console) -> P
     with console.status('compiling the training step'), _own_names():
         program = training_step(experiment).lower(*step_arguments(experiment)).compile()
     state = first_state(experiment)
-    rates = rates_of_layers(state.parameters, config.learning_rate, 0.0, config.rate_control)
+    rates = layer_rates(state.parameters, config.learning_rate, 0.0, config.rate_control)
 
     def run(count: int) -> float:
         """Makes so many steps, as training does; seconds."""
@@ -131,7 +131,7 @@ def profile(config: ConfigDict, workdir: str, steps: int, console: Console) -> P
             run(steps)
     (path,) = files
     text = program.as_text()
-    found = _summary(path, text, origins(text, experiment.table), steps, plain)
+    found = _summary(path, text, origins(text, experiment.config.network), steps, plain)
     write_json(directory / 'profile.json', _as_json(found))
     _print(experiment, found, console)
     pictures = ', '.join(str(one) for one in path.parent.glob('*.trace.json.gz'))
@@ -245,7 +245,15 @@ def _print(experiment: Experiment, found: Profile, console: Console) -> None:
     for column in ('forward, ms', 'share', 'backward, ms', 'share', 'both, ms', 'share'):
         table.add_column(column, justify='right')
     layers = found.by_layer()
-    order = ['input', *(name for name, _ in experiment.table), 'loss', 'accumulation', EXCHANGES, 'update', OTHER]
+    order = [
+        'input',
+        *(name for name, _ in experiment.config.network),
+        'loss',
+        'accumulation',
+        EXCHANGES,
+        'update',
+        OTHER,
+    ]
     for layer in order:
         if sum(layers.get(layer, ())):
             forward, backward = [0, 0] if layer in _NEITHER else layers[layer]

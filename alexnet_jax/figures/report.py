@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jinja2
-from ml_collections import ConfigDict
 from rich.console import Console
 
 from alexnet_jax.commands.inspect import Line, lines
+from alexnet_jax.config import Config
 from alexnet_jax.evaluation.published import ROWS, Row, rows_for
 from alexnet_jax.runs.build import build
 from alexnet_jax.runs.checkpoint import Checkpoints
@@ -42,7 +42,7 @@ class Exchange(NamedTuple):
     size: int
 
 
-def write_report(config: ConfigDict, workdir: str, console: Console) -> pathlib.Path:
+def write_report(config: Config, workdir: str, console: Console) -> pathlib.Path:
     """Writes WORKDIR/report.html from what the run has left there; what is missing is said in a sentence.
 
     It reads metrics.jsonl, eval.json, figures/ and the names of the checkpoints; nothing is compiled or drawn.
@@ -77,7 +77,7 @@ def _template() -> jinja2.Template:
     return environment.get_template('report.html.jinja')
 
 
-def contents(config: ConfigDict, workdir: str) -> dict[str, Any]:
+def contents(config: Config, workdir: str) -> dict[str, Any]:
     """What the page says, by the names that its template uses."""
     directory = pathlib.Path(workdir)
     evaluation = read_evaluation(workdir)
@@ -87,7 +87,7 @@ def contents(config: ConfigDict, workdir: str) -> dict[str, Any]:
         'name': config.name,
         'command': ['python', 'launch.py', f'--workdir={shlex.quote(workdir)}'],
         'facts': _facts(config, directory, network, metrics),
-        'config': json.dumps(config.to_dict(), indent=2, ensure_ascii=False),
+        'config': json.dumps(config.fields(), indent=2, ensure_ascii=False),
         'progress': _progress(metrics),
         'evaluation': evaluation,
         'results': [] if evaluation is None else evaluation.results(config.name),
@@ -109,7 +109,7 @@ def _has_lines(path: pathlib.Path) -> bool:
 
 
 def _facts(
-    config: ConfigDict, directory: pathlib.Path, network: Sequence[Line], metrics: Sequence[dict[str, Any]]
+    config: Config, directory: pathlib.Path, network: Sequence[Line], metrics: Sequence[dict[str, Any]]
 ) -> list[tuple[str, str]]:
     """What a reader wants to know of the run first: pairs of what it is called and what it is."""
     data, control = config.data, config.rate_control
@@ -140,7 +140,7 @@ def _facts(
     return [(name, value) for name, value in facts if value]
 
 
-def _trained(config: ConfigDict, metrics: Sequence[dict[str, Any]]) -> str:
+def _trained(config: Config, metrics: Sequence[dict[str, Any]]) -> str:
     if not metrics:
         return ''
     last = metrics[-1]

@@ -6,17 +6,16 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ml_collections import ConfigDict
-
+from alexnet_jax.config import Config, resume_rule, schema
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.evaluation.published import Difference, difference_for, images_of
 from alexnet_jax.runs.eval_json import EVAL_JSON, Evaluation
-from alexnet_jax.runs.resume import HARMLESS, differences
+from alexnet_jax.runs.resume import differences
 from alexnet_jax.runs.summary import Errors, Summary
 from alexnet_jax.runtime.errors import UserError
 
-# Fields, or sections of them, in which runs of one variant may differ.
-_FREE = ('seed', *(field for field in HARMLESS if field not in ('name', 'epochs')))
+# Fields in which runs of one variant may differ.
+_FREE = {'seed'}.union(name for name, _ in schema() if resume_rule(name) == 'free') - {'name', 'epochs'}
 _MOST_SHOWN = 2  # fields in the name of a variant
 
 
@@ -186,7 +185,7 @@ def group_by_variant(runs: Sequence[Summary], measurement: Measurement) -> list[
         group.append(run)
     base = groups[0]
     base_errors = _spreads([errors_of(run, measurement) for run in base])
-    named: dict[str, ConfigDict] = {}
+    named: dict[str, Config] = {}
     variants = []
     for group in groups:
         config = group[0].config
@@ -207,13 +206,9 @@ def group_by_variant(runs: Sequence[Summary], measurement: Measurement) -> list[
     return variants
 
 
-def _config_differences(one: ConfigDict, other: ConfigDict) -> list[tuple[str, Any, Any]]:
+def _config_differences(one: Config, other: Config) -> list[tuple[str, Any, Any]]:
     """The fields that make two configs two variants, with both values."""
-    return [
-        found
-        for found in differences(one.to_dict(), other.to_dict())
-        if not any(found[0] == free or found[0].startswith(f'{free}.') for free in _FREE)
-    ]
+    return [found for found in differences(one.fields(), other.fields()) if found[0] not in _FREE]
 
 
 def _spreads(errors: Sequence[Errors]) -> tuple[Spread, Spread]:

@@ -8,10 +8,12 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from configs import typed
 from matplotlib.colors import to_hex
 from rich.console import Console
 
 from alexnet_jax.commands.compare import compare
+from alexnet_jax.config import config_dict
 from alexnet_jax.evaluation.published import DIFFERENCES, difference_for
 from alexnet_jax.figures.comparison import difference_bars
 from alexnet_jax.figures.style import BLUE, ORANGE
@@ -48,7 +50,7 @@ def made(trained, tmp_path):
     def make(directory, name='digits', seed=0, top1=0.2, lines=None, evaluation=None, manifest=None, **fields):
         workdir = tmp_path / directory
         workdir.mkdir()
-        config = read_config(trained[1])
+        config = config_dict(read_config(trained[1]).fields())
         config.update_from_flattened_dict({'name': name, 'seed': seed} | fields)
         (workdir / 'config.json').write_text(json.dumps(config.to_dict()))
         shutil.copytree(trained[1] / 'data_set', workdir / 'data_set')
@@ -82,7 +84,7 @@ def test_real_runs(trained, another, tmp_path):
         errors = [line[f'top{top}_error'] for line in last]
         assert variant[f'top{top}_error']['mean'] == pytest.approx(np.mean(errors), abs=1e-15)
         assert (variant[f'top{top}_error']['least'], variant[f'top{top}_error']['most']) == (min(errors), max(errors))
-    shapes = jax.tree.leaves(state_shapes(build(trained[0])).parameters)
+    shapes = jax.tree.leaves(state_shapes(build(typed(trained[0]))).parameters)
     for run, line, (config, workdir) in zip(result['runs'], last, (trained, another), strict=True):
         assert run['workdir'] == str(workdir) and run['seed'] == config.seed and run['ended'] and run['step'] == 135
         assert run['parameters'] == sum(math.prod(x.shape) for x in shapes)
@@ -131,7 +133,7 @@ def test_whether_a_run_has_ended(made, errors, fields, ended):
 # Seeds and variants.
 
 
-def test_seeds_of_a_variant_are_group_by_variant(made):
+def test_seeds_of_a_variant_are_put_together(made):
     runs = [made('a', seed=0, top1=0.2), made('b', 'digits:deeper', top1=0.12), made('c', seed=5, top1=0.3)]
     runs += [made('d', 'digits:deeper', seed=1, top1=0.13), made('e', seed=2, top1=0.16)]
     on = console()

@@ -6,6 +6,7 @@ import by_hand
 import fakes
 import numpy as np
 import pytest
+from configs import typed
 from small_run import VALIDATION
 
 from alexnet_jax.commands.evaluate import evaluate_ensemble, evaluate_run, results_table
@@ -24,7 +25,7 @@ def expected(trained):
 def test_eval_json_holds_what_numpy_counts(run, expected):
     config, workdir = run
     on = fakes.console()
-    evaluation = evaluate_run(config, str(workdir), 'newest', 'validation', on)
+    evaluation = evaluate_run(typed(config), str(workdir), 'newest', 'validation', on)
     assert read_evaluation(workdir) == evaluation
     result = json.loads((workdir / 'eval.json').read_text())
     assert list(result) == ['step', 'epoch', 'source', 'split', 'examples', 'views'] and result['step'] == 135
@@ -69,7 +70,7 @@ def test_runs_on_other_classes_are_not_averaged(trained, run, tmp_path):
     with pytest.raises(UserError, match=r'do not share a data set: class_ids is 10 classes, 0, 1, 2, .* zero, 1, 2'):
         evaluate_ensemble(None, both, str(tmp_path / 'both'), 'newest', 'validation', fakes.console())
     with pytest.raises(UserError, match=f'other classes than those that {workdir} was trained on'):
-        evaluate_run(run[0], str(workdir), 'newest', 'validation', fakes.console())
+        evaluate_run(typed(run[0]), str(workdir), 'newest', 'validation', fakes.console())
 
 
 def test_mistakes_in_naming_runs(trained, another, tmp_path):

@@ -6,6 +6,7 @@ import pathlib
 import fakes
 import numpy as np
 import pytest
+from configs import typed
 from PIL import Image
 
 from alexnet_jax.commands.predict import class_of_folder, predict
@@ -41,7 +42,7 @@ def predicted(run, images, as_json=False):
     config, workdir = run
     on, error = fakes.console(), None
     try:
-        predict(config, str(workdir), 'newest', [str(image) for image in images], as_json, on)
+        predict(typed(config), str(workdir), 'newest', [str(image) for image in images], as_json, on)
     except UserError as raised:
         error = str(raised)
     return on.file.getvalue(), error
@@ -50,7 +51,7 @@ def predicted(run, images, as_json=False):
 def direct(run, path):
     """Probabilities of one picture, averaged over ten views."""
     config, workdir = run
-    opened = open_run(config, str(workdir), 'newest')
+    opened = open_run(typed(config), str(workdir), 'newest')
     image = normalized(path.read_bytes(), opened.data.image_size)
     return np.exp(np.asarray(predictor(opened, 'ten')({'image': image[None]})['log_probabilities'])[0])
 
@@ -125,7 +126,7 @@ def test_what_was_named_and_is_not_there(run, pictures, tmp_path):
 
 
 def test_the_truth_is_the_name_of_the_folder(trained):
-    data = open_run(trained[0], str(trained[1]), 'newest').data
+    data = open_run(typed(trained[0]), str(trained[1]), 'newest').data
     assert class_of_folder('somewhere/7/picture.png', data) == 7
     assert class_of_folder('7/somewhere/picture.png', data) is None
     assert class_of_folder('picture.png', data) is None

@@ -9,6 +9,7 @@ import types
 import jax
 import numpy as np
 import pytest
+from configs import typed
 from fakes import Images, console, encoded, noise, prepared, tinted
 from matplotlib.colors import to_hex
 from PIL import Image
@@ -398,7 +399,7 @@ def run(data, tmp_path, monkeypatch, coarse):
         elif layer.type == 'dense':
             layer.units = 3 if name == 'fc8' else 8
     config.data.directory = str(data.directory)
-    experiment = build(config)
+    experiment = build(typed(config))
     rng = np.random.default_rng(0)
     shapes = state_shapes(experiment).parameters
     parameters = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
@@ -409,14 +410,19 @@ def run(data, tmp_path, monkeypatch, coarse):
     opened = Run(str(tmp_path), experiment, Progress(34, 3, None), parameters, data, statistics)
     checkpoints = types.SimpleNamespace(steps=lambda: [34], close=lambda: None)
     monkeypatch.setattr(figures, 'Checkpoints', lambda *_, **__: checkpoints)
-    monkeypatch.setattr(figures, 'open_run', lambda *_: opened)
+    monkeypatch.setattr(
+        figures,
+        'open_run',
+        lambda config, *_: dataclasses.replace(opened, experiment=dataclasses.replace(experiment, config=config)),
+    )
     monkeypatch.setattr(figures, 'read_metrics', lambda _: metrics())
     monkeypatch.setattr(figures.report, 'write_report', lambda config, workdir, console: tmp_path / 'report.html')
 
     def draw(which='newest'):
         on = console()
         return [
-            path.relative_to(tmp_path).as_posix() for path in figures.draw_figures(config, str(tmp_path), which, on)
+            path.relative_to(tmp_path).as_posix()
+            for path in figures.draw_figures(typed(config), str(tmp_path), which, on)
         ], on
 
     return types.SimpleNamespace(opened=opened, config=config, checkpoints=checkpoints, draw=draw)
