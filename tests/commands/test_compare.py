@@ -8,6 +8,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from configs import typed
 from matplotlib.colors import to_hex
 from rich.console import Console
 
@@ -82,7 +83,7 @@ def test_real_runs(trained, another, tmp_path):
         errors = [line[f'top{top}_error'] for line in last]
         assert variant[f'top{top}_error']['mean'] == pytest.approx(np.mean(errors), abs=1e-15)
         assert (variant[f'top{top}_error']['least'], variant[f'top{top}_error']['most']) == (min(errors), max(errors))
-    shapes = jax.tree.leaves(state_shapes(build(trained[0])).parameters)
+    shapes = jax.tree.leaves(state_shapes(build(typed(trained[0]))).parameters)
     for run, line, (config, workdir) in zip(result['runs'], last, (trained, another), strict=True):
         assert run['workdir'] == str(workdir) and run['seed'] == config.seed and run['ended'] and run['step'] == 135
         assert run['parameters'] == sum(math.prod(x.shape) for x in shapes)

@@ -126,7 +126,7 @@ def test_what_was_named_and_is_not_there(run, pictures, tmp_path):
 
 
 def test_the_truth_is_the_name_of_the_folder(trained):
-    data = open_run(trained[0], str(trained[1]), 'newest').data
+    data = open_run(typed(trained[0]), str(trained[1]), 'newest').data
     assert truth_of('somewhere/7/picture.png', data) == 7
     assert truth_of('7/somewhere/picture.png', data) is None
     assert truth_of('picture.png', data) is None
