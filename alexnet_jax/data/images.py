@@ -68,6 +68,15 @@ def normalized(encoded: bytes, size: int) -> np.ndarray:
         raise
     except Exception as error:  # on damaged files Pillow raises TypeError, RuntimeError, struct.error, and more
         raise ValueError(str(error) or type(error).__name__) from error
+    return _central_square(image, size)
+
+
+def resized(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Brings pixels, uint8 [height, width, 3] in RGB, to size x size as `normalized` does."""
+    return _central_square(Image.fromarray(pixels), size)
+
+
+def _central_square(image: Image.Image, size: int) -> np.ndarray:
     width, height = image.size
     shorter = min(width, height)
     # Resizing the central square alone gives the same pixels with less work.

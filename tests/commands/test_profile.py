@@ -248,4 +248,4 @@ def test_a_profile_that_cannot_be_written_leaves_nothing(trained, tmp_path, monk
 def test_a_file_in_the_place_of_the_profile_is_a_clear_error(trained, tmp_path):
     pathlib.Path(tmp_path, 'profile').touch()
     with pytest.raises(UserError, match='profile cannot be written: File exists'):
-        profile(trained[0], str(tmp_path), 1, fakes.console())
+        profile(typed(trained[0]), str(tmp_path), 1, fakes.console())
