@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from alexnet_jax.runtime.errors import shown
+from alexnet_jax.runtime.errors import printable
 
 
 def new_table(title: str, caption: str = '', left: Sequence[str] = (), right: Sequence[str] = ()) -> Table:
@@ -25,4 +25,4 @@ def add_row(table: Table, *cells: str, style: str = '') -> None:
 
 
 def _plain(text: str, style: str = '') -> Text:
-    return Text(shown(text), style)
+    return Text(printable(text), style)
