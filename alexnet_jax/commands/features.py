@@ -22,7 +22,7 @@ from alexnet_jax.commands.predict import truth_of
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import to_devices
-from alexnet_jax.data.pictures import find_pictures, read_pictures
+from alexnet_jax.data.images import find_image_files, read_image_files
 from alexnet_jax.data.records import names_file
 from alexnet_jax.evaluation.activations import FeatureStep, line_of, make_feature_step
 from alexnet_jax.model.columns import DATA
@@ -72,7 +72,7 @@ def extract(
     if images and split:
         raise UserError(f'--split={split} and --images: name one of them.')
     line = line_of(from_config(config.network), layer)
-    paths = find_pictures(images) if images else []
+    paths = find_image_files(images) if images else []
     run = open_run(config, workdir, which)
     data = run.data if paths else split_of([run], split or 'train', console)
     about = _about(run, layer, line, data, None if paths else split or 'train', paths)
@@ -182,12 +182,12 @@ def _names(data: PreparedDataSet, split: str, first: int) -> Iterator[str]:
             yield lines[place]
         except (OSError, ValueError) as error:
             raise UserError(
-                f'{shards.where(index)} is damaged: {error}. Prepare the data set again (--mode=prepare).'
+                f'{shards.description(index)} is damaged: {error}. Prepare the data set again (--mode=prepare).'
             ) from error
 
 
 def _of_pictures(data: PreparedDataSet, paths: list[str], batch_size: int, threads: int, first: int) -> Iterator[_Part]:
-    pictures = read_pictures(paths[first:], data.image_size, threads)
+    pictures = read_image_files(paths[first:], data.image_size, threads)
     while batch := list(itertools.islice(pictures, batch_size)):
         part = _Part(
             np.zeros((batch_size, data.image_size, data.image_size, 3), np.uint8),

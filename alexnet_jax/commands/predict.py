@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.data.pictures import Picture, find_pictures, read_pictures
+from alexnet_jax.data.images import ImageFile, find_image_files, read_image_files
 from alexnet_jax.evaluation.predictor import most_probable
 from alexnet_jax.model.columns import DATA
 from alexnet_jax.runs.trained import Run, open_run, predictor
@@ -41,7 +41,7 @@ def predict(
     Raises:
       UserError: the run or an image cannot be used; all other images were predicted all the same.
     """
-    paths = find_pictures(images)
+    paths = find_image_files(images)
     run = open_run(config, workdir, which)
     directory = pathlib.Path(workdir) / 'predictions'
     names, broken = _names(paths), []
@@ -62,13 +62,13 @@ def predict(
         raise UserError(f'{len(broken)} of {len(paths)} images cannot be read, the first: {broken[0]}.')
 
 
-def _scores(run: Run, paths: Sequence[str]) -> Iterator[tuple[Picture, np.ndarray | None]]:
+def _scores(run: Run, paths: Sequence[str]) -> Iterator[tuple[ImageFile, np.ndarray | None]]:
     """Every picture with its log-probabilities, [classes]; None for one that cannot be read."""
     config = run.experiment.config
     copies = run.experiment.mesh.shape[DATA]
     batch_size = min(config.batch_size, -(-len(paths) // copies) * copies)  # one image shall not wait for 127 others
     predict_batch = predictor(run, 'ten')
-    pictures = read_pictures(paths, run.data.image_size, config.data.threads)
+    pictures = read_image_files(paths, run.data.image_size, config.data.threads)
     while batch := list(itertools.islice(pictures, batch_size)):
         images = np.zeros((batch_size, run.data.image_size, run.data.image_size, 3), np.uint8)
         for image, picture in zip(images, batch, strict=False):
@@ -97,7 +97,7 @@ def _lines(path: str, scores: np.ndarray, truth: int | None, data: PreparedDataS
     return '\n'.join([path + known, *guesses])
 
 
-def _as_json(picture: Picture, scores: np.ndarray | None, data: PreparedDataSet) -> dict[str, Any]:
+def _as_json(picture: ImageFile, scores: np.ndarray | None, data: PreparedDataSet) -> dict[str, Any]:
     if scores is None:
         return {'file': picture.path, 'error': picture.error}
     found = [
@@ -108,7 +108,7 @@ def _as_json(picture: Picture, scores: np.ndarray | None, data: PreparedDataSet)
 
 
 def _draw(
-    picture: Picture, scores: np.ndarray, truth: int | None, data: PreparedDataSet, directory: pathlib.Path, name: str
+    picture: ImageFile, scores: np.ndarray, truth: int | None, data: PreparedDataSet, directory: pathlib.Path, name: str
 ) -> pathlib.Path:
     from alexnet_jax.figures.examples import example_of, figure_4_left  # not above: with --json nothing is drawn
     from alexnet_jax.figures.style import save

@@ -37,7 +37,7 @@ def read(shards: Shards, index: int, classes: int) -> tuple[np.ndarray, int]:
             raise ValueError(f'label {label} of {classes} classes')
     except (ValueError, OSError) as error:
         raise UserError(
-            f'{shards.where(index)} is damaged: {error}. Prepare the data set again (--mode=prepare).'
+            f'{shards.description(index)} is damaged: {error}. Prepare the data set again (--mode=prepare).'
         ) from error
     return pixels, label
 

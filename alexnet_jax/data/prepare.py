@@ -1,8 +1,8 @@
-"""Images to a prepared data set, once (section 2): `--mode=prepare`.
+"""Preparation of a data set (section 2): `--mode=prepare`.
 
-The work is cut into shards. A shard is written under another name and renamed when it is complete, with the sums
-that the statistics need beside it; so a preparation that is interrupted carries on where it was, and ends with the
-very bytes of an undisturbed one. The whole stands in DIRECTORY.partial until it is complete.
+Shards are written under temporary names and renamed when complete, with the sums for the statistics beside them. So
+an interrupted preparation resumes, and its result is bit-identical to an uninterrupted one. Until it is complete it is
+in DIRECTORY.partial.
 """
 
 import collections
@@ -16,6 +16,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -30,8 +31,8 @@ from alexnet_jax.runtime.files import json_bytes, locked, replace_file
 from alexnet_jax.runtime.formatting import format_bytes
 from alexnet_jax.runtime.progress_bar import Display
 
-_CHUNK = 16  # images that a thread takes at a time
-_SAMPLE = 64  # images from which the size of the whole is estimated
+_CHUNK = 16  # images that a thread prepares at a time
+_SAMPLE = 64  # images from which the size of the data set is estimated
 
 
 def prepare(
@@ -43,18 +44,18 @@ def prepare(
     skip_broken: bool = False,
     threads: int = 0,
 ) -> PreparedDataSet:
-    """Writes a prepared data set; the directory appears when it is complete, and not before.
+    """Writes a prepared data set, resuming an interrupted preparation; the directory appears when it is complete.
 
     Args:
-      source: where the images come from.
-      settings: what to make of them.
-      directory: where to; must not exist yet.
-      console: where to show progress.
-      skip_broken: whether images that cannot be read are left out; otherwise they are an error, at the end.
-      threads: that work at the same time; 0 for one a processor.
+      source: of the images.
+      settings: of the result.
+      directory: to write, which must not exist yet.
+      console: for progress.
+      skip_broken: whether unreadable images are left out; otherwise they are an error, at the end.
+      threads: 0 for one a core.
 
     Raises:
-      UserError: the disk is too small or cannot be written, images are broken, or another preparation is at it.
+      UserError: the disk is too small or cannot be written, images are unreadable, or another process is preparing it.
     """
     directory = pathlib.Path(directory)
     if directory.exists():
@@ -73,8 +74,8 @@ def prepare(
             partial.rename(directory)
     except OSError as error:
         raise UserError(
-            f'Preparing {directory} failed: {error}. What is done stands in {partial}; free space if the disk is '
-            'full, and the same command carries on.'
+            f'Preparing {directory} failed: {error}. Finished shards are in {partial}; free space if the disk is full, '
+            'and the same command resumes.'
         ) from error
     return dataclasses.replace(data, directory=directory)
 
@@ -84,7 +85,7 @@ def _sums_file(path: pathlib.Path) -> pathlib.Path:
 
 
 class _Sums:
-    """Exact sums over the pixels of some images, as they are stored."""
+    """Exact sums over the pixels of some images, as stored."""
 
     def __init__(self, size: int) -> None:
         self.images = 0
@@ -92,7 +93,7 @@ class _Sums:
         self.products = np.zeros((3, 3), np.int64)
 
     def add(self, pixels: np.ndarray) -> None:
-        flat = pixels.reshape(-1, 3).astype(np.float64)  # an image's sums stay below 2**53: exact in float64
+        flat = pixels.reshape(-1, 3).astype(np.float64)  # exact: an image's sums are below 2**53
         self.images += 1
         self.pixels += pixels
         self.products += (flat.T @ flat).astype(np.int64)
@@ -114,7 +115,7 @@ class _Sums:
 
 @dataclasses.dataclass
 class _Part:
-    """What a thread made of some images: names and payloads, what was broken, and the sums."""
+    """Some prepared images: names and payloads, a line for each unreadable one, and the sums."""
 
     payloads: list[tuple[str, bytes]]
     broken: list[str]
@@ -123,7 +124,7 @@ class _Part:
 
 @dataclasses.dataclass(frozen=True)
 class _Preparation:
-    """The steps of a preparation, in the order in which `prepare` takes them."""
+    """The steps of a preparation, in the order of `prepare`."""
 
     source: Source
     settings: Settings
@@ -143,13 +144,13 @@ class _Preparation:
         if found != wanted:
             field = next(name for name in wanted if found.get(name) != wanted[name])
             raise UserError(
-                f'{self.partial} was begun with {field}={found.get(field)!r}, now it is {wanted[field]!r}; '
+                f'{self.partial} was started with {field}={found.get(field)!r}, now it is {wanted[field]!r}; '
                 'delete it, or go back to that setting.'
             )
         replace_file(path, json_bytes(wanted))
 
     def check_disk(self) -> None:
-        """Says how much disk is needed, and refuses if there is less; from images sampled evenly."""
+        """Prints the disk space needed, estimated from evenly sampled images; UserError if there is less."""
         splits, size = self.source.splits, self.settings.image_size
         if self.settings.storage == 'raw':
             each = records.raw_type(size).itemsize + 64.0
@@ -167,7 +168,7 @@ class _Preparation:
             + (f', {format_bytes(done)} are done.' if done > 2**20 else '.'),
         )
         if needed - done > free:
-            if not any(self.partial.glob('*.sums')):  # nothing is done that would be worth keeping
+            if not any(self.partial.glob('*.sums')):  # no finished shard is worth keeping
                 shutil.rmtree(self.partial)
             raise UserError(
                 f'{self.partial} needs about {format_bytes(needed - done)} more, {format_bytes(free)} are free; '
@@ -175,14 +176,14 @@ class _Preparation:
             )
 
     def shards(self) -> Iterator[tuple[str, range, pathlib.Path]]:
-        """Split, images and file of every shard."""
+        """Split, image indices and file of every shard."""
         step, ending = self.settings.images_per_shard, records.STORAGE[self.settings.storage]
         for split, count in self.source.splits.items():
             for number, first in enumerate(range(0, count, step)):
                 yield split, range(first, min(first + step, count)), self.partial / f'{split}-{number:05d}{ending}'
 
     def write_shards(self) -> None:
-        """Writes every shard that is not there yet."""
+        """Writes every missing shard."""
         total, done = sum(self.source.splits.values()), 0
         with (
             concurrent.futures.ThreadPoolExecutor(self.threads) as pool,
@@ -199,7 +200,7 @@ class _Preparation:
     def write_shard(
         self, split: str, images: range, path: pathlib.Path, pool: concurrent.futures.Executor
     ) -> Iterator[int]:
-        """Writes one shard and, when it is complete, the sums over it; yields how many images are done."""
+        """Writes a shard and then its sums; yields the number of images done."""
         new = path.with_name('new-' + path.name)
         writer = records.RawWriter(new) if self.settings.storage == 'raw' else records.JpegWriter(new)
         total = _Part([], [], _Sums(self.settings.image_size))
@@ -219,10 +220,10 @@ class _Preparation:
         facts = {'file': path.name, 'examples': total.sums.images, 'sha256': digest, 'broken': total.broken}
         content = io.BytesIO()
         np.savez(content, pixels=total.sums.pixels, products=total.sums.products, facts=np.array(json.dumps(facts)))
-        replace_file(_sums_file(path), content.getvalue())  # from here on the shard counts as done
+        replace_file(_sums_file(path), content.getvalue())  # marks the shard as finished
 
     def in_order(self, split: str, images: range, pool: concurrent.futures.Executor) -> Iterator[_Part]:
-        """The parts of a shard, made by the pool, in order; never more under way than keep it busy."""
+        """The parts of a shard, made by the pool, in order; only as many at a time as keep it busy."""
         chunks = ([(split, i) for i in images[first : first + _CHUNK]] for first in range(0, len(images), _CHUNK))
         waiting = collections.deque(
             pool.submit(self.make, chunk) for chunk in itertools.islice(chunks, 2 * self.threads)
@@ -236,7 +237,7 @@ class _Preparation:
                 future.cancel()
 
     def make(self, places: list[tuple[str, int]]) -> _Part:
-        """Prepares some images, given by split and index."""
+        """Prepares images, given by split and index."""
         settings, classes = self.settings, len(self.source.class_names)
         part = _Part([], [], _Sums(settings.image_size))
         for split, index in places:
@@ -254,8 +255,9 @@ class _Preparation:
         return part
 
     def finish(self, skip_broken: bool) -> PreparedDataSet:
-        """Adds the shards' sums up, writes what describes the whole, and removes what only the work needed."""
-        sums, shards, broken = _Sums(self.settings.image_size), {split: [] for split in self.source.splits}, []
+        """Adds up the shards' sums, writes mean image and manifest, and removes temporary files."""
+        sums, broken = _Sums(self.settings.image_size), []
+        shards: dict[str, list[dict[str, Any]]] = {split: [] for split in self.source.splits}
         for split, _, path in self.shards():
             with np.load(_sums_file(path), allow_pickle=False) as saved:
                 facts = json.loads(str(saved['facts']))
@@ -276,16 +278,8 @@ class _Preparation:
         if not sums.images or not shards['validation']:
             raise UserError(f'No image of {self.settings.source!r} could be read for training or for validation.')
         mean, covariance = sums.rgb()
-        data = PreparedDataSet(
-            self.partial,
-            self.settings,
-            self.source.class_names,
-            self.source.class_ids,
-            shards,
-            len(broken),
-            mean.tolist(),
-            covariance.tolist(),
-        )
+        names, ids, colors = self.source.class_names, self.source.class_ids, (mean.tolist(), covariance.tolist())
+        data = PreparedDataSet(self.partial, self.settings, names, ids, shards, len(broken), *colors)
         write_description(data, sums.mean_image(), self.partial)
         for pattern in ('*.sums', '*.new', 'new-*', 'settings.json', 'lock'):
             for file in self.partial.glob(pattern):

@@ -397,7 +397,7 @@ def test_begun_with_other_settings(directory, tmp_path, field, value):
     with pytest.raises(KeyboardInterrupt):
         prepared(source, tmp_path / 'data', storage='jpeg')
     before = contents(tmp_path / 'data.partial')
-    with pytest.raises(UserError, match=f'begun with {field}={getattr(settings(), field)!r}.*{value!r}') as caught:
+    with pytest.raises(UserError, match=f'started with {field}={getattr(settings(), field)!r}.*{value!r}') as caught:
         prepared(tinted(), tmp_path / 'data', **{field: value})
     assert str(tmp_path / 'data.partial') in str(caught.value)
     assert contents(tmp_path / 'data.partial') == before
@@ -415,7 +415,7 @@ def test_begun_with_other_images(directory, tmp_path):
     others = [tinted(12), tinted(validation=5), Images(*tinted()._images.values(), classes=4), tinted()]
     others[-1].class_ids = ('n00000000', 'n00000002', 'n00000001')
     for other in others:
-        with pytest.raises(UserError, match='was begun with') as caught:
+        with pytest.raises(UserError, match='was started with') as caught:
             prepared(other, tmp_path / 'data', images_per_shard=4)
         assert str(tmp_path / 'data.partial') in str(caught.value)
         assert contents(tmp_path / 'data.partial') == before
@@ -663,7 +663,7 @@ def test_disk_that_fills_up_on_the_way(tmp_path, monkeypatch, storage, after, wh
     prepared(tinted(), tmp_path / 'undisturbed', **options)
     with monkeypatch.context() as patch:
         patch.setattr(writer, what, until_full)
-        with pytest.raises(UserError, match=r'No space left on device.*carries on') as caught:
+        with pytest.raises(UserError, match=r'No space left on device.*the same command resumes') as caught:
             prepared(tinted(), tmp_path / 'data', **options)
     assert str(tmp_path / 'data.partial') in str(caught.value) and not (tmp_path / 'data').exists()
     prepared(tinted(), tmp_path / 'data', **options)
@@ -683,7 +683,7 @@ def test_real_disks_that_fill_up_at_any_moment(fast_disk, storage):
         pytest.skip('cannot mount')
     assert len(found) >= 5
     for disk in found:
-        assert 'No space left on device' in disk['error'] and 'carries on' in disk['error'] and not disk['there'], disk
+        assert 'No space left on device' in disk['error'] and 'resumes' in disk['error'] and not disk['there'], disk
         assert contents(fast_disk / 'fill' / f'result-{disk["size"]}') == expected
 
 
