@@ -97,7 +97,7 @@ def call(config: ConfigDict | None, workdir: str | None, console: Console) -> No
             check(config)
             prepare_data(config.data, console)
         case 'inspect' if BESIDE.value is not None:
-            from alexnet_jax.commands.inspect_beside import inspect_beside
+            from alexnet_jax.commands.inspect import inspect_beside
 
             inspect_beside(config, BESIDE.value, console)
         case 'inspect':

@@ -1,4 +1,4 @@
-"""Layer table of a network: what each layer computes, its output, parameters, multiply-adds, and what columns exchange."""
+"""Layer table of a network: descriptions, outputs, parameters, multiply-adds, and what columns exchange."""
 
 import dataclasses
 import math

@@ -6,8 +6,8 @@ import pathlib
 import pytest
 from rich.console import Console
 
-from alexnet_jax.commands.inspect import Line
-from alexnet_jax.commands.inspect_beside import inspect_beside, pairs
+from alexnet_jax.commands.inspect import inspect_beside, pairs
+from alexnet_jax.model.summary import Line
 from alexnet_jax.runtime.errors import UserError
 from experiments import digits, paper
 

@@ -3,15 +3,14 @@
 import pytest
 from learning import losses
 
-from alexnet_jax.commands.inspect import lines
+from alexnet_jax.commands.inspect import lines_of
 from alexnet_jax.model.layer_specs import from_config
-from alexnet_jax.runs.build import build
 from alexnet_jax.runtime.errors import UserError
 from experiments import lenet5, one_weird_trick
 
 
 def counted(config):
-    return {line.name: line for line in lines(build(config))}
+    return {line.name: line for line in lines_of(config)}
 
 
 def test_lenet5_is_the_one_of_1998_but_for_color():
