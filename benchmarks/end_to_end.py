@@ -131,14 +131,7 @@ def bare_step(config: ConfigDict, data: PreparedDataSet):
 
 def batches(config: ConfigDict, data: PreparedDataSet):
     """The pipeline, as a run has it."""
-    return pipeline.training_batches(
-        data,
-        batch_size=config.batch_size,
-        crop_size=config.data.crop_size,
-        mirror=config.data.mirror,
-        color_std=config.data.color_std,
-        seed=config.seed,
-    )
+    return pipeline.training_batches(data, config.data, batch_size=config.batch_size, seed=config.seed)
 
 
 def timed(call, count: int) -> Speed:

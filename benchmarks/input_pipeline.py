@@ -31,6 +31,7 @@ from alexnet_jax.data.dataset import PreparedDataSet, Settings
 from alexnet_jax.data.prepare import prepare
 from alexnet_jax.runtime.devices import available_cores, choose_platform
 from benchmarks.photographs import Photographs
+from experiments import paper
 
 IMAGES = flags.DEFINE_integer('images', 5000, 'Images in the data set; they stay in the page cache.')
 SECONDS = flags.DEFINE_float('seconds', 4.0, 'How long each measurement takes.')
@@ -53,7 +54,9 @@ def rate(batches: Iterator, seconds: float) -> tuple[float, float]:
 
 def ours(data: PreparedDataSet) -> Iterator:
     """The pipeline with its defaults."""
-    return pipeline.training_batches(data, batch_size=BATCH, crop_size=CROP, mirror=True, color_std=0.1, seed=0)
+    config = paper.get_config().data
+    config.crop_size = CROP
+    return pipeline.training_batches(data, config, batch_size=BATCH, seed=0)
 
 
 def torch_loader(files: list[str], data: PreparedDataSet, workers: int) -> Iterator:

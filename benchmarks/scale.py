@@ -53,9 +53,9 @@ def main(argv: list[str]) -> None:
         for first_step in (0, 900_000):
             start = time.perf_counter()
             data = open_prepared(directory)
-            batches = pipeline.training_batches(
-                data, batch_size=128, crop_size=14, mirror=True, color_std=0.1, seed=0, first_step=first_step
-            )
+            config = paper.get_config().data
+            config.crop_size = 14
+            batches = pipeline.training_batches(data, config, batch_size=128, seed=0, first_step=first_step)
             next(batches)
             seconds = time.perf_counter() - start
             for _ in range(1000):

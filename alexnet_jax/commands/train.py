@@ -170,16 +170,10 @@ def batches_of(experiment: Experiment, data: PreparedDataSet, first_step: int) -
     config = experiment.config
     return pipeline.training_batches(
         data,
+        config.data,
         batch_size=config.batch_size,
-        crop_size=config.data.crop_size,
-        mirror=config.data.mirror,
-        random_crop=config.data.random_crop,
-        color_std=config.data.color_std,
-        color_epochs=config.data.color_epochs,
-        color_rescale=config.data.color_rescale,
         seed=config.seed,
         first_step=first_step,
-        threads=config.data.threads,
         positions=local_positions(experiment.mesh, config.batch_size),
     )
 

@@ -31,9 +31,10 @@ def to_devices(batch: Any, mesh: Mesh) -> Any:
     shards = mesh.shape[DATA]
     local = len(local_positions(mesh, shards))
 
-    def send(x: np.ndarray) -> Array:
+    def send(x: np.ndarray) -> Any:
         global_shape = (len(x) * shards // local, *x.shape[1:])
-        return jax.make_array_from_process_local_data(batch_sharding(mesh), x, global_shape)
+        shards_of = batch_sharding(mesh)
+        return jax.make_array_from_process_local_data(shards_of, x, global_shape)  # type: ignore[no-untyped-call]
 
     return jax.tree.map(send, batch)
 
@@ -50,4 +51,4 @@ def prefetch_to_devices(batches: Iterator[Any], mesh: Mesh, count: int = 2) -> I
 
 def statistics_to_devices(statistics: Statistics, mesh: Mesh) -> Statistics:
     """Replicates the training set's statistics on every device."""
-    return jax.device_put(statistics, sharding(mesh, EVERYWHERE))
+    return Statistics(*jax.device_put(tuple(statistics), sharding(mesh, EVERYWHERE)))

@@ -19,6 +19,7 @@ from alexnet_jax.data.dataset import open_prepared
 from alexnet_jax.data.pipeline import evaluation_batches, training_batches
 from alexnet_jax.data.sources import Item
 from alexnet_jax.runtime.errors import UserError
+from experiments import paper
 
 SIZE, CROP = 12, 8
 TRAIN, VALIDATION = 23, 7  # primes: no batch size of interest divides them
@@ -78,8 +79,10 @@ def stored_images(data, split):
 
 def train(data, count, **options):
     """The first batches."""
-    options = {'batch_size': 8, 'crop_size': CROP, 'mirror': True, 'color_std': 0.1, 'seed': 0} | options
-    return list(itertools.islice(training_batches(data, **options), count))
+    given = {name: options.pop(name) for name in ('batch_size', 'seed', 'first_step', 'positions') if name in options}
+    config = paper.get_config().data
+    config.update({'crop_size': CROP} | options)
+    return list(itertools.islice(training_batches(data, config, **({'batch_size': 8, 'seed': 0} | given)), count))
 
 
 def evaluate(data, split='train', **options):

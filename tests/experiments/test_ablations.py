@@ -310,8 +310,8 @@ def test_data_fields_do_what_they_say(tmp_path):
     data = fakes.prepared(fakes.tinted(train=64), tmp_path / 'data', image_size=24)
 
     def batch(config):
-        fields = {name: config.data[name] for name in ('random_crop', 'mirror', 'color_std')}
-        return next(training_batches(data, batch_size=64, crop_size=16, seed=0, **fields))
+        config.data.crop_size = 16
+        return next(training_batches(data, config.data, batch_size=64, seed=0))
 
     found = {name: batch(paper.get_config(name)) for name in ('', 'no_color', 'no_crop_no_mirror')}
     varied = {

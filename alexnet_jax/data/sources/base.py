@@ -1,4 +1,4 @@
-"""What every source of images offers."""
+"""The interface of sources of images."""
 
 from typing import NamedTuple, Protocol
 
@@ -7,9 +7,9 @@ class Item(NamedTuple):
     """One image of a source.
 
     Attributes:
-      name: what a person can find it by, such as its file name.
-      image: the encoded image, as it is in the source.
-      label: its class, an index into the source's class names.
+      name: by which a person can find it, such as its file name.
+      image: encoded, as in the source.
+      label: index of its class in the source's class names.
     """
 
     name: str
@@ -18,10 +18,10 @@ class Item(NamedTuple):
 
 
 class Source(Protocol):
-    """A data set before it is prepared.
+    """A data set before preparation.
 
     Attributes:
-      class_names: readable names; a label is an index into them.
+      class_names: readable names, in the order of the labels.
       class_ids: unambiguous names in the same order: WordNet ids, folder names; else the readable ones.
       splits: number of images in each split; 'train' and 'validation' must be there.
     """
@@ -31,8 +31,13 @@ class Source(Protocol):
     splits: dict[str, int]
 
     def item(self, split: str, index: int) -> Item:
-        """Reads one image; safe to call from several threads, and the same for an index every time.
+        """Reads an image, the same for an index every time; thread-safe.
 
         Raises:
           UserError: the source's files are damaged.
         """
+
+
+def index_in_whole(split: str, index: int, n: int) -> int:
+    """Index in the whole data set of an image of a split, where every n-th image from the first on is validation's."""
+    return n * index if split == 'validation' else index + index // (n - 1) + 1
