@@ -30,20 +30,22 @@ import time
 import jax
 import numpy as np
 from absl import app, flags
+from configs import typed
 from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
 from alexnet_jax.commands.train import train
+from alexnet_jax.config import network_config
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
 from alexnet_jax.data.prepare import prepare
-from alexnet_jax.model.layer_specs import Dense, Flatten, to_config
+from alexnet_jax.model.layer_specs import Dense, Flatten
 from alexnet_jax.runs.build import build, first_state, settings_of, training_step
 from alexnet_jax.runtime.devices import available_cores, choose_platform
-from alexnet_jax.training.layer_rates import rates_of_layers
+from alexnet_jax.training.optimizer import layer_rates
 from benchmarks import overhead
 from benchmarks.photographs import Photographs
 from experiments import digits, paper
@@ -88,7 +90,7 @@ def case_config(case: str, directory: str) -> ConfigDict:
     config = digits.get_config() if case == 'digits' else paper.get_config()
     if case == 'cheap':
         layers = {'flatten': Flatten(), 'fc8': Dense(units=2)}  # the step is little more than the input's arithmetic
-        config.network = to_config(layers)
+        config.network = network_config(layers)
     config.network.fc8.units = 2
     config.batch_size, config.precision, config.epochs = BATCH.value, PRECISION.value, 1
     config.learning_rate = 1e-5  # no run ends because it diverged
@@ -106,7 +108,7 @@ def measured_steps(case: str) -> int:
 def whole_run(case: str, config: ConfigDict, workdir: pathlib.Path) -> Speed:
     """Trains, and takes the time between the first line but one and the last."""
     lines = TimedLines()
-    train(config, str(workdir), Console(file=lines, width=200))
+    train(typed(config), str(workdir), Console(file=lines, width=200))
     shutil.rmtree(workdir)
     (first, start, start_processor), (last, end, end_processor) = lines.steps[FIRST - 1], lines.steps[-1]
     count = last - first
@@ -115,11 +117,11 @@ def whole_run(case: str, config: ConfigDict, workdir: pathlib.Path) -> Speed:
 
 def bare_step(config: ConfigDict, data: PreparedDataSet):
     """A function that makes so many steps on one batch, on the device already."""
-    experiment = build(config)
+    experiment = build(typed(config))
     constants = statistics_to_devices(statistics_of(data), experiment.mesh)
     batch = to_devices(next(batches(config, data)), experiment.mesh)
     step, holder = training_step(experiment), [first_state(experiment)]
-    rates = rates_of_layers(holder[0].parameters, config.learning_rate, 0.0, config.rate_control)
+    rates = layer_rates(holder[0].parameters, config.learning_rate, 0.0, config.rate_control)
 
     def steps(count: int) -> None:
         for _ in range(count):
@@ -155,7 +157,7 @@ def measure(case: str, root: pathlib.Path, console: Console) -> dict[str, list[S
     steps = measured_steps(case)
     total = steps + steps // 2 * FIRST
     source = Photographs(config.data.image_size, total * config.batch_size, 2)
-    data = prepare(source, settings_of(config.data), config.data.directory, console)
+    data = prepare(source, settings_of(typed(config).data), config.data.directory, console)
     step = bare_step(config, data)
     step(2)
     found = {'step': [], 'pipeline': [], 'run': []}
@@ -212,8 +214,8 @@ def main(argv: list[str]) -> None:
             cadence = paper.get_config()
             config.log_every_steps = cadence.log_every_steps
             source = Photographs(config.data.image_size, 2, 4 * config.batch_size)
-            data = prepare(source, settings_of(config.data), config.data.directory, console)
-            experiment = build(config)
+            data = prepare(source, settings_of(typed(config).data), config.data.directory, console)
+            experiment = build(typed(config))
             (root / 'overhead').mkdir()
             found = overhead.measure(experiment, data, root / 'overhead', ROUNDS.value)
             console.print(overhead.table(found, experiment, paper_step))

@@ -247,14 +247,14 @@ def report(config: ConfigDict, console: Console) -> None:
                 program = compiled(experiment, TARGET.value, options)
             text = program.as_text()
             memory[mesh, precision] = memory_of(experiment, program)
-            found = kernels(text, names_of(experiment.table))
+            found = kernels(text, names_of(experiment.config.network))
             if data * column > 1:
                 if column > 1:
                     console.print(exchanges_table(experiment, text))
                 console.print(schedule_table(found, experiment, gpu))
                 continue
             console.print(
-                sums_table(found, experiment, gpu, lambda k, table=experiment.table: kind_of(k, table), 'what')
+                sums_table(found, experiment, gpu, lambda k, table=experiment.config.network: kind_of(k, table), 'what')
             )
             console.print(
                 sums_table(found, experiment, gpu, lambda k: (k.layer or 'other') + "'" * k.backward, 'layer')

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import numpy as np
+from configs import typed
 
 from alexnet_jax.data.dataset import open_prepared
 from alexnet_jax.data.pipeline import evaluation_batches
@@ -17,8 +18,8 @@ from alexnet_jax.runs.workdir import read_config
 def probabilities(workdir):
     """By kind of view float64 [images, classes]; and the labels."""
     config = read_config(workdir)
-    run = open_run(config, str(workdir), 'newest')
-    network = AlexNet(run.experiment.table, Columns(2, 2))
+    run = open_run(typed(config), str(workdir), 'newest')
+    network = AlexNet(run.experiment.config.network, Columns(2, 2))
     softmax = jax.jit(lambda x: jax.nn.softmax(network.apply({'params': run.parameters}, x)))
     data = open_prepared(config.data.directory)
     images, labels, mean, crop = [], [], data.mean_image(), config.data.crop_size

@@ -22,6 +22,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+from configs import typed
 from launching import ROOT, environment, variables
 
 # Runs launch.py after code that makes something happen that tests cannot wait for.
@@ -108,7 +109,7 @@ def left(workdir: pathlib.Path) -> dict[str, object]:
     from alexnet_jax.runs.checksums import path_of
     from alexnet_jax.runs.workdir import read_config
 
-    experiment = build(read_config(workdir))
+    experiment = build(typed(read_config(workdir)))
     checkpoints = Checkpoints(workdir, read_only=True)
     state, progress = checkpoints.restore(checkpoints.steps()[-1], state_shapes(experiment), experiment.mesh)
     lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]

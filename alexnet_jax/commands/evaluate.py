@@ -3,17 +3,16 @@
 import pathlib
 from collections.abc import Sequence
 
-from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
 from alexnet_jax.commands.tables import add_row, new_table
+from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.evaluation.evaluate import evaluate_together
 from alexnet_jax.evaluation.published import Row, rows_for
 from alexnet_jax.runs.build import open_data
 from alexnet_jax.runs.eval_json import EVAL_JSON, EvaluatedRun, Evaluation, ViewErrors
-from alexnet_jax.runs.fields import check_types
 from alexnet_jax.runs.trained import Run, open_run, predictor
 from alexnet_jax.runs.workdir import CONFIG, make_workdir, read_config
 from alexnet_jax.runtime.distributed import is_leader, several
@@ -22,7 +21,7 @@ from alexnet_jax.runtime.files import write_json
 from alexnet_jax.runtime.progress_bar import Display
 
 
-def evaluate_run(config: ConfigDict, workdir: str, which: str, split: str, console: Console) -> Evaluation:
+def evaluate_run(config: Config, workdir: str, which: str, split: str, console: Console) -> Evaluation:
     """Evaluates a checkpoint of a run, prints its errors beside the paper's, and writes eval.json.
 
     Args:
@@ -44,7 +43,7 @@ def evaluate_run(config: ConfigDict, workdir: str, which: str, split: str, conso
 
 
 def evaluate_ensemble(
-    config: ConfigDict | None, workdirs: Sequence[str], workdir: str, which: str, split: str, console: Console
+    config: Config | None, workdirs: Sequence[str], workdir: str, which: str, split: str, console: Console
 ) -> Evaluation:
     """Evaluates several runs, each and their average: `--ensemble=runs/a,runs/b`.
 
@@ -71,19 +70,13 @@ def evaluate_ensemble(
     if len(workdirs) != len({pathlib.Path(one).resolve() for one in workdirs}):
         raise UserError(f'--ensemble={",".join(workdirs)} names a run twice.')
     configs = [read_config(one) for one in workdirs]
-    for one, own in zip(workdirs, configs, strict=True):
-        try:
-            check_types(own)
-        except UserError as error:
-            raise UserError(f'{one}: {error}') from error
     shared = config or configs[0]
     runs = []
     for one, own in zip(workdirs, configs, strict=True):
-        own.mesh, own.batch_size, own.evaluation = shared.mesh, shared.batch_size, shared.evaluation
-        own.accumulation_steps = shared.accumulation_steps
-        own.data.directory, own.data.threads = shared.data.directory, shared.data.threads
+        changes = {name: getattr(shared, name) for name in ('mesh', 'batch_size', 'evaluation', 'accumulation_steps')}
+        data = {'data.directory': shared.data.directory, 'data.threads': shared.data.threads}
         try:
-            runs.append(open_run(own, one, which))
+            runs.append(open_run(own.replace(**changes, **data), one, which))
         except UserError as error:
             raise UserError(f'{one}: {error}') from error
     for run in runs[1:]:

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 from rich.console import Console
 
 from alexnet_jax.commands.evaluate import split_of
 from alexnet_jax.commands.predict import truth_of
+from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import to_devices
@@ -26,7 +26,6 @@ from alexnet_jax.data.images import find_image_files, read_image_files
 from alexnet_jax.data.records import names_file
 from alexnet_jax.evaluation.activations import FeatureStep, line_of, make_feature_step
 from alexnet_jax.model.columns import DATA
-from alexnet_jax.model.layer_specs import from_config
 from alexnet_jax.runs.feature_store import BROKEN, FeatureFiles, check_same
 from alexnet_jax.runs.trained import Run, open_run
 from alexnet_jax.runtime.errors import UserError, say
@@ -37,7 +36,7 @@ _IN_FLIGHT = 2  # batches that the devices work on while the host writes
 
 
 def extract(
-    config: ConfigDict,
+    config: Config,
     workdir: str,
     which: str,
     layer: str,
@@ -71,7 +70,7 @@ def extract(
         raise UserError('--mode=features runs in one process.')
     if images and split:
         raise UserError(f'--split={split} and --images: name one of them.')
-    line = line_of(from_config(config.network), layer)
+    line = line_of(config.network, layer)
     paths = find_image_files(images) if images else []
     run = open_run(config, workdir, which)
     data = run.data if paths else split_of([run], split or 'train', console)
@@ -134,7 +133,7 @@ def _step(run: Run, line: str) -> FeatureStep:
 
 def _digest(run: Run) -> str:
     """Of all that the values depend on beside the image: the table, the parameters, the mean image."""
-    digest = hashlib.sha256(repr(run.experiment.table).encode())
+    digest = hashlib.sha256(repr(run.experiment.config.network).encode())
     for array in [*jax.tree.leaves(run.parameters), run.statistics.mean_image]:
         digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()

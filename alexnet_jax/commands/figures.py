@@ -5,9 +5,9 @@ import pathlib
 
 import numpy as np
 from matplotlib.figure import Figure
-from ml_collections import ConfigDict
 from rich.console import Console
 
+from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import PreparedDataSet, open_prepared
 from alexnet_jax.data.pipeline import open_shards, read
 from alexnet_jax.evaluation.color import color_shares
@@ -25,7 +25,7 @@ from alexnet_jax.runtime.errors import UserError, say
 _EXAMPLES, _SEED = 8, 0  # of Figure 4, left
 
 
-def draw_figures(config: ConfigDict, workdir: str, which: str, console: Console) -> list[pathlib.Path]:
+def draw_figures(config: Config, workdir: str, which: str, console: Console) -> list[pathlib.Path]:
     """Draws what there is to see of a run into WORKDIR/figures, and writes WORKDIR/report.html.
 
     learning_curves.png and .svg; color.png and .svg, where the metrics tell of color; kernels.png (Figure 3), where

@@ -7,21 +7,20 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
-from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
 from alexnet_jax.commands.tables import add_row, new_table
+from alexnet_jax.config import Config
 from alexnet_jax.data.augment import Statistics
 from alexnet_jax.data.device_feed import batch_sharding
 from alexnet_jax.model.columns import COLUMN, DATA, EVERYWHERE, sharding
 from alexnet_jax.model.compiled import Collective, collectives
-from alexnet_jax.model.layer_specs import from_config
 from alexnet_jax.model.summary import Line, network_lines
-from alexnet_jax.runs.build import Experiment, build, check, state_shapes, training_step
+from alexnet_jax.runs.build import Experiment, build, state_shapes, training_step
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.formatting import format_count
-from alexnet_jax.training.layer_rates import rates_of_layers
+from alexnet_jax.training.optimizer import layer_rates
 from alexnet_jax.training.step import TrainState, state_sharding
 
 _DIFFERENT = '*'
@@ -30,7 +29,7 @@ _DIFFERENT = '*'
 # One network.
 
 
-def inspect(config: ConfigDict, console: Console) -> None:
+def inspect(config: Config, console: Console) -> None:
     """Prints the layers, the placement of parameters, and what devices exchange.
 
     Raises:
@@ -48,17 +47,16 @@ def inspect(config: ConfigDict, console: Console) -> None:
     console.print(_exchanges_table(experiment, found))
 
 
-def lines_of(config: ConfigDict) -> list[Line]:
+def lines_of(config: Config) -> list[Line]:
     """The layers of a config's network.
 
     Raises:
       UserError: they do not fit the images or the number of columns.
     """
-    check(config)
-    return network_lines(from_config(config.network), config.columns, config.data.crop_size)
+    return network_lines(config.network, config.columns, config.data.crop_size)
 
 
-def _layers_table(config: ConfigDict) -> Table:
+def _layers_table(config: Config) -> Table:
     lines = lines_of(config)
     title = f'{config.name}: the network, {config.columns} column(s)'
     table = new_table(title, '', ('layer', 'description', 'sees', 'output'), ('parameters', 'multiply-adds'))
@@ -145,7 +143,7 @@ def step_arguments(experiment: Experiment) -> tuple[Any, ...]:
         fields['scale'] = ((batch,), np.float32)
     everywhere = sharding(mesh, EVERYWHERE)
     shapes: TrainState = state_shapes(experiment)
-    rates = rates_of_layers(shapes.parameters, 0.0, 0.0, config.rate_control)
+    rates = layer_rates(shapes.parameters, 0.0, 0.0, config.rate_control)
     return (
         jax.tree.map(lambda x, where: _placed(x.shape, x.dtype, where), shapes, state_sharding(shapes, mesh)),
         {name: _placed(shape, dtype, batch_sharding(mesh)) for name, (shape, dtype) in fields.items()},
@@ -161,7 +159,7 @@ def _placed(shape: tuple[int, ...], dtype: Any, where: NamedSharding) -> jax.Sha
 # Two networks.
 
 
-def inspect_beside(one: ConfigDict, other: ConfigDict, console: Console) -> None:
+def inspect_beside(one: Config, other: Config, console: Console) -> None:
     """Prints the layers of two networks side by side, their parameters and multiply-adds, and the ratios.
 
     Raises:

@@ -9,12 +9,12 @@ import time
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from alexnet_jax.commands.features import extract
+from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import PreparedDataSet, open_prepared
 from alexnet_jax.data.pipeline import open_shards, read
 from alexnet_jax.evaluation.binary_codes import Encoder, encode, random_hyperplanes, train_autoencoder
@@ -36,7 +36,7 @@ _LENGTHS = (32, 64, 128, 256, 512)  # bits; 256 are kept
 _KEPT = 256
 
 
-def retrieve(config: ConfigDict, workdir: str, which: str, layer: str, console: Console) -> dict[str, Any]:
+def retrieve(config: Config, workdir: str, which: str, layer: str, console: Console) -> dict[str, Any]:
     """Finds neighbors by a layer's values, and tries codes of several lengths in their place.
 
     Writes WORKDIR/figures/neighbors.png and codes.png (.svg), WORKDIR/neighbors.json, WORKDIR/codes.json, and beside

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 from rich.console import Console
 
+from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.images import ImageFile, find_image_files, read_image_files
 from alexnet_jax.evaluation.predictor import most_probable
@@ -21,9 +21,7 @@ from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.progress_bar import Display
 
 
-def predict(
-    config: ConfigDict, workdir: str, which: str, images: Sequence[str], as_json: bool, console: Console
-) -> None:
+def predict(config: Config, workdir: str, which: str, images: Sequence[str], as_json: bool, console: Console) -> None:
     """Prints five labels with their probabilities for every image, averaged over ten views, and draws them.
 
     A picture in a folder named after a class, as the folder source has them, counts as of that class. The pictures

@@ -16,12 +16,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 from rich.console import Console
 
 from alexnet_jax.commands import train
 from alexnet_jax.commands.inspect import step_arguments
 from alexnet_jax.commands.tables import add_row, new_table
+from alexnet_jax.config import Config
 from alexnet_jax.data.augment import Statistics, statistics_of
 from alexnet_jax.data.dataset import MANIFEST
 from alexnet_jax.data.device_feed import prefetch_to_devices, statistics_to_devices
@@ -32,7 +32,7 @@ from alexnet_jax.runtime.errors import UserError, say, writing
 from alexnet_jax.runtime.files import write_json
 from alexnet_jax.runtime.trace import read_operations, time_shares
 from alexnet_jax.training.attribution import EXCHANGES, OTHER, Origin, origins
-from alexnet_jax.training.layer_rates import rates_of_layers
+from alexnet_jax.training.optimizer import layer_rates
 
 DIRECTORY = 'profile'
 _TRACES = 'plugins/profile/*/*.xplane.pb'  # where TensorBoard looks for them
@@ -96,7 +96,7 @@ class Profile:
         return {'layers': layers, 'kinds_ms': self.by_kind(), **dataclasses.asdict(self)}
 
 
-def profile(config: ConfigDict, workdir: str, steps: int, console: Console) -> Profile:
+def profile(config: Config, workdir: str, steps: int, console: Console) -> Profile:
     """Profiles the config's training step and prints tables of its time.
 
     Args:
@@ -117,7 +117,7 @@ def profile(config: ConfigDict, workdir: str, steps: int, console: Console) -> P
     with console.status('compiling the training step'), _metadata_in_cache_key():
         program = training_step(experiment).lower(*step_arguments(experiment)).compile()
     state = first_state(experiment)
-    rates = rates_of_layers(state.parameters, config.learning_rate, 0.0, config.rate_control)
+    rates = layer_rates(state.parameters, config.learning_rate, 0.0, config.rate_control)
 
     def run(count: int) -> float:
         """Makes so many training steps; returns milliseconds a step."""
@@ -205,7 +205,7 @@ def _read_profile(path: pathlib.Path, text: str, experiment: Experiment, steps: 
       UserError: the trace has no operations of the program, as on a backend that does not report them.
     """
     module = text.split(None, 2)[1].rstrip(',')
-    where = origins(text, experiment.table)
+    where = origins(text, experiment.config.network)
     operations = [one for one in read_operations(path, module) if one.name in where]
     if not operations:
         raise UserError(f'{path} has no operations of {module}: this platform cannot be profiled by operation.')
@@ -232,7 +232,7 @@ def _print(experiment: Experiment, found: Profile, console: Console) -> None:
     columns = ('forward, ms', 'share', 'backward, ms', 'share', 'both, ms', 'share')
     table = new_table('By layer', left=('layer',), right=columns)
     layers = found.by_layer()
-    names = [name for name, _ in experiment.table]
+    names = [name for name, _ in experiment.config.network]
     for layer in ('input', *names, 'loss', 'accumulation', EXCHANGES, 'update', OTHER):
         forward, backward = layers.get(layer, (0.0, 0.0))
         if both := forward + backward:

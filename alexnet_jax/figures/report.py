@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import jinja2
-from ml_collections import ConfigDict
 from rich.console import Console
 
+from alexnet_jax.config import Config
 from alexnet_jax.evaluation.published import ROWS, Row, rows_for
 from alexnet_jax.model.summary import Line, column_exchanges, network_lines
-from alexnet_jax.runs.build import build
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.eval_json import read_evaluation
 from alexnet_jax.runs.metrics_log import read_metrics
@@ -28,7 +27,7 @@ _KINDS = (('.svg', 'image/svg+xml'), ('.png', 'image/png'))  # the sharper first
 _PICTURES = ('learning_curves', 'color', 'kernels', 'predictions', 'neighbors', 'codes')
 
 
-def write_report(config: ConfigDict, workdir: str, console: Console) -> pathlib.Path:
+def write_report(config: Config, workdir: str, console: Console) -> pathlib.Path:
     """Writes WORKDIR/report.html from what the run has left there; what is missing is said in a sentence.
 
     It reads metrics.jsonl, eval.json, figures/ and the names of the checkpoints; nothing is compiled or drawn.
@@ -63,17 +62,17 @@ def _template() -> jinja2.Template:
     return environment.get_template('report.html.jinja')
 
 
-def contents(config: ConfigDict, workdir: str) -> dict[str, Any]:
+def contents(config: Config, workdir: str) -> dict[str, Any]:
     """What the page says, by the names that its template uses."""
     directory = pathlib.Path(workdir)
     evaluation = read_evaluation(workdir)
     metrics = read_metrics(workdir) if _has_lines(directory / 'metrics.jsonl') else []
-    network = network_lines(build(config).table, config.columns, config.data.crop_size)
+    network = network_lines(config.network, config.columns, config.data.crop_size)
     return {
         'name': config.name,
         'command': ['python', 'launch.py', f'--workdir={shlex.quote(workdir)}'],
         'facts': _facts(config, directory, network, metrics),
-        'config': json.dumps(config.to_dict(), indent=2, ensure_ascii=False),
+        'config': json.dumps(config.fields(), indent=2, ensure_ascii=False),
         'progress': _progress(metrics),
         'evaluation': evaluation,
         'results': [] if evaluation is None else evaluation.results(config.name),
@@ -95,7 +94,7 @@ def _has_lines(path: pathlib.Path) -> bool:
 
 
 def _facts(
-    config: ConfigDict, directory: pathlib.Path, network: Sequence[Line], metrics: Sequence[dict[str, Any]]
+    config: Config, directory: pathlib.Path, network: Sequence[Line], metrics: Sequence[dict[str, Any]]
 ) -> list[tuple[str, str]]:
     """What a reader wants to know of the run first: pairs of what it is called and what it is."""
     data, control = config.data, config.rate_control
@@ -126,7 +125,7 @@ def _facts(
     return [(name, value) for name, value in facts if value]
 
 
-def _trained(config: ConfigDict, metrics: Sequence[dict[str, Any]]) -> str:
+def _trained(config: Config, metrics: Sequence[dict[str, Any]]) -> str:
     if not metrics:
         return ''
     last = metrics[-1]

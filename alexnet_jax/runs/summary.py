@@ -6,12 +6,10 @@ import pathlib
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
+from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.model.alexnet import classes_of, initial_parameters
-from alexnet_jax.model.layer_specs import from_config
-from alexnet_jax.runs.build import check
 from alexnet_jax.runs.eval_json import EVAL_JSON, Evaluation, read_evaluation
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runs.workdir import read_config, remembered_data
@@ -46,7 +44,7 @@ class Standing:
     """
 
     workdir: str
-    config: ConfigDict
+    config: Config
     data: PreparedDataSet
     step: int
     epoch: float
@@ -74,7 +72,6 @@ def read_standing(workdir: str) -> Standing:
     """
     config = read_config(workdir)
     try:
-        check(config)
         parameters = _parameters(config)
     except UserError as error:
         raise UserError(f'{workdir}: {error}') from error
@@ -109,8 +106,8 @@ def read_standing(workdir: str) -> Standing:
     )
 
 
-def _parameters(config: ConfigDict) -> int:
-    table = from_config(config.network)
+def _parameters(config: Config) -> int:
+    table = config.network
     classes_of(table)
     shapes = jax.eval_shape(lambda: initial_parameters(table, config.columns, config.data.crop_size, 0))
     return sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
@@ -124,7 +121,7 @@ def _errors(step: Any, line: dict[str, Any]) -> Errors:
     return Errors(step, *map(float, found))
 
 
-def _finished(config: ConfigDict, errors: list[Errors]) -> bool:
+def _finished(config: Config, errors: list[Errors]) -> bool:
     """Whether the control of the learning rate ended the run, by the validations that it saw."""
     control = RateControl(config.learning_rate)
     for epoch, one in enumerate(errors, 1):

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 from jax import Array
-from ml_collections import ConfigDict
 
+from alexnet_jax.config import Config
 from alexnet_jax.data.augment import Statistics, statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import statistics_to_devices
@@ -42,7 +42,7 @@ class Run:
     statistics: Statistics
 
 
-def open_run(config: ConfigDict, workdir: str, which: str, say: Callable[[str], None] = print) -> Run:
+def open_run(config: Config, workdir: str, which: str, say: Callable[[str], None] = print) -> Run:
     """Opens a run at one of its checkpoints.
 
     Args:
@@ -70,7 +70,7 @@ def open_run(config: ConfigDict, workdir: str, which: str, say: Callable[[str], 
 
 def _check_fits(experiment: Experiment, data: PreparedDataSet) -> None:
     """Raises UserError where a run remembers another data set than its network can be for."""
-    classes, crop_size = classes_of(experiment.table), experiment.config.data.crop_size
+    classes, crop_size = classes_of(experiment.config.network), experiment.config.data.crop_size
     if len(data.class_names) != classes:
         raise UserError(
             f'{data.directory} is of {len(data.class_names)} classes, the network of the config tells {classes} apart. '
@@ -96,6 +96,6 @@ def predictor(run: Run, views: str) -> Predictor:
 
 def first_kernels(experiment: Experiment, parameters: dict[str, dict[str, Array]]) -> np.ndarray:
     """The kernels that see the image, [columns, height, width, 3, kernels of a column], wherever they live."""
-    name = next(name for name, _ in experiment.table if name in parameters)
+    name = next(name for name, _ in experiment.config.network if name in parameters)
     everywhere = sharding(experiment.mesh, EVERYWHERE)
     return np.asarray(jax.jit(lambda x: x, out_shardings=everywhere)(parameters[name]['kernel']))

@@ -6,15 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ml_collections import ConfigDict
-
+from alexnet_jax.config import Config, resume_rule, schema
 from alexnet_jax.evaluation.published import Difference, difference_for, images_of
-from alexnet_jax.runs.resume import HARMLESS, differences
+from alexnet_jax.runs.resume import differences
 from alexnet_jax.runs.summary import Errors, Standing
 from alexnet_jax.runtime.errors import UserError
 
-# Fields in which runs of the same variant may differ. A field stands for all below it.
-_FREE = ('seed', *(field for field in HARMLESS if field not in ('name', 'epochs')))
+# Fields in which runs of the same variant may differ.
+_SAME = {'seed'}.union(name for name, _ in schema() if resume_rule(name) == 'free') - {'name', 'epochs'}
 _MOST_SHOWN = 2  # fields in the name of a variant
 
 
@@ -183,7 +182,7 @@ def put_together(runs: Sequence[Standing], measurement: Measurement) -> list[Var
                 )
         group.append(run)
     base = _spreads([errors_of(run, measurement) for run in groups[0]])
-    named: dict[str, ConfigDict] = {}
+    named: dict[str, Config] = {}
     variants = []
     for group in groups:
         config = group[0].config
@@ -203,13 +202,9 @@ def put_together(runs: Sequence[Standing], measurement: Measurement) -> list[Var
     return variants
 
 
-def _apart(one: ConfigDict, other: ConfigDict) -> list[tuple[str, Any, Any]]:
+def _apart(one: Config, other: Config) -> list[tuple[str, Any, Any]]:
     """The fields that make two configs two variants, with both values; their names first."""
-    return [
-        found
-        for found in differences(one.to_dict(), other.to_dict())
-        if not any(found[0] == free or found[0].startswith(f'{free}.') for free in _FREE)
-    ]
+    return [found for found in differences(one.fields(), other.fields()) if found[0] not in _SAME]
 
 
 def _spreads(errors: Sequence[Errors]) -> tuple[Spread, Spread]:

@@ -136,7 +136,7 @@ def _maps():
 
 def test_products_of_the_program_are_those_of_the_network(programs):
     for experiment, program in programs.values():
-        found = kernels(program.as_text(), names_of(experiment.table))
+        found = kernels(program.as_text(), names_of(experiment.config.network))
         here = experiment.config.batch_size // experiment.mesh.shape[DATA]
         assert 2 * sum(kernel.flops for kernel in found) == here * limits.flops(experiment)  # half of it a device
         layers = {kernel.layer for kernel in found}

@@ -6,6 +6,7 @@ import by_hand
 import fakes
 import numpy as np
 import pytest
+from configs import typed
 from small_run import VALIDATION
 
 from alexnet_jax.commands.evaluate import evaluate_ensemble, evaluate_run, results_table
@@ -24,7 +25,7 @@ def expected(trained):
 def test_eval_json_holds_what_numpy_counts(run, expected):
     config, workdir = run
     on = fakes.console()
-    evaluation = evaluate_run(config, str(workdir), 'newest', 'validation', on)
+    evaluation = evaluate_run(typed(config), str(workdir), 'newest', 'validation', on)
     assert read_evaluation(workdir) == evaluation
     result = json.loads((workdir / 'eval.json').read_text())
     assert list(result) == ['step', 'epoch', 'source', 'split', 'examples', 'views'] and result['step'] == 135

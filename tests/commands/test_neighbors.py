@@ -5,6 +5,7 @@ import json
 import fakes
 import numpy as np
 import pytest
+from configs import typed
 from small_run import TRAINING, VALIDATION, copied
 
 from alexnet_jax.commands import neighbors as retrieval
@@ -17,7 +18,7 @@ def retrieved(trained, tmp_path_factory):
     """Workdir, what was returned, and what was printed."""
     config, workdir = copied(trained, tmp_path_factory.mktemp('retrieved'))
     on = fakes.console()
-    return workdir, retrieve(config, str(workdir), 'newest', 'fc7', on), on.file.getvalue()
+    return workdir, retrieve(typed(config), str(workdir), 'newest', 'fc7', on), on.file.getvalue()
 
 
 def opened(workdir, split):
@@ -75,7 +76,7 @@ def test_a_second_time_takes_the_values_that_are_there(retrieved, trained, monke
 def test_codes_of_256_bits_are_kept_beside_the_values(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(retrieval, '_LENGTHS', (256,))
     config, workdir = copied(trained, tmp_path)
-    report = retrieve(config, str(workdir), 'newest', 'pool1', fakes.console())
+    report = retrieve(typed(config), str(workdir), 'newest', 'pool1', fakes.console())
     assert [one['bits'] for one in report['codes']] == [256]
     (directory,) = (workdir / 'features').glob('pool1-train-step*')
     codes = np.load(directory / 'codes-256.npy')

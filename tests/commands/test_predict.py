@@ -6,6 +6,7 @@ import pathlib
 import fakes
 import numpy as np
 import pytest
+from configs import typed
 from PIL import Image
 
 from alexnet_jax.commands.predict import predict, truth_of
@@ -41,7 +42,7 @@ def predicted(run, images, as_json=False):
     config, workdir = run
     on, error = fakes.console(), None
     try:
-        predict(config, str(workdir), 'newest', [str(image) for image in images], as_json, on)
+        predict(typed(config), str(workdir), 'newest', [str(image) for image in images], as_json, on)
     except UserError as raised:
         error = str(raised)
     return on.file.getvalue(), error
@@ -50,7 +51,7 @@ def predicted(run, images, as_json=False):
 def direct(run, path):
     """Probabilities of one picture, averaged over ten views."""
     config, workdir = run
-    opened = open_run(config, str(workdir), 'newest')
+    opened = open_run(typed(config), str(workdir), 'newest')
     image = normalized(path.read_bytes(), opened.data.image_size)
     return np.exp(np.asarray(predictor(opened, 'ten')({'image': image[None]})['log_probabilities'])[0])
 

@@ -7,6 +7,7 @@ import fakes
 import jax
 import pytest
 import small_run
+from configs import typed
 
 from alexnet_jax.commands.inspect import compiled_step
 from alexnet_jax.commands.profile import profile
@@ -73,8 +74,8 @@ def test_every_instruction_has_its_layer_its_direction_and_its_kind():
 def in_two_parts():
     config = small_run.get_config()
     config.accumulation_steps, config.mesh.data = 2, 2
-    experiment = build(config)
-    return origins(compiled_step(experiment).as_text(), experiment.table)
+    experiment = build(typed(config))
+    return origins(compiled_step(experiment).as_text(), experiment.config.network)
 
 
 def test_every_line_and_every_scope_of_a_step_is_found_in_its_program(in_two_parts):
@@ -182,7 +183,7 @@ def profiled(trained, tmp_path_factory):
     before = {path: path.read_bytes() for path in workdir.rglob('*') if path.is_file()}
     console = fakes.console()
     console.width = 120
-    found = profile(config, str(workdir), 3, console)
+    found = profile(typed(config), str(workdir), 3, console)
     return found, workdir, before, console.file.getvalue()
 
 
@@ -221,7 +222,7 @@ def test_without_a_data_set_batches_are_made_up(trained, tmp_path):
     config = read_config(trained[1])
     config.data.source, config.data.directory = 'imagenet2012', str(tmp_path / 'none')
     console = fakes.console()
-    assert profile(config, str(tmp_path / 'run'), 1, console).ms > 0
+    assert profile(typed(config), str(tmp_path / 'run'), 1, console).ms > 0
     assert f"There is no data set in '{tmp_path / 'none'}': the profile is of batches that are made up." in (
         console.file.getvalue()
     )
@@ -240,7 +241,7 @@ def test_a_profile_that_cannot_be_written_leaves_nothing(trained, tmp_path, monk
     stop = jax.profiler.stop_trace
     monkeypatch.setattr(jax.profiler, 'stop_trace', full)
     with pytest.raises(UserError, match=r'run/profile cannot be written: .*No space left on device'):
-        profile(config, str(tmp_path / 'run'), 1, fakes.console())
+        profile(typed(config), str(tmp_path / 'run'), 1, fakes.console())
     assert list((tmp_path / 'run').rglob('*.xplane.pb')) == []
 
 

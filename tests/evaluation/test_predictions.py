@@ -5,6 +5,7 @@ import dataclasses
 import by_hand
 import numpy as np
 import pytest
+from configs import typed
 
 from alexnet_jax.data.dataset import open_prepared
 from alexnet_jax.evaluation.evaluate import predictions
@@ -20,7 +21,7 @@ def test_predictions_are_the_averaged_softmax_of_the_views(trained, views, mesh)
     config = config.copy_and_resolve_references()
     config.network = trained[0].network
     config.mesh.data, config.mesh.column = mesh
-    run = open_run(config, str(workdir), 'newest')
+    run = open_run(typed(config), str(workdir), 'newest')
     assert run.experiment.mesh.devices.shape == make_mesh(2, *mesh).devices.shape
     data, batch_size = open_prepared(config.data.directory), 50
     outputs = list(predictions([predictor(run, views)], data, 'validation', batch_size=batch_size, threads=1))

@@ -9,6 +9,7 @@ import fakes
 import jax
 import numpy as np
 import pytest
+from configs import typed
 from learning import drawn
 from ml_collections import ConfigDict
 
@@ -206,7 +207,7 @@ def test_new_lines_are_as_their_models():
 @pytest.mark.parametrize(('base', 'layers'), [('paper', PAPER), ('digits', DIGITS)])
 def test_parameters_are_those_of_the_arithmetic(base, layers, name):
     layers = layers | CHANGED[base].get(name, {})
-    shapes = state_shapes(build(config_of(base, name))).parameters
+    shapes = state_shapes(build(typed(config_of(base, name)))).parameters
     found = {line: sum(int(np.prod(x.shape)) for x in layer.values()) for line, layer in shapes.items()}
     assert found == {line: outputs * sees + outputs for line, (outputs, sees) in filter(all, layers.items())}
     if base == 'paper' and name in ('', 'single_tower'):
@@ -215,7 +216,7 @@ def test_parameters_are_those_of_the_arithmetic(base, layers, name):
 
 @pytest.mark.parametrize('name', ABLATIONS)
 def test_maps_keep_their_sizes(name):
-    found = {line.name: line.output for line in lines_of(config_of('paper', name))}
+    found = {line.name: line.output for line in lines_of(typed(config_of('paper', name)))}
     sides = SIDES | OTHER_SIDES.get(name, {})
     for line in GONE.get(name, ()):
         sides.pop(line, None)
@@ -226,7 +227,7 @@ def test_maps_keep_their_sizes(name):
 
 @pytest.mark.parametrize('name', [name for name in ABLATIONS if name not in (*ONE_COLUMN, *SAME_NETWORK)])
 def test_columns_meet_where_it_says_and_nowhere_else(name):
-    text = lowered_step(build(config_of('paper', name, column=2))).as_text()
+    text = lowered_step(build(typed(config_of('paper', name, column=2)))).as_text()
     received = RECEIVED.get(name, IN_THE_PAPER)
     assert re.findall(r'stablehlo\.all_gather.*-> tensor<2x([\dx]+)xf32>', text) == received
     assert text.count('stablehlo.reduce_scatter') == len(received) - 1  # backward; the loss needs none
@@ -237,8 +238,8 @@ def test_columns_meet_where_it_says_and_nowhere_else(name):
 @pytest.mark.parametrize('name', ONE_COLUMN)
 def test_one_column_cannot_be_split(name):
     with pytest.raises(UserError, match=r'config\.mesh\.column=2 must be a divisor of the number of columns, 1'):
-        build(config_of('paper', name, column=2))
-    assert all(line.sees in ('', 'image', 'own column') for line in lines_of(config_of('paper', name)))
+        build(typed(config_of('paper', name, column=2)))
+    assert all(line.sees in ('', 'image', 'own column') for line in lines_of(typed(config_of('paper', name))))
 
 
 # --- Learning, at a tiny size: maps of 13, 6, 3 and 1 pixels ---
@@ -286,7 +287,7 @@ def test_it_learns_in_the_training_step_with_a_device_a_column(name):
     """Every kernel of every column has a part in it."""
     config = ablated(tiny(), name)
     config.mesh.column = config.columns
-    experiment = build(config)
+    experiment = build(typed(config))
     step = lowered_step(experiment).compile()
     rate = 0.02 if name == 'tanh' else 0.002  # tanh with biases of 1 begins flat
     state, *rest = made_up_arguments(experiment, np.random.default_rng(0), rate)

@@ -9,6 +9,7 @@ import types
 import jax
 import numpy as np
 import pytest
+from configs import typed
 from fakes import Images, console, encoded, noise, prepared, tinted
 from matplotlib.colors import to_hex
 from PIL import Image
@@ -390,7 +391,7 @@ def run(data, tmp_path, monkeypatch, coarse):
         elif layer.type == 'dense':
             layer.units = 3 if name == 'fc8' else 8
     config.data.directory = str(data.directory)
-    experiment = build(config)
+    experiment = build(typed(config))
     rng = np.random.default_rng(0)
     shapes = state_shapes(experiment).parameters
     parameters = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
@@ -408,7 +409,8 @@ def run(data, tmp_path, monkeypatch, coarse):
     def draw(which='newest'):
         on = console()
         return [
-            path.relative_to(tmp_path).as_posix() for path in figures.draw_figures(config, str(tmp_path), which, on)
+            path.relative_to(tmp_path).as_posix()
+            for path in figures.draw_figures(typed(config), str(tmp_path), which, on)
         ], on
 
     return types.SimpleNamespace(opened=opened, config=config, checkpoints=checkpoints, draw=draw)

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+from configs import typed
 from made_imagenet import picture, write_imagenet2010, write_imagenet2012
 from ml_collections import ConfigDict
 from rich.console import Console
@@ -170,12 +171,12 @@ def make_base(base):
         config = small_config()
         config.data.update(storage=kind, directory=str(base / kind), source_directory=str(base / 'source'))
         config.data.images_per_shard = 6
-        prepare_data(config.data, console())
+        prepare_data(typed(config).data, console())
     write_imagenet2012(base / 'imagenet2012', classes=2, per_class=2, validation=2, size=SIZE)
     write_imagenet2010(base / 'imagenet2010', per_class=3, validation=6, test=2, size=SIZE)
     config = small_config()
     config.data.directory = str(base / 'jpeg')
-    train(config, str(base / 'run'), console())
+    train(typed(config), str(base / 'run'), console())
     (base / 'done').touch()
 
 
@@ -208,7 +209,9 @@ def reuse_programs():
 
     def kept(experiment, name, make):
         config = experiment.config
-        key = repr((name, experiment.table, experiment.mesh, config.seed, config.batch_size, config.data.crop_size))
+        key = repr(
+            (name, experiment.config.network, experiment.mesh, config.seed, config.batch_size, config.data.crop_size)
+        )
         if key not in programs:
             programs[key] = make(experiment)
         return programs[key]
@@ -230,7 +233,7 @@ def launched(mode, place, console, config, call, ensemble=False):
     if config is None and not ensemble:
         config = read_config(place.run)
     arguments.check(['launch.py'], config, str(place.run), mode, ensemble)
-    with arguments.complete_config():
+    with arguments.enough_memory():
         arguments.start(config)
         call(config, str(place.run))
 
@@ -240,7 +243,7 @@ def prepare(place, console, config):
 
     def call(config, workdir):
         check(config)
-        prepare_data(config.data, console)
+        prepare_data(typed(config).data, console)
 
     launched('prepare', place, console, config, call)
 
@@ -254,14 +257,16 @@ def train(place, console, config=None, allow=()):
 def evaluate(place, console, config=None, which='newest', split='validation'):
     from alexnet_jax.commands.evaluate import evaluate_run
 
-    launched('eval', place, console, config, lambda config, run: evaluate_run(config, run, which, split, console))
+    launched(
+        'eval', place, console, config, lambda config, run: evaluate_run(typed(config), run, which, split, console)
+    )
 
 
 def ensemble(place, console, workdirs, config=None, which='newest'):
     from alexnet_jax.commands.evaluate import evaluate_ensemble
 
     def call(config, run):
-        evaluate_ensemble(config, workdirs, run, which, 'validation', console)
+        evaluate_ensemble(typed(config), workdirs, run, which, 'validation', console)
 
     launched('eval', place, console, config, call, ensemble=True)
 
@@ -279,7 +284,7 @@ def features(place, console, images=(), config=None, which='newest', layer='fc7'
     from alexnet_jax.commands.features import extract
 
     def call(config, run):
-        extract(config, run, which, layer, split, images, console)
+        extract(typed(config), run, which, layer, split, images, console)
 
     launched('features', place, console, config, call)
 
@@ -287,13 +292,15 @@ def features(place, console, images=(), config=None, which='newest', layer='fc7'
 def neighbors(place, console, config=None, layer='fc7'):
     from alexnet_jax.commands.neighbors import retrieve
 
-    launched('neighbors', place, console, config, lambda config, run: retrieve(config, run, 'newest', layer, console))
+    launched(
+        'neighbors', place, console, config, lambda config, run: retrieve(typed(config), run, 'newest', layer, console)
+    )
 
 
 def figures(place, console, config=None):
     from alexnet_jax.commands.figures import draw_figures
 
-    launched('figures', place, console, config, lambda config, run: draw_figures(config, run, 'newest', console))
+    launched('figures', place, console, config, lambda config, run: draw_figures(typed(config), run, 'newest', console))
 
 
 MODES = {

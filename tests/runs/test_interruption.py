@@ -15,6 +15,7 @@ import time
 import jax
 import killing
 import pytest
+from configs import typed
 from fakes import console
 
 from alexnet_jax.commands.train import _divergence as divergence_explained
@@ -96,7 +97,7 @@ def carry_on(workdir, place, allowed=(), **fields):
         {'data.directory': str(place / 'data'), 'mesh.data': 1, 'mesh.column': 1} | fields
     )
     said.width = 1000
-    return train(config, str(workdir), said, allowed), said.file.getvalue()
+    return train(typed(config), str(workdir), said, allowed), said.file.getvalue()
 
 
 # Signals.
@@ -312,7 +313,7 @@ def test_what_was_killed_leaves_what_the_undisturbed_run_leaves(undisturbed, cap
 def test_the_comparison_sees_a_single_bit(copied, undisturbed, place):
     config = three_layers.get_config()
     config.mesh.data = config.mesh.column = 1
-    on = build(config)
+    on = build(typed(config))
     checkpoints = Checkpoints(copied)
     state, progress = checkpoints.restore(STEPS, state_shapes(on), on.mesh)
     shutil.rmtree(copied / 'checkpoints' / str(STEPS))

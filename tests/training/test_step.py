@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from configs import typed
 
 from alexnet_jax.commands.inspect import compiled_step
 from alexnet_jax.data.augment import Statistics, training_images
@@ -61,7 +62,7 @@ def statistics():
 def run(data, column, precision='float32', accumulation_steps=1):
     """Ten steps with dropout, color and mirror on; the rate drops on the way. What each says, and the last state."""
     config = small_config(data, column, precision=precision, accumulation_steps=accumulation_steps)
-    experiment = build(config)
+    experiment = build(typed(config))
     step = training_step(experiment)
     state, said = first_state(experiment), []
     on_devices = statistics_to_devices(statistics(), experiment.mesh)
@@ -110,10 +111,10 @@ def test_bfloat16_follows_float32():
 def test_a_step_is_the_papers_update_of_the_mean_loss():
     """The jitted, sharded step against the formula, from the gradient of the plain module on one device."""
     config = small_config(2, 2)
-    experiment = build(config)
+    experiment = build(typed(config))
     state = first_state(experiment)
     parameters = jax.device_get(state.parameters)
-    plain = AlexNet(experiment.table, Columns(2, 2))
+    plain = AlexNet(experiment.config.network, Columns(2, 2))
     velocity = jax.tree.map(jnp.zeros_like, parameters)
     step = make_train_step(experiment.network, experiment.mesh, batch_size=32, momentum=0.9, weight_decay=0.0005)
 
@@ -138,7 +139,7 @@ def test_a_step_is_the_papers_update_of_the_mean_loss():
 
 
 def test_the_state_is_donated():
-    experiment = build(small_config(1, 2))
+    experiment = build(typed(small_config(1, 2)))
     step = make_train_step(experiment.network, experiment.mesh, batch_size=32, momentum=0.9, weight_decay=0.0005)
     state = first_state(experiment)
     batch = to_devices(next(made_up_batches(1)), experiment.mesh)
@@ -157,7 +158,7 @@ def test_in_parts_a_step_takes_less_memory_and_sums_the_gradients_once(mesh):
         config = small_run.get_config()
         config.mesh.data, config.mesh.column = mesh
         config.batch_size, config.accumulation_steps = 64, parts
-        experiment = build(config)
+        experiment = build(typed(config))
         programs[parts] = compiled_step(experiment)
     whole, in_parts = (program.as_text() for program in programs.values())
     assert 'shard_map/while/' not in whole and 'shard_map/while/' in in_parts  # with one part there is no loop
@@ -182,11 +183,11 @@ def test_in_parts_a_step_takes_less_memory_and_sums_the_gradients_once(mesh):
 )
 def test_parts_that_a_batch_cannot_be_taken_in_are_a_clear_error(fields, message):
     with pytest.raises(UserError, match=message):
-        build(small_config(2, 1, **fields))
+        build(typed(small_config(2, 1, **fields)))
 
 
 def test_initial_parameters_do_not_depend_on_the_mesh():
-    states = [jax.device_get(first_state(build(small_config(*mesh)))) for mesh in MESHES]
+    states = [jax.device_get(first_state(build(typed(small_config(*mesh))))) for mesh in MESHES]
     for other in states[1:]:
         for one, two in zip(jax.tree.leaves(states[0]), jax.tree.leaves(other), strict=True):
             np.testing.assert_array_equal(one, two)
