@@ -25,13 +25,13 @@ from absl import app, flags
 from rich.console import Console
 from rich.table import Table
 
+from alexnet_jax.config import DataConfig
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of, training_images
 from alexnet_jax.data.dataset import PreparedDataSet, Settings
 from alexnet_jax.data.prepare import prepare
 from alexnet_jax.runtime.devices import available_cores, choose_platform
 from benchmarks.photographs import Photographs
-from experiments import paper
 
 IMAGES = flags.DEFINE_integer('images', 5000, 'Images in the data set; they stay in the page cache.')
 SECONDS = flags.DEFINE_float('seconds', 4.0, 'How long each measurement takes.')
@@ -54,9 +54,7 @@ def rate(batches: Iterator, seconds: float) -> tuple[float, float]:
 
 def ours(data: PreparedDataSet) -> Iterator:
     """The pipeline with its defaults."""
-    config = paper.get_config().data
-    config.crop_size = CROP
-    return pipeline.training_batches(data, config, batch_size=BATCH, seed=0)
+    return pipeline.training_batches(data, DataConfig(crop_size=CROP), batch_size=BATCH, seed=0)
 
 
 def torch_loader(files: list[str], data: PreparedDataSet, workers: int) -> Iterator:

@@ -5,22 +5,17 @@ example's draws from (seed, epoch, record). So nothing depends on threads, batch
 in the data is the step number.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import grain
 import numpy as np
 
+from alexnet_jax.config import DataConfig
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.records import Shards
 from alexnet_jax.data.sampling import epoch_permutation, random_draws
 from alexnet_jax.runtime.devices import available_cores
 from alexnet_jax.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from alexnet_jax.config import DataConfig
 
 Batch = dict[str, np.ndarray]
 _INFINITY = 2**55  # steps; positions in the stream stay below 2**63

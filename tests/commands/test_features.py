@@ -262,7 +262,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path, monkeypatch)
         moments.append(tmp_path / f'moment{len(moments)}')
         shutil.copytree(partial, moments[-1])
 
-    original_append, original_json = feature_files._append, feature_files.write_json
+    original_append, original_replace = feature_files._append, feature_files.replace_file
 
     def append(file, data):
         snapshot()
@@ -270,14 +270,14 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path, monkeypatch)
         snapshot()
         original_append(file, data[len(data) // 2 :])
 
-    def write_json(path, values):
+    def replace_file(path, content):
         snapshot()
-        original_json(path, values)
+        original_replace(path, content)
         snapshot()
 
     with monkeypatch.context() as patched:
         patched.setattr(feature_files, '_append', append)
-        patched.setattr(feature_files, 'write_json', write_json)
+        patched.setattr(feature_files, 'replace_file', replace_file)
         assert write(partial, tmp_path / 'x', about) == 0
     wanted = fakes.contents(tmp_path / 'x')
     values, labels, names, found = opened(tmp_path / 'x')
@@ -336,7 +336,9 @@ def test_a_full_disk_is_said_and_what_is_done_is_kept(tmp_path, monkeypatch):
     with FeatureFiles(partial, {'values': 600}, 3) as files:
         files.add(np.zeros((1, 600), np.float16), [0], ['a'], [])
         monkeypatch.setattr(feature_files, '_append', append)
-        with pytest.raises(UserError, match=r'No space left on device\. 1\.1 MB are needed in all; what is done is k'):
+        with pytest.raises(
+            UserError, match=r'No space left on device\. 1\.1 MB are needed in all; finished images are k'
+        ):
             files.add(np.ones((1, 600), np.float16), [1], ['b'], [])
     monkeypatch.setattr(feature_files, '_append', original)
     with FeatureFiles(partial, {'values': 600}, 3) as files:

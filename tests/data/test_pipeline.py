@@ -13,13 +13,13 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from fakes import encoded, noise
 from fakes import prepared as prepare
 
+from alexnet_jax.config import DataConfig
 from alexnet_jax.data import records
 from alexnet_jax.data.augment import statistics_of, training_images
 from alexnet_jax.data.dataset import open_prepared
 from alexnet_jax.data.pipeline import evaluation_batches, training_batches
 from alexnet_jax.data.sources import Item
 from alexnet_jax.runtime.errors import UserError
-from experiments import paper
 
 SIZE, CROP = 12, 8
 TRAIN, VALIDATION = 23, 7  # primes: no batch size of interest divides them
@@ -80,8 +80,7 @@ def stored_images(data, split):
 def train(data, count, **options):
     """The first batches."""
     given = {name: options.pop(name) for name in ('batch_size', 'seed', 'first_step', 'positions') if name in options}
-    config = paper.get_config().data
-    config.update({'crop_size': CROP} | options)
+    config = DataConfig(**({'crop_size': CROP} | options))
     return list(itertools.islice(training_batches(data, config, **({'batch_size': 8, 'seed': 0} | given)), count))
 
 

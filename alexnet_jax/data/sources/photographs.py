@@ -30,7 +30,7 @@ SATURATION = (0.7, 1.4)
 POWER = (0.7, 1.4)  # of each value, in 0..1; Dosovitskiy et al.: from 0.25 to 4
 HUE = 36.0  # degrees, at most
 BRIGHTNESS = 25.5  # offset, at most, in 0..255
-_MIN_GRADIENT = 3.0  # of a place, in gray levels; see `_gradients`
+_MIN_GRADIENT = 3.0  # of a place, in gray levels; see `_least_gradient`
 
 _FILES = {
     'skimage': {
@@ -118,7 +118,7 @@ class Photographs:
         )
         self.splits = {split: len(self.places) * count for split, count in VARIATIONS.items()}
         self._axes = _principal_axes(photographs)
-        self._means = [_cut(photographs[place.photograph], place).mean((0, 1)) for place in self.places]
+        self._means = [_mean_color(_cut(photographs[place.photograph], place)) for place in self.places]
         self._photographs = {name: Reflected(pixels) for name, pixels in photographs.items()}
 
     def item(self, split: str, index: int) -> Item:
@@ -212,15 +212,15 @@ def _ranked_places(photographs: dict[str, np.ndarray]) -> list[Place]:
     """
     ranked = []
     for photograph, (name, pixels) in enumerate(photographs.items()):
-        places, gradients = [], []
+        gradient, (height, width, _), kept = _gradient(pixels), pixels.shape, []
         for side in SIDES:
             pitch = math.ceil(2 * TRANSLATION * side)
-            height, width = pixels.shape[:2]
             for top in range((height - side) % pitch // 2, height - side + 1, pitch):
                 for left in range((width - side) % pitch // 2, width - side + 1, pitch):
-                    places.append(Place(name, left + side // 2, top + side // 2, side))
-            gradients += _gradients(pixels, [place for place in places if place.side == side])
-        kept = [(place, found) for place, found in zip(places, gradients, strict=True) if found >= _MIN_GRADIENT]
+                    place = Place(name, left + side // 2, top + side // 2, side)
+                    found = _least_gradient(gradient, place)
+                    if found >= _MIN_GRADIENT:
+                        kept.append((place, found))
         mean = sum(found for _, found in kept) / len(kept)
         uniform = _uniform(2**64 - 1, photograph, len(kept))  # no label is that large
         ranked += [
@@ -229,23 +229,33 @@ def _ranked_places(photographs: dict[str, np.ndarray]) -> list[Place]:
     return [place for _, place in sorted(ranked)]
 
 
-def _gradients(pixels: np.ndarray, places: list[Place]) -> list[float]:
-    """Gradient of each place: |right - left| + |below - above| of a pixel's neighbors, in gray levels.
-
-    The mean over the quarter of the place that has the least, as an edge before an empty sky, or the rim of the retina,
-    looks like many others.
-    """
-    gray: np.ndarray = pixels.sum(-1, dtype=np.int64)
+def _gradient(pixels: np.ndarray) -> np.ndarray:
+    """|right - left| + |below - above| of each pixel's neighbors, int64 [height, width], in thirds of a gray level."""
+    red, green, blue = np.moveaxis(pixels.astype(np.int64), -1, 0)
+    gray = red + green + blue
     gradient = np.zeros_like(gray)
     gradient[:, 1:-1] += abs(gray[:, 2:] - gray[:, :-2])
     gradient[1:-1] += abs(gray[2:] - gray[:-2])
-    quarters = [_cut(gradient, place).reshape(2, place.side // 2, 2, place.side // 2) for place in places]
-    return [float(quarter.mean((1, 3)).min()) / 3 for quarter in quarters]
+    return gradient
+
+
+def _least_gradient(gradient: np.ndarray, place: Place) -> float:
+    """Mean gradient of the quarter of a place that has the least, in gray levels.
+
+    An edge before an empty sky, or the rim of the retina, looks like many others.
+    """
+    quarters = _cut(gradient, place).reshape(2, place.side // 2, 2, place.side // 2)
+    return float(quarters.mean((1, 3)).min()) / 3
 
 
 def _cut(pixels: np.ndarray, place: Place) -> np.ndarray:
     top, left = place.y - place.side // 2, place.x - place.side // 2
     return pixels[top : top + place.side, left : left + place.side]
+
+
+def _mean_color(pixels: np.ndarray) -> np.ndarray:
+    colors = pixels.reshape(-1, 3).astype(np.float64)
+    return np.ones(len(colors)) @ colors / len(colors)  # exact sums, faster than `mean`
 
 
 def _principal_axes(photographs: dict[str, np.ndarray]) -> np.ndarray:
