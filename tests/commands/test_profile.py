@@ -220,9 +220,9 @@ def test_the_rest_of_the_workdir_stays_as_it_was(profiled):
 
 def test_without_a_data_set_batches_are_made_up(trained, tmp_path):
     config = read_config(trained[1])
-    config.data.source, config.data.directory = 'imagenet2012', str(tmp_path / 'none')
+    config = config.replace(**{'data.source': 'imagenet2012', 'data.directory': str(tmp_path / 'none')})
     console = fakes.console()
-    assert profile(typed(config), str(tmp_path / 'run'), 1, console).ms > 0
+    assert profile(config, str(tmp_path / 'run'), 1, console).ms > 0
     assert f"There is no data set in '{tmp_path / 'none'}': the profile is of batches that are made up." in (
         console.file.getvalue()
     )
@@ -248,4 +248,4 @@ def test_a_profile_that_cannot_be_written_leaves_nothing(trained, tmp_path, monk
 def test_a_file_in_the_place_of_the_profile_is_a_clear_error(trained, tmp_path):
     pathlib.Path(tmp_path, 'profile').touch()
     with pytest.raises(UserError, match='profile cannot be written: File exists'):
-        profile(trained[0], str(tmp_path), 1, fakes.console())
+        profile(typed(trained[0]), str(tmp_path), 1, fakes.console())
