@@ -106,7 +106,7 @@ def left(workdir: pathlib.Path) -> dict[str, object]:
 
     from alexnet_jax.runs.build import build, state_shapes
     from alexnet_jax.runs.checkpoint import Checkpoints
-    from alexnet_jax.runs.checksums import path_of
+    from alexnet_jax.runs.checksums import name_of
     from alexnet_jax.runs.workdir import read_config
 
     experiment = build(typed(read_config(workdir)))
@@ -115,7 +115,7 @@ def left(workdir: pathlib.Path) -> dict[str, object]:
     lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
     for line in lines:
         line.pop('images_per_second', None)
-    arrays = {path_of(path): np.asarray(x).tobytes() for path, x in jax.tree_util.tree_leaves_with_path(state)}
+    arrays = {name_of(path): np.asarray(x).tobytes() for path, x in jax.tree_util.tree_leaves_with_path(state)}
     return {**arrays, 'progress': progress, 'best': checkpoints.best(), 'metrics.jsonl': lines}
 
 

@@ -7,7 +7,7 @@ import jax
 
 from alexnet_jax.config import Config
 from alexnet_jax.runs.build import Experiment, build, state_shapes
-from alexnet_jax.runs.checksums import path_of
+from alexnet_jax.runs.checksums import name_of
 from alexnet_jax.runs.trained import open_run
 from alexnet_jax.runs.workdir import read_config
 from alexnet_jax.runtime.errors import UserError
@@ -43,7 +43,7 @@ def check_pretrained(experiment: Experiment) -> None:
         if there is None or there.shape != leaf.shape:
             found = f'is {list(there.shape)} there' if there else 'does not exist there'
             raise UserError(
-                f'config.pretrained.workdir={config.workdir!r}: the parameter {path_of(path)} is {list(leaf.shape)} '
+                f'config.pretrained.workdir={config.workdir!r}: the parameter {name_of(path)} is {list(leaf.shape)} '
                 f'here and {found}. Add {layer!r} to config.pretrained.new_layers to have it drawn anew, or take the '
                 "run's config.network."
             )

@@ -70,7 +70,7 @@ def test_runs_on_other_classes_are_not_averaged(trained, run, tmp_path):
     with pytest.raises(UserError, match=r'do not share a data set: class_ids is 10 classes, 0, 1, 2, .* zero, 1, 2'):
         evaluate_ensemble(None, both, str(tmp_path / 'both'), 'newest', 'validation', fakes.console())
     with pytest.raises(UserError, match=f'other classes than those that {workdir} was trained on'):
-        evaluate_run(run[0], str(workdir), 'newest', 'validation', fakes.console())
+        evaluate_run(typed(run[0]), str(workdir), 'newest', 'validation', fakes.console())
 
 
 def test_mistakes_in_naming_runs(trained, another, tmp_path):
