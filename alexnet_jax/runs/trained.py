@@ -17,7 +17,7 @@ from alexnet_jax.data.augment import Statistics, statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
 from alexnet_jax.data.images import find_image_files, read_image_files, resized
-from alexnet_jax.evaluation.activations import FeatureStep, line_of, make_feature_step
+from alexnet_jax.evaluation.activations import FeatureStep, activation_of, make_feature_step
 from alexnet_jax.evaluation.predictor import GUESSES, PredictionStep, Predictor, make_prediction_step, most_probable
 from alexnet_jax.model.alexnet import AlexNet, Parameters, classes_of
 from alexnet_jax.model.columns import DATA, EVERYWHERE, make_mesh, sharding
@@ -111,7 +111,7 @@ class Run:
         Raises:
           UserError: there is no such layer, or an image cannot be read.
         """
-        pixels, features = self._pixels(images), self._feature_steps(line_of(self.config.network, layer))
+        pixels, features = self._pixels(images), self._feature_steps(activation_of(self.config.network, layer))
 
         def step(batch: np.ndarray) -> Array:
             placed = to_devices({'image': batch}, self.experiment.mesh)
@@ -130,7 +130,7 @@ class Run:
         experiment = self.experiment
         crop_size = experiment.config.data.crop_size
         return functools.cache(
-            lambda line: make_feature_step(experiment.network, experiment.mesh, line=line, crop_size=crop_size)
+            lambda line: make_feature_step(experiment.network, experiment.mesh, layer=line, crop_size=crop_size)
         )
 
     def _pixels(self, images: Images) -> list[np.ndarray]:
