@@ -27,11 +27,7 @@ def open_shards(data: PreparedDataSet, split: str) -> Shards:
 
 
 def read(shards: Shards, index: int, classes: int) -> tuple[np.ndarray, int]:
-    """An image's pixels, uint8 [size, size, 3], and its label.
-
-    Raises:
-      UserError: the record is damaged; names file and record.
-    """
+    """Pixels (uint8 [size, size, 3]) and label of an image; UserError, which names file and record, if damaged."""
     try:
         pixels, label = shards.read(index)
         if label >= classes:

@@ -73,11 +73,7 @@ class Folder:
             )
 
     def item(self, split: str, index: int) -> Item:
-        """Reads an image file, named by its path in the directory; thread-safe.
-
-        Raises:
-          UserError: the file cannot be read.
-        """
+        """Reads an image file, named by its path in the directory; thread-safe; UserError if it cannot be read."""
         path = self._paths[split][index]
         try:
             image = read_file(os.path.join(os.fsencode(self._directory), path))

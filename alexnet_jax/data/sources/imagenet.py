@@ -31,11 +31,7 @@ class ImageNet2012:
     """
 
     def __init__(self, directory: str | pathlib.Path) -> None:
-        """Reads the headers of the two tars in a directory, 1.3 million in the official ones.
-
-        Raises:
-          UserError: a file is missing, damaged, or not what its name says.
-        """
+        """Reads the headers of both tars; UserError if one is missing, damaged, or not what its name says."""
         train, validation = (
             find_tar(
                 pathlib.Path(directory, name),
