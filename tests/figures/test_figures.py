@@ -22,7 +22,7 @@ from alexnet_jax.evaluation.color import color_columns
 from alexnet_jax.figures import style
 from alexnet_jax.figures.codes import recall_curve
 from alexnet_jax.figures.curves import color_curves, learning_curves
-from alexnet_jax.figures.examples import Example, example_of, figure_4_left, figure_4_right, per_cent, short_name
+from alexnet_jax.figures.examples import Example, example_of, figure_4_left, figure_4_right, short_name, whole_percent
 from alexnet_jax.figures.figure1 import figure_1
 from alexnet_jax.figures.kernels import figure_3, in_a_row, sheet
 from alexnet_jax.figures.style import fitted, printable, save, text_width
@@ -325,7 +325,7 @@ def test_names_are_cut_to_what_fits():
     'probability, words', [(0, '0 %'), (0.004, '<1 %'), (0.5, '50 %'), (0.999, '>99 %'), (1, '100 %')]
 )
 def test_probabilities_in_words(probability, words):
-    assert per_cent(probability) == words
+    assert whole_percent(probability) == words
 
 
 def test_examples_of_scores():
