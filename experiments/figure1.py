@@ -36,9 +36,10 @@ from alexnet_jax.figures.figure1 import figure_1
 from alexnet_jax.figures.style import save
 from alexnet_jax.model.layer_specs import ReLU, Tanh
 from alexnet_jax.runs.checkpoint import NotFiniteStateError
-from alexnet_jax.runs.metrics_log import NotFiniteLossError, read_metrics
+from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runs.workdir import write_json
 from alexnet_jax.runtime.errors import UserError, exit_codes, say
+from alexnet_jax.training.metrics_window import NotFiniteLossError
 from experiments import cifar10
 
 TARGET = 0.25  # training error
