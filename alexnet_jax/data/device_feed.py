@@ -1,8 +1,8 @@
 """Batches from the host to the devices of a mesh."""
 
 import collections
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ from alexnet_jax.data.augment import Statistics
 from alexnet_jax.model.columns import DATA, EVERYWHERE, PER_EXAMPLE, sharding
 
 Batch = dict[str, Array]
+T = TypeVar('T')
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -39,14 +40,19 @@ def to_devices(batch: Any, mesh: Mesh) -> Any:
     return jax.tree.map(send, batch)
 
 
-def prefetch_to_devices(batches: Iterator[Any], mesh: Mesh, count: int = 2) -> Iterator[Any]:
-    """Sends batches to the devices `count` steps early, so that no step waits for the transfer."""
-    waiting: collections.deque[Any] = collections.deque()
-    for batch in batches:
-        waiting.append(to_devices(batch, mesh))
+def run_ahead(items: Iterable[T], count: int = 2) -> Iterator[T]:
+    """Yields items `count` later than it takes them, so that devices work on the next ones meanwhile."""
+    waiting: collections.deque[T] = collections.deque()
+    for item in items:
+        waiting.append(item)
         if len(waiting) > count:
             yield waiting.popleft()
     yield from waiting
+
+
+def prefetch_to_devices(batches: Iterable[Any], mesh: Mesh, count: int = 2) -> Iterator[Any]:
+    """Sends batches to the devices `count` steps early, so that no step waits for the transfer."""
+    return run_ahead((to_devices(batch, mesh) for batch in batches), count)
 
 
 def statistics_to_devices(statistics: Statistics, mesh: Mesh) -> Statistics:

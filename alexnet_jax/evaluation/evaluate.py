@@ -1,6 +1,5 @@
 """Validation and test (sections 4.1 and 6): the errors of one network, or of several averaged, on a split."""
 
-import collections
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -8,11 +7,9 @@ import numpy as np
 
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.data.device_feed import local_positions
+from alexnet_jax.data.device_feed import local_positions, run_ahead
 from alexnet_jax.evaluation.metrics import Tally, average_log_probabilities
 from alexnet_jax.evaluation.predictor import Predictor
-
-_IN_FLIGHT = 2  # batches on the devices while the host counts
 
 
 def predictions(
@@ -27,18 +24,13 @@ def predictions(
       batch_size: examples in a batch.
       threads: that read batches; 0 for one a core, up to 16.
 
-    Yields:
-      For each network its float32 [batch, classes] log-probabilities; and the labels, int32 [batch]. The last batch
-      may be smaller.
+    Returns:
+      An iterator over batches, the last perhaps smaller: of each network float32 [batch, classes] log-probabilities;
+      and int32 [batch] labels.
     """
-    pending: collections.deque[list[dict[str, Any]]] = collections.deque()
     positions = local_positions(predictors[0].mesh, batch_size)
     batches = pipeline.evaluation_batches(data, split, batch_size=batch_size, threads=threads, positions=positions)
-    for batch in batches:
-        pending.append([predict(batch) for predict in predictors])
-        if len(pending) > _IN_FLIGHT:
-            yield _to_host(pending.popleft())
-    yield from map(_to_host, pending)
+    return map(_to_host, run_ahead([predict(batch) for predict in predictors] for batch in batches))
 
 
 def _to_host(outputs: list[dict[str, Any]]) -> tuple[list[np.ndarray], np.ndarray]:

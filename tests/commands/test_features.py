@@ -20,7 +20,7 @@ from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import Statistics
 from alexnet_jax.data.dataset import open_prepared
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
-from alexnet_jax.evaluation.activations import line_of, make_feature_step
+from alexnet_jax.evaluation.activations import activation_of, make_feature_step
 from alexnet_jax.model.alexnet import AlexNet, initial_parameters
 from alexnet_jax.model.columns import Columns, columns_on, make_mesh
 from alexnet_jax.model.figure_2 import figure_2
@@ -77,7 +77,7 @@ def on_one_device(small):
 def on_mesh(small, mesh, line):
     parameters, images, statistics = small
     parameters, mesh = jax.tree.map(np.asarray, parameters), make_mesh(2, *mesh)
-    step = make_feature_step(AlexNet(TABLE, columns_on(mesh, 2)), mesh, line=line, crop_size=CROP)
+    step = make_feature_step(AlexNet(TABLE, columns_on(mesh, 2)), mesh, layer=line, crop_size=CROP)
     return np.asarray(step(parameters, to_devices({'image': images}, mesh), statistics_to_devices(statistics, mesh)))
 
 
@@ -113,7 +113,7 @@ def test_no_later_line_is_computed():
     statistics = Statistics(jax.ShapeDtypeStruct((64, 64, 3), jnp.float32), jax.ShapeDtypeStruct((3, 3), jnp.float32))
 
     def operations(line):
-        step = make_feature_step(AlexNet(table, columns_on(mesh, 2)), mesh, line=line, crop_size=64)
+        step = make_feature_step(AlexNet(table, columns_on(mesh, 2)), mesh, layer=line, crop_size=64)
         return step.lower(shapes, image, statistics).compile().cost_analysis()['flops']
 
     first, last = operations('pool1'), operations('fc8')
@@ -124,18 +124,18 @@ def test_no_later_line_is_computed():
 
 def test_a_layer_with_weights_means_what_its_relu_gives():
     table = tuple(figure_2(10).items())
-    found = {name: line_of(table, name) for name, _ in table}
+    found = {name: activation_of(table, name) for name, _ in table}
     changed = {name: line for name, line in found.items() if name != line}
     weights = ['conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7']
     assert changed == {name: f'relu{name[-1]}' for name in weights}
-    assert line_of(TABLE, 'conv2') == 'conv2'  # no ReLU follows
+    assert activation_of(TABLE, 'conv2') == 'conv2'  # no ReLU follows
     with pytest.raises(UserError, match=r'--layer=fc9: .*conv1, relu1, norm1.*fc8\.'):
-        line_of(table, 'fc9')
+        activation_of(table, 'fc9')
 
 
 def extract(run, layer='fc7', split=None, images=(), on=None):
     config, workdir = run
-    return features.extract(config, str(workdir), 'newest', layer, split, list(images), on or fakes.console())
+    return features.extract(typed(config), str(workdir), 'newest', layer, split, list(images), on or fakes.console())
 
 
 @pytest.fixture(scope='module')
@@ -203,7 +203,7 @@ def test_what_is_there_is_not_computed_again(trained, extracted, monkeypatch):
     before, on = fakes.contents(extracted[1]), fakes.console()
     monkeypatch.setattr(features, '_write', None)
     assert extract(trained, split='validation', on=on) == extracted[1]
-    assert f'{extracted[1]} is there already.' in on.file.getvalue()
+    assert f'{extracted[1]} is complete already.' in on.file.getvalue()
     assert fakes.contents(extracted[1]) == before
 
 
@@ -372,7 +372,7 @@ def test_pictures_of_ones_own(run, tmp_path):
     of_split = opened(extract(run, split='validation'))[0]
     np.testing.assert_allclose(values, of_split[:3], rtol=2e-3, atol=1e-3)
 
-    with pytest.raises(UserError, match='1 of 4 images'):  # it is there already, and still not without a fault
+    with pytest.raises(UserError, match='1 of 4 images'):  # it is complete already, and still not without a fault
         extract(run, images=[str(folder)])
     other = extract(run, images=[str(folder / '3' / 'a.png')])
     assert other.name != directory.name and other.name.startswith('fc7-images-')
@@ -390,7 +390,7 @@ def test_values_beyond_float16_are_refused(run, monkeypatch):
         return dataclasses.replace(opened, parameters=jax.tree.map(lambda x: x * 1e6, opened.parameters))
 
     monkeypatch.setattr(features, 'open_run', open_run)
-    with pytest.raises(UserError, match=r'conv1 has a value that is not a number, or beyond 65,504'):
+    with pytest.raises(UserError, match=r'conv1 has a value that is NaN, or beyond 65,504'):
         extract(run, 'conv1', 'validation')
 
 

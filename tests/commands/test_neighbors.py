@@ -69,7 +69,7 @@ def test_a_second_time_takes_the_values_that_are_there(retrieved, trained, monke
     monkeypatch.setattr(retrieval, '_LENGTHS', (32,))
     on = fakes.console()
     again = retrieve(typed(trained[0]), str(workdir), 'newest', 'fc7', on)
-    assert on.file.getvalue().count('is there already') == 2
+    assert on.file.getvalue().count('is complete already') == 2
     assert [one['recall'] for one in again['codes']] == [report['codes'][0]['recall']]
 
 

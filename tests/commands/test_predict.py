@@ -9,7 +9,7 @@ import pytest
 from configs import typed
 from PIL import Image
 
-from alexnet_jax.commands.predict import predict, truth_of
+from alexnet_jax.commands.predict import class_of_folder, predict
 from alexnet_jax.data.images import find_image_files, normalized, read_image_files
 from alexnet_jax.runs.trained import open_run, predictor
 from alexnet_jax.runtime.errors import UserError
@@ -127,9 +127,9 @@ def test_what_was_named_and_is_not_there(run, pictures, tmp_path):
 
 def test_the_truth_is_the_name_of_the_folder(trained):
     data = open_run(typed(trained[0]), str(trained[1]), 'newest').data
-    assert truth_of('somewhere/7/picture.png', data) == 7
-    assert truth_of('7/somewhere/picture.png', data) is None
-    assert truth_of('picture.png', data) is None
+    assert class_of_folder('somewhere/7/picture.png', data) == 7
+    assert class_of_folder('7/somewhere/picture.png', data) is None
+    assert class_of_folder('picture.png', data) is None
 
 
 @pytest.mark.parametrize('threads', [1, 3])
