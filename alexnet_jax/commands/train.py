@@ -20,9 +20,10 @@ from alexnet_jax.evaluation.color import color_shares
 from alexnet_jax.evaluation.evaluate import evaluate
 from alexnet_jax.evaluation.predictor import Predictor
 from alexnet_jax.runs.build import Experiment, build, first_state, open_data, state_shapes, training_step
-from alexnet_jax.runs.checkpoint import Checkpoints, NotFiniteStateError, Progress
+from alexnet_jax.runs.checkpoint import Checkpoints, NotFiniteStateError
 from alexnet_jax.runs.metrics_log import MetricsLog, NoLog
 from alexnet_jax.runs.pretrained import check_pretrained, with_pretrained
+from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runs.resume import check_resume
 from alexnet_jax.runs.trained import first_kernels, prediction_step
 from alexnet_jax.runs.workdir import locked, make_workdir, remember_data, write_config
@@ -139,7 +140,7 @@ class _Loop:
                 if due or stopping:
                     window = report.saving()
                     saved = Progress(step, epoch, control, window)
-                    self.checkpoints.save(state, saved, errors and errors['top1_error'])
+                    self.checkpoints.save(state, saved, errors['top1_error'] if errors else None)
                     report.saved()
             if step > progress.step:
                 say(self.console, f'Checkpointing blocked training for {report.checkpoint_share()} of the time.')

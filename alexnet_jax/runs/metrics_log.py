@@ -153,11 +153,11 @@ class _TensorBoard:
 
 @contextlib.contextmanager
 def _without(module: str) -> Iterator[None]:
-    """Within, a module that has not been imported before cannot be: whoever can do without it does."""
+    """Blocks the import of a module that has not been imported yet, for libraries that can do without it."""
     if module in sys.modules:
         yield
         return
-    sys.modules[module] = None
+    sys.modules[module] = None  # type: ignore[assignment]  # Python's own way to block an import
     try:
         yield
     finally:
