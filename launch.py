@@ -98,7 +98,7 @@ def call(config: Config | None, workdir: str | None, console: Console) -> None:
 
             prepare_data(config.data, console)
         case 'inspect' if BESIDE.value is not None:
-            from alexnet_jax.commands.inspect_beside import inspect_beside
+            from alexnet_jax.commands.inspect import inspect_beside
 
             inspect_beside(config, Config.from_fields(BESIDE.value, arguments.note), console)
         case 'inspect':

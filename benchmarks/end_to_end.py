@@ -30,13 +30,11 @@ import time
 import jax
 import numpy as np
 from absl import app, flags
-from configs import typed
-from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
 from alexnet_jax.commands.train import train
-from alexnet_jax.config import network_config
+from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
@@ -85,19 +83,24 @@ class TimedLines(io.StringIO):
         return len(text)
 
 
-def case_config(case: str, directory: str) -> ConfigDict:
+def case_config(case: str, directory: str) -> Config:
     """The config of a run of that case, whose one epoch is as long as the run."""
-    config = digits.get_config() if case == 'digits' else paper.get_config()
-    if case == 'cheap':
-        layers = {'flatten': Flatten(), 'fc8': Dense(units=2)}  # the step is little more than the input's arithmetic
-        config.network = network_config(layers)
-    config.network.fc8.units = 2
-    config.batch_size, config.precision, config.epochs = BATCH.value, PRECISION.value, 1
-    config.learning_rate = 1e-5  # no run ends because it diverged
-    config.log_every_steps = measured_steps(case) // 2
-    config.rate_control.schedule = ()
-    config.data.source, config.data.storage, config.data.directory = 'photographs', STORAGE.value, directory
-    return config
+    config = Config.from_fields(digits.get_config() if case == 'digits' else paper.get_config())
+    layers = {'flatten': Flatten()} if case == 'cheap' else dict(config.network)  # the step is little but its input
+    return config.replace(
+        **{
+            'network': {**layers, 'fc8': Dense(units=2)},
+            'batch_size': BATCH.value,
+            'precision': PRECISION.value,
+            'epochs': 1,
+            'learning_rate': 1e-5,  # no run ends because it diverged
+            'log_every_steps': measured_steps(case) // 2,
+            'rate_control.schedule': (),
+            'data.source': 'photographs',
+            'data.storage': STORAGE.value,
+            'data.directory': directory,
+        }
+    )
 
 
 def measured_steps(case: str) -> int:
@@ -105,19 +108,19 @@ def measured_steps(case: str) -> int:
     return -(-(STEPS.value or SUITS_A_CPU[case]) // 2) * 2
 
 
-def whole_run(case: str, config: ConfigDict, workdir: pathlib.Path) -> Speed:
+def whole_run(case: str, config: Config, workdir: pathlib.Path) -> Speed:
     """Trains, and takes the time between the first line but one and the last."""
     lines = TimedLines()
-    train(typed(config), str(workdir), Console(file=lines, width=200))
+    train(config, str(workdir), Console(file=lines, width=200))
     shutil.rmtree(workdir)
     (first, start, start_processor), (last, end, end_processor) = lines.steps[FIRST - 1], lines.steps[-1]
     count = last - first
     return Speed((end - start) / count, (end_processor - start_processor) / count)
 
 
-def bare_step(config: ConfigDict, data: PreparedDataSet):
+def bare_step(config: Config, data: PreparedDataSet):
     """A function that makes so many steps on one batch, on the device already."""
-    experiment = build(typed(config))
+    experiment = build(config)
     constants = statistics_to_devices(statistics_of(data), experiment.mesh)
     batch = to_devices(next(batches(config, data)), experiment.mesh)
     step, holder = training_step(experiment), [first_state(experiment)]
@@ -131,7 +134,7 @@ def bare_step(config: ConfigDict, data: PreparedDataSet):
     return steps
 
 
-def batches(config: ConfigDict, data: PreparedDataSet):
+def batches(config: Config, data: PreparedDataSet):
     """The pipeline, as a run has it."""
     return pipeline.training_batches(data, config.data, batch_size=config.batch_size, seed=config.seed)
 
@@ -143,7 +146,7 @@ def timed(call, count: int) -> Speed:
     return Speed((time.perf_counter() - start) / count, (sum(os.times()[:2]) - before) / count)
 
 
-def bare_pipeline(config: ConfigDict, data: PreparedDataSet, count: int) -> Speed:
+def bare_pipeline(config: Config, data: PreparedDataSet, count: int) -> Speed:
     """Of the batches after those that fill the buffers."""
     made = batches(config, data)
     for _ in range(8):
@@ -157,7 +160,7 @@ def measure(case: str, root: pathlib.Path, console: Console) -> dict[str, list[S
     steps = measured_steps(case)
     total = steps + steps // 2 * FIRST
     source = Photographs(config.data.image_size, total * config.batch_size, 2)
-    data = prepare(source, settings_of(typed(config).data), config.data.directory, console)
+    data = prepare(source, settings_of(config.data), config.data.directory, console)
     step = bare_step(config, data)
     step(2)
     found = {'step': [], 'pipeline': [], 'run': []}
@@ -211,11 +214,10 @@ def main(argv: list[str]) -> None:
         console.print(table)
         if OVERHEAD.value and paper_step:
             config = case_config('paper', str(root / 'data-overhead'))
-            cadence = paper.get_config()
-            config.log_every_steps = cadence.log_every_steps
+            config = config.replace(log_every_steps=paper.get_config().log_every_steps)
             source = Photographs(config.data.image_size, 2, 4 * config.batch_size)
-            data = prepare(source, settings_of(typed(config).data), config.data.directory, console)
-            experiment = build(typed(config))
+            data = prepare(source, settings_of(config.data), config.data.directory, console)
+            experiment = build(config)
             (root / 'overhead').mkdir()
             found = overhead.measure(experiment, data, root / 'overhead', ROUNDS.value)
             console.print(overhead.table(found, experiment, paper_step))

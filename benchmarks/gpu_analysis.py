@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jax
 
-from alexnet_jax.commands.inspect import lines
+from alexnet_jax.commands.inspect import lines_of
 from alexnet_jax.model.columns import COLUMN, DATA
 from alexnet_jax.model.compiled import collective_of, collectives
 from alexnet_jax.model.layer_specs import Table as Layers
@@ -64,7 +64,7 @@ def kind_of(kernel: Kernel, table: Layers) -> str:
 def expected(experiment: Experiment) -> tuple[int, int]:
     """Values that a column's device receives for an image: forward, logits included, and backward."""
     partners = experiment.mesh.shape[COLUMN]
-    table = lines(experiment)
+    table = lines_of(experiment.config)
     met = sum(math.prod(line.output) for line in table if line.kind == 'Exchange') * (partners - 1) // partners
     count = experiment.config.columns
     logits = -(-table[-1].output[-1] // count) * count * (partners - 1) // partners  # what is rounded up is sent too

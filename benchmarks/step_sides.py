@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from configs import typed
 from rich.console import Console
 
+from alexnet_jax.config import Config
 from alexnet_jax.data.augment import Statistics, training_images
 from alexnet_jax.data.device_feed import Batch, statistics_to_devices, to_devices
 from alexnet_jax.model.alexnet import AlexNet
@@ -74,10 +74,9 @@ class Side:
 
 def paper_experiment(batch: int, precision: str) -> Experiment:
     """The paper's network on one device."""
-    config = paper.get_config()
-    config.batch_size, config.precision = batch, precision
-    config.mesh.data = config.mesh.column = 1
-    return build(typed(config))
+    config = Config.from_fields(paper.get_config())
+    fields = {'batch_size': batch, 'precision': precision, 'mesh.data': 1, 'mesh.column': 1}
+    return build(config.replace(**fields))
 
 
 def made_batch(experiment: Experiment) -> tuple[Batch, Statistics]:

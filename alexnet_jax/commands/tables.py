@@ -15,7 +15,7 @@ def new_table(title: str, caption: str = '', left: Sequence[str] = (), right: Se
     for column in left:
         table.add_column(_plain(column), overflow='fold')
     for column in right:
-        table.add_column(_plain(column), justify='right')
+        table.add_column(_plain(column), justify='right', overflow='fold')
     return table
 
 

@@ -17,16 +17,10 @@ VIEWS = {'center': 1, 'ten': 10}  # number of patches whose predictions are aver
 
 
 class Statistics(NamedTuple):
-    """Statistics of the training set.
+    """Statistics of the training set."""
 
-    Attributes:
-      mean_image: float32 [size, size, 3], 0..255.
-      color_components: float32 [3, 3]; column i is p_i times the standard deviation along it, or the eigenvalue; see
-        `PreparedDataSet.color_components`.
-    """
-
-    mean_image: ArrayLike
-    color_components: ArrayLike
+    mean_image: ArrayLike  # float32 [size, size, 3], 0..255
+    color_components: ArrayLike  # float32 [3, 3], of `PreparedDataSet.color_components`
 
 
 def statistics_of(data: PreparedDataSet, color_scale: str = 'deviation') -> Statistics:

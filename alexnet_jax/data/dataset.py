@@ -22,46 +22,27 @@ MANIFEST, MEAN_IMAGE, BROKEN_IMAGES = 'manifest.json', 'mean_image.npy', 'broken
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Settings of a preparation; data sets that agree in them are the same.
+    """Settings of a preparation; data sets that agree in them are the same."""
 
-    Attributes:
-      source: its name, as `sources.open_source` takes it.
-      image_size: height and width of the stored images, in pixels; 256 in the paper.
-      storage: 'jpeg' or 'raw'.
-      quality: JPEG quality, 1..100.
-      images_per_shard: images in a file.
-    """
-
-    source: str
-    image_size: int
-    storage: str
-    quality: int
+    source: str  # as `sources.open_source` takes it
+    image_size: int  # height and width of the stored images, in pixels; 256 in the paper
+    storage: str  # 'jpeg' or 'raw'
+    quality: int  # of JPEGs, 1..100
     images_per_shard: int
 
 
 @dataclasses.dataclass(frozen=True)
 class PreparedDataSet:
-    """The contents of a manifest.
+    """The contents of a manifest."""
 
-    Attributes:
-      directory: of the manifest and the shards.
-      settings: of the preparation.
-      class_names: readable names of the classes.
-      class_ids: unambiguous names in the same order, such as WordNet ids.
-      shards: for each split a list of {'file', 'examples', 'sha256'}.
-      left_out: number of unreadable images.
-      rgb_mean: of the training pixels, 0..255.
-      rgb_covariance: 3 x 3, of the training pixels, in squared units of 0..255.
-    """
-
-    directory: pathlib.Path
+    directory: pathlib.Path  # of the manifest and the shards
     settings: Settings
-    class_names: tuple[str, ...]
-    class_ids: tuple[str, ...]
-    shards: dict[str, list[dict[str, Any]]]
-    left_out: int
-    rgb_mean: list[float]
-    rgb_covariance: list[list[float]]
+    class_names: tuple[str, ...]  # readable names
+    class_ids: tuple[str, ...]  # unambiguous names in the same order, such as WordNet ids
+    shards: dict[str, list[dict[str, Any]]]  # for each split {'file', 'examples', 'sha256'}
+    left_out: int  # number of unreadable images
+    rgb_mean: list[float]  # of the training pixels, 0..255
+    rgb_covariance: list[list[float]]  # 3 x 3, of the training pixels
 
     @property
     def image_size(self) -> int:
@@ -140,35 +121,29 @@ def open_prepared(directory: str | pathlib.Path, images: bool = True) -> Prepare
       FileNotFoundError: there is no prepared data set.
     """
     directory = pathlib.Path(directory)
-    path = directory / MANIFEST
+    path, again = directory / MANIFEST, 'prepare the data set again (--mode=prepare).'
     try:
         fields = read_json(path)
         version = fields.pop('format')
         if version != FORMAT:
             raise UserError(
-                f'{path} has format {version}; this version reads {FORMAT}. Delete {directory} and prepare the data '
-                'set again (--mode=prepare).'
+                f'{path} has format {version}; this version reads {FORMAT}. Delete {directory}, and {again}'
             )
         _check_types(fields)
         fields['class_names'], fields['class_ids'] = tuple(fields['class_names']), tuple(fields['class_ids'])
         data = PreparedDataSet(directory=directory, **{**fields, 'settings': Settings(**fields['settings'])})
-        missing = [
-            file for split in data.shards for file in data.files(split) if images and not pathlib.Path(file).is_file()
-        ]
+        files = [pathlib.Path(file) for split in data.shards for file in data.files(split)] if images else []
+        missing = [file for file in files if not file.is_file()]
         empty = [split for split in ('train', 'validation') if data.examples(split) < 1]
     except FileNotFoundError:
         raise
     except OSError as error:
         raise UserError(f'config.data.directory={str(directory)!r} cannot be read: {error}.') from error
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise UserError(
-            f'{path} is damaged ({type(error).__name__}: {error}); delete {directory} and prepare the data set '
-            'again (--mode=prepare).'
-        ) from error
+        reason = f'{type(error).__name__}: {error}'
+        raise UserError(f'{path} is damaged ({reason}); delete {directory}, and {again}') from error
     if missing:
-        raise UserError(
-            f'{missing[0]} is missing, though {path} names it; prepare the data set again (--mode=prepare).'
-        )
+        raise UserError(f'{missing[0]} is missing, though {path} names it; {again}')
     if empty:
         raise UserError(f'{path}: the split {empty[0]!r} has no images.')
     return data

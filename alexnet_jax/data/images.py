@@ -106,25 +106,17 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 class ImageFile(NamedTuple):
-    """An image file, read or not.
-
-    Attributes:
-      path: of the file.
-      pixels: uint8 [size, size, 3], RGB; None if it cannot be read.
-      error: why it cannot be read; otherwise ''.
-    """
+    """An image file, read or not."""
 
     path: str
-    pixels: np.ndarray | None
-    error: str
+    pixels: np.ndarray | None  # uint8 [size, size, 3], RGB; None if it cannot be read
+    error: str  # why it cannot be read; otherwise ''
 
 
 def find_image_files(paths: Sequence[str]) -> list[str]:
-    """Lists the image files that a user named.
+    """Lists the image files that a user named: files with any extension, and folders.
 
-    Args:
-      paths: of files, with any extension, and of folders, whose images are found by `folder.EXTENSIONS` at any depth
-        and sorted; names that begin with a dot are ignored.
+    A folder's images are found by `folder.EXTENSIONS` at any depth and sorted; names that begin with a dot are ignored.
 
     Raises:
       UserError: there are no paths, one does not exist, or a folder has no image.
@@ -151,12 +143,7 @@ def find_image_files(paths: Sequence[str]) -> list[str]:
 
 
 def read_image_files(paths: Sequence[str], size: int, threads: int = 0) -> Iterator[ImageFile]:
-    """Reads image files in order, some of them in advance, in threads.
-
-    Args:
-      paths: of the files.
-      size: height and width to bring them to, in pixels.
-      threads: 0 for one a core, up to 16.
+    """Reads image files in order, in threads (0 for one a core, up to 16), as `size` x `size` pixels.
 
     Yields:
       One for each path, whether or not it can be read.

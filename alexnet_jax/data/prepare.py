@@ -80,25 +80,19 @@ def prepare(
     return dataclasses.replace(data, directory=directory)
 
 
-def _sums_file(path: pathlib.Path) -> pathlib.Path:
-    return path.with_suffix('.sums')
-
-
-class _Sums:
-    """Exact sums over the pixels of some images, as stored."""
+class _Part:
+    """Some prepared images: names and payloads, a line for each unreadable one, and exact sums over stored pixels."""
 
     def __init__(self, size: int) -> None:
-        self.images = 0
-        self.pixels = np.zeros((size, size, 3), np.int64)
-        self.products = np.zeros((3, 3), np.int64)
+        self.stored: list[tuple[str, bytes]] = []
+        self.broken: list[str] = []
+        self.images, self.pixels, self.products = 0, np.zeros((size, size, 3), np.int64), np.zeros((3, 3), np.int64)
 
-    def add(self, pixels: np.ndarray) -> None:
+    def add_sums(self, pixels: np.ndarray) -> None:
         flat = pixels.reshape(-1, 3).astype(np.float64)  # exact: an image's sums are below 2**53
-        self.images += 1
-        self.pixels += pixels
-        self.products += (flat.T @ flat).astype(np.int64)
+        self.merge_sums(1, pixels, (flat.T @ flat).astype(np.int64))
 
-    def merge(self, images: int, pixels: np.ndarray, products: np.ndarray) -> None:
+    def merge_sums(self, images: int, pixels: np.ndarray, products: np.ndarray) -> None:
         self.images += images
         self.pixels += pixels
         self.products += products
@@ -106,20 +100,11 @@ class _Sums:
     def mean_image(self) -> np.ndarray:
         return (self.pixels / self.images).astype(np.float32)
 
-    def rgb(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean [3] and covariance [3, 3] of the pixels' RGB, float64."""
+    def rgb(self) -> tuple[list[float], list[list[float]]]:
+        """Mean [3] and covariance [3, 3] of the pixels' RGB."""
         count = self.images * self.pixels.shape[0] * self.pixels.shape[1]
         mean = self.pixels.sum((0, 1)) / count
-        return mean, self.products / count - np.outer(mean, mean)
-
-
-@dataclasses.dataclass
-class _Part:
-    """Some prepared images: names and payloads, a line for each unreadable one, and the sums."""
-
-    payloads: list[tuple[str, bytes]]
-    broken: list[str]
-    sums: _Sums
+        return mean.tolist(), (self.products / count - np.outer(mean, mean)).tolist()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +118,7 @@ class _Preparation:
     threads: int
 
     def check_settings(self) -> None:
+        """UserError if the preparation was started with other settings or another source."""
         path = self.partial / 'settings.json'
         ids = hashlib.sha256('\n'.join(self.source.class_ids).encode(errors='backslashreplace')).hexdigest()
         wanted = {
@@ -151,28 +137,26 @@ class _Preparation:
 
     def check_disk(self) -> None:
         """Prints the disk space needed, estimated from evenly sampled images; UserError if there is less."""
-        splits, size = self.source.splits, self.settings.image_size
+        splits, partial = self.source.splits, self.partial
         if self.settings.storage == 'raw':
-            each = records.raw_type(size).itemsize + 64.0
+            each = records.raw_type(self.settings.image_size).itemsize + 64.0
         else:
-            places = {(split, i) for split, n in splits.items() for i in range(0, n, max(1, n // _SAMPLE))}
-            payloads = self.make(sorted(places)).payloads
-            each = 32 + sum(len(payload) for _, payload in payloads) / max(1, len(payloads))
+            sample = {(split, i) for split, n in splits.items() for i in range(0, n, max(1, n // _SAMPLE))}
+            stored = self.make(sorted(sample)).stored
+            each = 32 + sum(len(payload) for _, payload in stored) / max(1, len(stored))
         images = sum(splits.values())
-        done = sum(file.stat().st_size for file in self.partial.iterdir())
-        needed, free = 1.05 * each * images + 2**20, shutil.disk_usage(self.partial).free
-        say(
-            self.console,
-            f'{images:,} images of {len(self.source.class_names):,} classes need about {format_bytes(needed)} in '
-            f'{self.partial}; {format_bytes(free)} are free'
-            + (f', {format_bytes(done)} are done.' if done > 2**20 else '.'),
-        )
+        done = sum(file.stat().st_size for file in partial.iterdir())
+        needed, free = 1.05 * each * images + 2**20, shutil.disk_usage(partial).free
+        so_far = f', {format_bytes(done)} are done.' if done > 2**20 else '.'
+        classes = f'{images:,} images of {len(self.source.class_names):,} classes'
+        line = f'{classes} need about {format_bytes(needed)} in {partial}; {format_bytes(free)} are free{so_far}'
+        say(self.console, line)
         if needed - done > free:
-            if not any(self.partial.glob('*.sums')):  # no finished shard is worth keeping
-                shutil.rmtree(self.partial)
+            if not any(partial.glob('*.sums')):  # no finished shard is worth keeping
+                shutil.rmtree(partial)
             raise UserError(
-                f'{self.partial} needs about {format_bytes(needed - done)} more, {format_bytes(free)} are free; '
-                'free some, or name a config.data.directory on another disk.'
+                f'{partial} needs about {format_bytes(needed - done)} more, {format_bytes(free)} are free; free some, '
+                'or name a config.data.directory on another disk.'
             )
 
     def shards(self) -> Iterator[tuple[str, range, pathlib.Path]]:
@@ -190,7 +174,7 @@ class _Preparation:
             Display(self.console, total, 0, name='preparing', unit='images') as display,
         ):
             for split, images, path in self.shards():
-                if not _sums_file(path).exists():
+                if not path.with_suffix('.sums').exists():
                     for written in self.write_shard(split, images, path, pool):
                         display.update(done + written)
                 done += len(images)
@@ -200,16 +184,16 @@ class _Preparation:
     def write_shard(
         self, split: str, images: range, path: pathlib.Path, pool: concurrent.futures.Executor
     ) -> Iterator[int]:
-        """Writes a shard and then its sums; yields the number of images done."""
+        """Writes a shard and then its sums, which mark it as finished; yields the number of images done."""
         new = path.with_name('new-' + path.name)
         writer = records.RawWriter(new) if self.settings.storage == 'raw' else records.JpegWriter(new)
-        total = _Part([], [], _Sums(self.settings.image_size))
+        total = _Part(self.settings.image_size)
         for part in self.in_order(split, images, pool):
-            for name, payload in part.payloads:
+            for name, payload in part.stored:
                 writer.write(name, payload)
             total.broken += part.broken
-            total.sums.merge(part.sums.images, part.sums.pixels, part.sums.products)
-            yield total.sums.images + len(total.broken)
+            total.merge_sums(part.images, part.pixels, part.products)
+            yield total.images + len(total.broken)
         writer.close()
         if self.settings.storage == 'raw':
             records.names_file(new).rename(records.names_file(path))
@@ -217,10 +201,10 @@ class _Preparation:
             os.fsync(file.fileno())
             digest = hashlib.file_digest(file, 'sha256').hexdigest()
         new.rename(path)
-        facts = {'file': path.name, 'examples': total.sums.images, 'sha256': digest, 'broken': total.broken}
+        facts = {'file': path.name, 'examples': total.images, 'sha256': digest, 'broken': total.broken}
         content = io.BytesIO()
-        np.savez(content, pixels=total.sums.pixels, products=total.sums.products, facts=np.array(json.dumps(facts)))
-        replace_file(_sums_file(path), content.getvalue())  # marks the shard as finished
+        np.savez(content, pixels=total.pixels, products=total.products, facts=np.array(json.dumps(facts)))
+        replace_file(path.with_suffix('.sums'), content.getvalue())
 
     def in_order(self, split: str, images: range, pool: concurrent.futures.Executor) -> Iterator[_Part]:
         """The parts of a shard, made by the pool, in order; only as many at a time as keep it busy."""
@@ -236,11 +220,11 @@ class _Preparation:
             for future in waiting:
                 future.cancel()
 
-    def make(self, places: list[tuple[str, int]]) -> _Part:
+    def make(self, chosen: list[tuple[str, int]]) -> _Part:
         """Prepares images, given by split and index."""
         settings, classes = self.settings, len(self.source.class_names)
-        part = _Part([], [], _Sums(settings.image_size))
-        for split, index in places:
+        part = _Part(settings.image_size)
+        for split, index in chosen:
             item = self.source.item(split, index)
             if not 0 <= item.label < classes:
                 raise UserError(f'{item.name} ({split}) has the label {item.label}; there are {classes} classes.')
@@ -250,37 +234,35 @@ class _Preparation:
                 part.broken.append('\t'.join(' '.join(text.split()) for text in (split, item.name, str(error))))
                 continue
             payload, stored = records.payload(settings.storage, item.name, item.label, pixels, settings.quality)
-            part.payloads.append((item.name, payload))
-            part.sums.add(stored)
+            part.stored.append((item.name, payload))
+            part.add_sums(stored)
         return part
 
     def finish(self, skip_broken: bool) -> PreparedDataSet:
         """Adds up the shards' sums, writes mean image and manifest, and removes temporary files."""
-        sums, broken = _Sums(self.settings.image_size), []
+        total = _Part(self.settings.image_size)
         shards: dict[str, list[dict[str, Any]]] = {split: [] for split in self.source.splits}
         for split, _, path in self.shards():
-            with np.load(_sums_file(path), allow_pickle=False) as saved:
+            with np.load(path.with_suffix('.sums'), allow_pickle=False) as saved:
                 facts = json.loads(str(saved['facts']))
-                broken += facts.pop('broken')
+                total.broken += facts.pop('broken')
                 if split == 'train':
-                    sums.merge(facts['examples'], saved['pixels'], saved['products'])
+                    total.merge_sums(facts['examples'], saved['pixels'], saved['products'])
             if facts['examples']:
                 shards[split].append(facts)
-        replace_file(
-            self.partial / BROKEN_IMAGES, ''.join(line + '\n' for line in broken).encode(errors='backslashreplace')
-        )
+        broken, path = total.broken, self.partial / BROKEN_IMAGES
+        replace_file(path, ''.join(line + '\n' for line in broken).encode(errors='backslashreplace'))
         if broken and not skip_broken:
             raise UserError(
                 f'{len(broken):,} of {sum(self.source.splits.values()):,} images cannot be read, the first: '
-                f'{": ".join(broken[0].split(chr(9)))}. All are listed in {self.partial / BROKEN_IMAGES}. '
+                f'{": ".join(broken[0].split(chr(9)))}. All are listed in {path}. '
                 'To go on without them: --config.data.skip_broken=True.'
             )
-        if not sums.images or not shards['validation']:
+        if not total.images or not shards['validation']:
             raise UserError(f'No image of {self.settings.source!r} could be read for training or for validation.')
-        mean, covariance = sums.rgb()
-        names, ids, colors = self.source.class_names, self.source.class_ids, (mean.tolist(), covariance.tolist())
-        data = PreparedDataSet(self.partial, self.settings, names, ids, shards, len(broken), *colors)
-        write_description(data, sums.mean_image(), self.partial)
+        names, ids = self.source.class_names, self.source.class_ids
+        data = PreparedDataSet(self.partial, self.settings, names, ids, shards, len(broken), *total.rgb())
+        write_description(data, total.mean_image(), self.partial)
         for pattern in ('*.sums', '*.new', 'new-*', 'settings.json', 'lock'):
             for file in self.partial.glob(pattern):
                 file.unlink()

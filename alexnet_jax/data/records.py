@@ -29,17 +29,11 @@ STORAGE = {'jpeg': '.array_record', 'raw': '.raw'}  # format: file extension
 
 
 class Record(NamedTuple):
-    """A prepared image as JPEG.
+    """A prepared image as JPEG."""
 
-    Attributes:
-      name: of the image in its source.
-      label: index of its class in the manifest's class names.
-      image: JPEG, RGB, of the manifest's image size.
-    """
-
-    name: str
-    label: int
-    image: bytes
+    name: str  # of the image in its source
+    label: int  # index of its class in the manifest's class names
+    image: bytes  # JPEG, RGB, of the manifest's image size
 
 
 def encode(record: Record) -> bytes:
@@ -69,13 +63,7 @@ def raw_type(size: int) -> np.dtype:
 
 
 def payload(storage: str, name: str, label: int, pixels: np.ndarray, quality: int) -> tuple[bytes, np.ndarray]:
-    """Encodes an image for storage.
-
-    Args:
-      storage: 'jpeg' or 'raw'.
-      name, label: of the image.
-      pixels: uint8 [size, size, 3], RGB.
-      quality: of the JPEG, 1..100.
+    """Encodes an image, uint8 [size, size, 3] in RGB, for storage as 'jpeg' (of quality 1..100) or 'raw'.
 
     Returns:
       The record, and the pixels that will be read back, which JPEG has changed.

@@ -8,15 +8,14 @@ import math
 import pathlib
 import shlex
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 from rich.console import Console
 
-from alexnet_jax.commands.inspect import Line, lines
 from alexnet_jax.config import Config
 from alexnet_jax.evaluation.published import ROWS, Row, rows_for
-from alexnet_jax.runs.build import build
+from alexnet_jax.model.summary import Line, column_exchanges, network_lines
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.eval_json import read_evaluation
 from alexnet_jax.runs.metrics_log import read_metrics
@@ -26,20 +25,6 @@ from alexnet_jax.runtime.files import write_bytes
 _BYTES = {'float32': 4, 'bfloat16': 2}  # of an activation
 _KINDS = (('.svg', 'image/svg+xml'), ('.png', 'image/png'))  # the sharper first
 _PICTURES = ('learning_curves', 'color', 'kernels', 'predictions', 'neighbors', 'codes')
-
-
-class Exchange(NamedTuple):
-    """What a column receives from the others, for one image, forward.
-
-    Attributes:
-      into: the layer that sees it, or 'softmax'.
-      values: how many numbers.
-      size: their bytes.
-    """
-
-    into: str
-    values: int
-    size: int
 
 
 def write_report(config: Config, workdir: str, console: Console) -> pathlib.Path:
@@ -82,7 +67,7 @@ def contents(config: Config, workdir: str) -> dict[str, Any]:
     directory = pathlib.Path(workdir)
     evaluation = read_evaluation(workdir)
     metrics = read_metrics(workdir) if _has_lines(directory / 'metrics.jsonl') else []
-    network = lines(build(config))
+    network = network_lines(config.network, config.columns, config.data.crop_size)
     return {
         'name': config.name,
         'command': ['python', 'launch.py', f'--workdir={shlex.quote(workdir)}'],
@@ -100,7 +85,7 @@ def contents(config: Config, workdir: str) -> dict[str, Any]:
         'network': network,
         'parameters': sum(line.parameters for line in network),
         'multiply_adds': sum(line.multiply_adds for line in network),
-        'exchanges': exchanges(network, config.columns, _BYTES[config.precision]),
+        'exchanges': column_exchanges(network, config.columns, _BYTES[config.precision]),
     }
 
 
@@ -209,28 +194,6 @@ def picture(path_without_ending: pathlib.Path) -> str | None:
             except OSError as error:
                 raise UserError(f'{path} cannot be read: {error}.') from error
     return None
-
-
-def exchanges(network: Sequence[Line], columns: int, size: int) -> list[Exchange]:
-    """What a column receives from the other ones for an image, worked out from the table of layers.
-
-    Wherever columns meet, each receives what the others hold; last of all their logits, for the softmax.
-
-    Args:
-      network: as `inspection.lines` gives it.
-      columns: how many there are.
-      size: bytes of a value.
-    """
-    if columns == 1:
-        return []
-    found = []
-    for place, line in enumerate(network):
-        if line.kind == 'Exchange':
-            into = next((after.name for after in network[place:] if after.parameters), 'softmax')
-            found.append((into, math.prod(line.output)))
-    found.append(('softmax', math.prod(network[-1].output)))
-    received = [(into, values * (columns - 1) // columns) for into, values in found]
-    return [Exchange(into, values, values * size) for into, values in received]
 
 
 def per_cent(value: float | None, digits: int = 2) -> str:

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from configs import typed
 from small_run import get_config
 
 from alexnet_jax.model.columns import DATA
@@ -60,8 +61,7 @@ def programs():
     """Experiment and program of a small network on two H200s, by precision."""
     found = {}
     for precision in ('float32', 'bfloat16'):
-        config = get_config()
-        config.mesh.column, config.precision = 2, precision
+        config = typed(get_config()).replace(**{'mesh.column': 2, 'precision': precision})
         try:
             experiment = experiment_on(config, 'h200')
         except UserError as error:

@@ -15,7 +15,7 @@ from alexnet_jax.model.layer_specs import Convolution, Dense, MaxPooling, ReLU
 from alexnet_jax.runs.build import build
 from alexnet_jax.runs.workdir import read_config
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.runtime.trace import Operation, dealt, read_operations
+from alexnet_jax.runtime.trace import Operation, read_operations, time_shares
 from alexnet_jax.training.attribution import EXCHANGES, OTHER, SCOPES, Origin, origins
 
 # Instructions.
@@ -90,10 +90,10 @@ def test_every_line_and_every_scope_of_a_step_is_found_in_its_program(in_two_par
 
 
 def time_of(*operations, contains=()):
-    shares, idle, whole = dealt([Operation(*one) for one in operations], lambda name: name in contains)
-    times = {name: share.time for name, share in shares.items()}
-    assert sum(times.values()) + idle == pytest.approx(whole)
-    return times, idle, whole
+    found = time_shares([Operation(*one) for one in operations], lambda name: name in contains)
+    times = {name: share.time for name, share in found.by_name.items()}
+    assert sum(times.values()) + found.idle == pytest.approx(found.total)
+    return times, found.idle, found.total
 
 
 def test_a_moment_goes_in_equal_parts_to_what_is_in_progress():
@@ -113,7 +113,7 @@ def test_of_several_devices_the_mean_counts():
 
 
 def test_nothing_ran():
-    assert dealt([], lambda name: False) == ({}, 0.0, 0.0)
+    assert time_of() == ({}, 0.0, 0.0)
 
 
 def written(text, directory):
@@ -189,14 +189,14 @@ def profiled(trained, tmp_path_factory):
 
 def test_the_parts_add_up_to_the_step(profiled):
     found, *_ = profiled
-    assert found.steps == 3 and found.plain_ms > 0
+    assert found.steps == 3 and found.ms_without_profiler > 0
     layers = sum(forward + backward for forward, backward in found.by_layer().values())
     assert layers + found.idle_ms == pytest.approx(found.ms)
     assert sum(found.by_kind().values()) == pytest.approx(layers)
     assert {'conv1', 'fc7', 'update', 'input'} <= set(found.by_layer())
     forward, backward = found.by_layer()['conv1']
     assert forward > 0 and backward > 0
-    assert any(row.runs == 1 for row in found.rows)  # once a step, of three
+    assert any(row.runs == 1 for row in found.operations)  # once a step, of three
 
 
 def test_the_tables_and_the_way_to_the_trace_are_told(profiled):
@@ -204,7 +204,7 @@ def test_the_tables_and_the_way_to_the_trace_are_told(profiled):
     line = next(line for line in said.splitlines() if line.split()[:1] == ['fc7'])  # of the first table
     both = sum(found.by_layer()['fc7'])
     assert line.split()[-2:] == [f'{both:,.2f}', f'{both / found.ms:.1%}']
-    assert found.rows[0].name in said and 'nothing in progress' in said and 'convolution' in said
+    assert found.operations[0].name in said and 'idle' in said and 'convolution' in said
     (trace,) = (workdir / 'profile').rglob('*.xplane.pb')
     assert f'tensorboard --logdir={workdir / "profile"}' in said
     assert str(next(trace.parent.glob('*.trace.json.gz'))) in said
@@ -220,9 +220,9 @@ def test_the_rest_of_the_workdir_stays_as_it_was(profiled):
 
 def test_without_a_data_set_batches_are_made_up(trained, tmp_path):
     config = read_config(trained[1])
-    config.data.source, config.data.directory = 'imagenet2012', str(tmp_path / 'none')
+    config = config.replace(**{'data.source': 'imagenet2012', 'data.directory': str(tmp_path / 'none')})
     console = fakes.console()
-    assert profile(typed(config), str(tmp_path / 'run'), 1, console).ms > 0
+    assert profile(config, str(tmp_path / 'run'), 1, console).ms > 0
     assert f"There is no data set in '{tmp_path / 'none'}': the profile is of batches that are made up." in (
         console.file.getvalue()
     )

@@ -13,7 +13,7 @@ from configs import typed
 from learning import drawn
 from ml_collections import ConfigDict
 
-from alexnet_jax.commands.inspect import lines, lowered_step, step_arguments
+from alexnet_jax.commands.inspect import lines_of, lowered_step, step_arguments
 from alexnet_jax.data.pipeline import training_batches
 from alexnet_jax.runs.build import build, state_shapes
 from alexnet_jax.runtime.errors import UserError
@@ -216,7 +216,7 @@ def test_parameters_are_those_of_the_arithmetic(base, layers, name):
 
 @pytest.mark.parametrize('name', ABLATIONS)
 def test_maps_keep_their_sizes(name):
-    found = {line.name: line.output for line in lines(build(typed(config_of('paper', name))))}
+    found = {line.name: line.output for line in lines_of(typed(config_of('paper', name)))}
     sides = SIDES | OTHER_SIDES.get(name, {})
     for line in GONE.get(name, ()):
         sides.pop(line, None)
@@ -237,9 +237,9 @@ def test_columns_meet_where_it_says_and_nowhere_else(name):
 
 @pytest.mark.parametrize('name', ONE_COLUMN)
 def test_one_column_cannot_be_split(name):
-    with pytest.raises(UserError, match=r'config\.mesh\.column=2: 1 column'):
+    with pytest.raises(UserError, match=r'config\.mesh\.column=2 must be a divisor of the number of columns, 1'):
         build(typed(config_of('paper', name, column=2)))
-    assert all(line.sees in ('', 'image', 'own column') for line in lines(build(typed(config_of('paper', name)))))
+    assert all(line.sees in ('', 'image', 'own column') for line in lines_of(typed(config_of('paper', name))))
 
 
 # --- Learning, at a tiny size: maps of 13, 6, 3 and 1 pixels ---

@@ -8,7 +8,7 @@ from configs import table_of, typed
 from learning import losses
 from ml_collections import ConfigDict
 
-from alexnet_jax.commands.inspect import lines
+from alexnet_jax.commands.inspect import lines_of
 from alexnet_jax.model.alexnet import AlexNet, initial_parameters
 from alexnet_jax.model.columns import Columns
 from alexnet_jax.runs.build import build
@@ -27,7 +27,7 @@ PARAMETERS['tanh'] = PARAMETERS['no_normalization']
 
 @pytest.mark.parametrize('variant', PARAMETERS)
 def test_parameters_and_multiply_adds(variant):
-    found = {line.name: line for line in lines(build(typed(cifar10.get_config(variant))))}
+    found = {line.name: line for line in lines_of(typed(cifar10.get_config(variant)))}
     assert sum(line.parameters for line in found.values()) == PARAMETERS[variant]
     sizes = {name: line.output for name, line in found.items()}
     kernels3 = 32 if variant else 64
@@ -35,7 +35,7 @@ def test_parameters_and_multiply_adds(variant):
     assert (sizes['local3'], sizes['local4']) == ((6, 6, kernels3), (6, 6, 32))
     assert found['conv1'].multiply_adds == 24 * 24 * 5 * 5 * 3 * 64
     assert found['local3'].multiply_adds == PLACES * 3 * 3 * 64 * kernels3
-    assert found['local3'].kernel == f'{kernels3} of 3x3x64 at each of 6x6 places'
+    assert found['local3'].kernel == f'{kernels3} of 3x3x64 at each of 6x6 positions'
     nonlinearities = {line.kind for name, line in found.items() if name.startswith('nonlinearity')}
     assert nonlinearities == ({'Tanh'} if variant == 'tanh' else {'ReLU'})
 

@@ -4,14 +4,13 @@ import pytest
 from configs import table_of, typed
 from learning import losses
 
-from alexnet_jax.commands.inspect import lines
-from alexnet_jax.runs.build import build
+from alexnet_jax.commands.inspect import lines_of
 from alexnet_jax.runtime.errors import UserError
 from experiments import lenet5, one_weird_trick
 
 
 def counted(config):
-    return {line.name: line for line in lines(build(typed(config)))}
+    return {line.name: line for line in lines_of(typed(config))}
 
 
 def test_lenet5_is_the_one_of_1998_but_for_color():

@@ -14,7 +14,7 @@ import pytest
 import alexnet_jax as ax
 from alexnet_jax.commands.evaluate import evaluate_run
 from alexnet_jax.commands.train import train
-from alexnet_jax.runs.summary import read_standing
+from alexnet_jax.runs.summary import summarize
 from alexnet_jax.runs.workdir import read_config
 
 HERE = pathlib.Path(__file__).parent
@@ -56,7 +56,7 @@ def test_predictions_are_the_same(workdir):
 
 def test_the_summary_reads_shares_of_color_of_earlier_names(workdir):
     last = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()][-1]
-    assert read_standing(str(workdir)).colors == (last['colour_column1'], last['colour_column2'])
+    assert summarize(str(workdir)).colors == (last['colour_column1'], last['colour_column2'])
 
 
 def test_it_resumes_with_the_same_losses(workdir):

@@ -165,7 +165,7 @@ def test_in_parts_a_step_takes_less_memory_and_sums_the_gradients_once(mesh):
     parameters = sum(x.size for x in jax.tree.leaves(state_shapes(experiment).parameters)) // mesh[1]
     for text in (whole, in_parts):
         (sums,) = (one for one in collectives(text, experiment.mesh) if DATA in one.axes)
-        assert sums.kind == 'all-reduce' and '/while/' not in sums.where
+        assert sums.kind == 'all-reduce' and '/while/' not in sums.source
         assert sums.received == 4 * (parameters + 3)  # gradients, the loss and two errors; from one other device
     memory = [program.memory_analysis().temp_size_in_bytes for program in programs.values()]
     # Measured on a CPU: 708,088 and 218,096 bytes on (2, 1), 510,280 and 121,288 on (2, 2).

@@ -4,31 +4,19 @@ from typing import NamedTuple, Protocol
 
 
 class Item(NamedTuple):
-    """One image of a source.
+    """One image of a source."""
 
-    Attributes:
-      name: by which a person can find it, such as its file name.
-      image: encoded, as in the source.
-      label: index of its class in the source's class names.
-    """
-
-    name: str
-    image: bytes
-    label: int
+    name: str  # by which a person can find it, such as its file name
+    image: bytes  # encoded, as in the source
+    label: int  # index of its class in the source's class names
 
 
 class Source(Protocol):
-    """A data set before preparation.
+    """A data set before preparation."""
 
-    Attributes:
-      class_names: readable names, in the order of the labels.
-      class_ids: unambiguous names in the same order: WordNet ids, folder names; else the readable ones.
-      splits: number of images in each split; 'train' and 'validation' must be there.
-    """
-
-    class_names: tuple[str, ...]
-    class_ids: tuple[str, ...]
-    splits: dict[str, int]
+    class_names: tuple[str, ...]  # readable names, in the order of the labels
+    class_ids: tuple[str, ...]  # unambiguous names in the same order: WordNet ids, folder names; else the readable ones
+    splits: dict[str, int]  # number of images in each split; 'train' and 'validation' must be there
 
     def item(self, split: str, index: int) -> Item:
         """Reads an image, the same for an index every time; thread-safe.

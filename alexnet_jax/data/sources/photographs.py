@@ -58,22 +58,14 @@ class Place(NamedTuple):
 
 
 class Variation(NamedTuple):
-    """Parameters of one image of a place; their ranges are above.
+    """Parameters of one image of a place; their ranges are above."""
 
-    Attributes:
-      scale: of the side; larger shows more of the photograph.
-      translation: of the center, across and down, as fractions of the side.
-      rotation, hue: in degrees.
-      contrast: factors of the principal components.
-      saturation, power, brightness: of the colors.
-    """
-
-    scale: float
-    translation: tuple[float, float]
-    rotation: float
-    contrast: tuple[float, float, float]
+    scale: float  # of the side; larger shows more of the photograph
+    translation: tuple[float, float]  # of the center, across and down, as fractions of the side
+    rotation: float  # degrees
+    contrast: tuple[float, float, float]  # factors of the principal components
     saturation: float
-    hue: float
+    hue: float  # degrees
     brightness: float
     power: float
 
@@ -187,11 +179,7 @@ class Reflected:
 def recolored(image: Image.Image, varied: Variation, axes: np.ndarray, mean: np.ndarray) -> Image.Image:
     """Changes contrast about the place's mean color, then saturation and hue about gray, then the power.
 
-    Args:
-      image: RGB.
-      varied: the changes.
-      axes: float64 [3, 3], principal axes of the photographs' colors as columns.
-      mean: float64 [3], of the place, 0..255.
+    `axes`, float64 [3, 3], has the principal axes of the photographs' colors as columns; `mean` is float64 [3], 0..255.
     """
     contrast = axes @ np.diag(varied.contrast) @ axes.T
     chroma = np.eye(3) - 1 / 3
@@ -233,7 +221,7 @@ def _gradient(pixels: np.ndarray) -> np.ndarray:
     """|right - left| + |below - above| of each pixel's neighbors, int64 [height, width], in thirds of a gray level."""
     red, green, blue = np.moveaxis(pixels.astype(np.int64), -1, 0)
     gray = red + green + blue
-    gradient = np.zeros_like(gray)
+    gradient: np.ndarray = np.zeros_like(gray)
     gradient[:, 1:-1] += abs(gray[:, 2:] - gray[:, :-2])
     gradient[1:-1] += abs(gray[2:] - gray[:-2])
     return gradient
@@ -265,22 +253,14 @@ def _principal_axes(photographs: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _photograph(package: str, file: str) -> np.ndarray:
-    """Reads a photograph of an installed package, uint8 [height, width, 3].
-
-    Raises:
-      UserError: the package is not installed, or the file is missing.
-    """
-    found = importlib.util.find_spec(package)
+    """Reads a photograph of an installed package, uint8 [height, width, 3]; UserError if it is not there."""
+    found, name = importlib.util.find_spec(package), _PACKAGES[package]
     if found is None or not found.submodule_search_locations:
-        raise UserError(
-            f'The photographs come with {_PACKAGES[package]}, which is not installed: pip install {_PACKAGES[package]}.'
-        )
+        raise UserError(f'The photographs come with {name}, which is not installed: pip install {name}.')
     path = pathlib.Path(found.submodule_search_locations[0]) / file
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert('RGB'))
     except OSError as error:
-        raise UserError(
-            f'The photograph {path} cannot be read ({error}); install it again: '
-            f'pip install --force-reinstall {_PACKAGES[package]}.'
-        ) from error
+        remedy = f'install it again: pip install --force-reinstall {name}'
+        raise UserError(f'The photograph {path} cannot be read ({error}); {remedy}.') from error

@@ -26,20 +26,13 @@ _MAX_PADDING = 1 << 22  # bytes of zeros at the end; tar itself pads to 10,240
 
 
 class Tar(NamedTuple):
-    """A tar file, or a tar in a tar.
+    """A tar file, or a tar in a tar."""
 
-    Attributes:
-      path: of the file on disk.
-      start, end: offsets of the tar in the file, in bytes.
-      remedy: for error messages, as whole sentences.
-      inner: name of a tar inside a tar.
-    """
-
-    path: pathlib.Path
-    start: int
+    path: pathlib.Path  # of the file on disk
+    start: int  # offset of the tar in the file, in bytes
     end: int
-    remedy: str
-    inner: str = ''
+    remedy: str  # for error messages, as whole sentences
+    inner: str = ''  # name of a tar inside a tar
 
     def error(self, what: str) -> UserError:
         """An error message about this tar; `what` follows its name."""
@@ -125,16 +118,12 @@ def _check_end(tar: Tar, file: BinaryIO, position: int) -> None:
 
 
 def find_images(tar: Tar, files: Iterable[tuple[str, int, int]], names: str, folder: str = '') -> np.ndarray:
-    """The index of a tar's images, sorted by name.
+    """The index of a tar's images, sorted by name: an array of `_IMAGE`, in which tar and label are 0.
 
     Args:
-      tar: of the images.
-      files: its members.
+      tar, files: the tar and its members.
       names: regular expression that all names must match.
-      folder: prefix of the names.
-
-    Returns:
-      Array of `_IMAGE`; tar and label are 0.
+      folder: prefix of the names in the index.
 
     Raises:
       UserError: there are no images, two of a name, or other files.
