@@ -57,9 +57,8 @@ def training_batches(
     Batches continue across epochs, so that no image is left out.
 
     Args:
-      data: the prepared data set.
+      data, batch_size: the prepared data set and the examples in a batch.
       config: crop, mirroring, color noise and threads.
-      batch_size: examples in a batch.
       seed: of shuffling and draws, 0 .. 2**32 - 1.
       first_step: number of the first batch, from 0.
       positions: in a batch, ascending, that this process reads; None for all. The batches below are then as large.
@@ -103,12 +102,10 @@ def evaluation_batches(
     first: int = 0,
     positions: np.ndarray | None = None,
 ) -> Iterator[Batch]:
-    """The images of a split, once and in order; the last batch is padded with examples of weight 0.
+    """The images of a split from index `first`, once and in order; the last batch is padded with examples of weight 0.
 
     Args:
-      data: the prepared data set.
-      split: 'train' or 'validation'.
-      batch_size: examples in a batch.
+      data, split, batch_size: what to read; a split is 'train' or 'validation'.
       threads: batches made at the same time; 0 for one a core, up to 16.
       first: index of the first image.
       positions: as for `training_batches`.

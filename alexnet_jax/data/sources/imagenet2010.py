@@ -37,10 +37,7 @@ class ImageNet2010:
     """
 
     def __init__(self, directory: str | pathlib.Path) -> None:
-        """Reads the devkit and the headers of all tars.
-
-        Args:
-          directory: of the files.
+        """Reads the devkit and the headers of all tars in a directory.
 
         Raises:
           UserError: a file is missing, damaged, or not what its name says.

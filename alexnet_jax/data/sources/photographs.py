@@ -82,10 +82,7 @@ class Photographs:
     """
 
     def __init__(self, classes: str) -> None:
-        """Reads the photographs and chooses the places.
-
-        Args:
-          classes: their number, as written after 'photographs:'.
+        """Reads the photographs and chooses the places, as many as written after 'photographs:'.
 
         Raises:
           UserError: it is not a possible number of classes, or the photographs are missing.
