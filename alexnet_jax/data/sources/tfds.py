@@ -148,11 +148,7 @@ def _builder(tfds: Any, name: str, directory: str | None) -> 'tfds.core.DatasetB
 
 
 def _image_and_label(tfds: Any, title: str, info: 'tfds.core.DatasetInfo') -> tuple[str, str]:
-    """Names of the features with image and class: declared as such by TFDS, or else the only ones of their kind.
-
-    Raises:
-      UserError: there are no such features.
-    """
+    """Names of the image and label feature, as TFDS declares them or the only ones of their kind, or UserError."""
     features = info.features if isinstance(info.features, tfds.features.FeaturesDict) else {}
     kinds = (tfds.features.Image, tfds.features.ClassLabel)
     of_kinds = [[key for key in features if type(features[key]) is kind] for kind in kinds]
