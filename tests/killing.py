@@ -33,7 +33,7 @@ runpy.run_path('launch.py', run_name='__main__')
 """
 # A run that stays in one step, and says so, until a file is there.
 HELD = """import os, time
-from alexnet_jax.runs.metrics_log import Reporter
+from alexnet_jax.commands.reporting import Reporter
 
 stepped = Reporter.stepped
 

@@ -17,9 +17,10 @@ from alexnet_jax.figures.figure1 import figure_1
 from alexnet_jax.figures.style import write_figure
 from alexnet_jax.model.layer_specs import ReLU, Tanh
 from alexnet_jax.runs.checkpoint import NotFiniteStateError
-from alexnet_jax.runs.metrics_log import NotFiniteLossError, read_metrics
+from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.files import write_json
+from alexnet_jax.training.metrics_window import NotFiniteLossError
 
 TARGET = 0.25  # training error
 NONLINEARITIES = {'relu': ReLU, 'tanh': Tanh}

@@ -103,7 +103,7 @@ def test_the_whole_on_a_small_network(small, tmp_path):
     assert 0 < relu < 1 and 0 < tanh < 1
     assert found['ratio'] == ratio == tanh / relu
     assert [trial['epochs_to_target'] for trial in found['trials'][1::2]] == [None, None]
-    assert 'the training has diverged' in said
+    assert 'training has diverged' in said
     assert re.search(r'1e\+30 .* diverged .* never', said)
     assert f'tanh needs {ratio:.2f} times as many epochs' in said
     assert 'relu is fastest at the last rate tried, 0.001' in said

@@ -28,7 +28,7 @@ from alexnet_jax.figures.kernels import figure_3, in_a_row, sheet
 from alexnet_jax.figures.style import fitted, printable, save, text_width
 from alexnet_jax.model.columns import Columns
 from alexnet_jax.runs.build import build, state_shapes
-from alexnet_jax.runs.checkpoint import Progress
+from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runs.trained import Run
 from alexnet_jax.runtime.errors import UserError
 from experiments import digits
