@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -108,7 +109,7 @@ def _bars(axes: Axes, example: Example) -> None:
     bare(axes).set(xlim=(0, 1), ylim=(len(example.names) - 0.5, -0.5))
     for place, (name, probability) in enumerate(zip(example.names, example.probabilities, strict=True)):
         right = place == example.right
-        edge = {'edgecolor': _RIGHT_EDGE, 'linewidth': 1.1} if right else {}
+        edge: dict[str, Any] = {'edgecolor': _RIGHT_EDGE, 'linewidth': 1.1} if right else {}
         axes.barh(place, probability, height=0.84, facecolor=_RIGHT_COLOR if right else _BAR_COLOR, **edge)
         weight, number = 'bold' if right else 'normal', whole_percent(probability)
         width = _CELL - text_width(number, SMALL - 1, weight) - 0.14
