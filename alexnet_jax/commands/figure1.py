@@ -99,7 +99,8 @@ def draw_figure_1(config: Config, workdir: str, console: Console, rates: Sequenc
     if not any(isinstance(layer, ReLU | Tanh) for _, layer in config.network):
         raise UserError('config.network has neither ReLU nor tanh layers to exchange; take experiments/figure1.py.')
     rates = rates or RATES.get(config.data.source, CIFAR10_RATES)
-    trials, directory = [], pathlib.Path(workdir)
+    directory = pathlib.Path(workdir)
+    trials: list[Trial] = []
     for nonlinearity, rate in itertools.product(NONLINEARITIES, rates):
         say(console, f'--- {nonlinearity}, rate {rate:g}: run {len(trials) + 1} of {len(NONLINEARITIES) * len(rates)}')
         trial_config = with_nonlinearity(config, nonlinearity).replace(learning_rate=rate)

@@ -59,16 +59,14 @@ def _panel(axes: Axes, variants: Sequence[Variant], top: int) -> None:
             axes.plot([low, high], [place - _BAR / 2] * 2, color='black', linewidth=1.2, marker='|')
         if place:
             _label_bar(axes, max(points, high, 0), place - _BAR / 2, f'{points:+.2f}')
-    known = {
-        place: getattr(one.published, f'top{top}')
-        for place, one in enumerate(variants)
-        if one.published and getattr(one.published, f'top{top}') is not None
-    }
+    published = {place: one.published for place, one in enumerate(variants) if one.published}
+    known = {place: getattr(one, f'top{top}') for place, one in published.items()}
+    known = {place: points for place, points in known.items() if points is not None}
     if known:
         heights = [place + _BAR / 2 for place in known]
         axes.barh(heights, list(known.values()), _BAR, color=ORANGE, hatch='///', edgecolor='white', label='published')
     for place, points in known.items():
-        bound = variants[place].published.bound
+        bound = published[place].bound
         _label_bar(axes, max(points, 0), place + _BAR / 2, f'{bound} {points:+g}' if bound else f'{points:+.2f}')
     axes.margins(x=0.18)
 

@@ -123,8 +123,7 @@ def color_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
         ends = [(OF_RANDOM_KERNELS, 'random kernels', GRAY)]
         for (number, points), (color, dashes, marker) in zip(columns.items(), itertools.cycle(LINES), strict=False):
             epochs, shares = np.array(points).T
-            options = {'color': color, 'linestyle': dashes}
-            axes.plot(epochs, shares, **options, **_marked(len(epochs), marker))
+            axes.plot(epochs, shares, color=color, linestyle=dashes, **_marked(len(epochs), marker))
             ends.append((shares[-1], f'column {number}', color))
         _label_ends(axes, ends)
     return figure
@@ -132,8 +131,9 @@ def color_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     """Writes names to the right of lines ending at heights 0..1, moved apart if they would touch."""
-    apart, heights = 0.075, []
-    ends = sorted(((height, *rest) for height, *rest in ends if np.isfinite(height)), key=lambda end: end[0])
+    apart = 0.075
+    heights: list[float] = []
+    ends = sorted((end for end in ends if np.isfinite(end[0])), key=lambda end: end[0])
     for height, *_ in ends:
         heights.append(max(height, heights[-1] + apart) if heights else height)
     excess = max(0.0, heights[-1] - 1)

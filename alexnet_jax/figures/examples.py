@@ -1,7 +1,9 @@
 """Images with their predictions, and with their nearest neighbors (Figure 4)."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -90,7 +92,7 @@ def figure_4_left(examples: Sequence[Example], title: str = '') -> Figure:
 
 def short_name(name: str) -> str:
     """The first of a class's names: ImageNet's are lists of synonyms, such as 'tench, Tinca tinca'."""
-    return name.split(', ')[0].strip() or name
+    return re.split(r', (?![^(]*\))', name)[0].strip() or name  # but not 'coffee at (261, 123)'
 
 
 def _show(axes: Axes, pixels: np.ndarray) -> None:
@@ -107,7 +109,7 @@ def _bars(axes: Axes, example: Example) -> None:
     bare(axes).set(xlim=(0, 1), ylim=(len(example.names) - 0.5, -0.5))
     for place, (name, probability) in enumerate(zip(example.names, example.probabilities, strict=True)):
         right = place == example.right
-        edge = {'edgecolor': _RIGHT_EDGE, 'linewidth': 1.1} if right else {}
+        edge: dict[str, Any] = {'edgecolor': _RIGHT_EDGE, 'linewidth': 1.1} if right else {}
         axes.barh(place, probability, height=0.84, facecolor=_RIGHT_COLOR if right else _BAR_COLOR, **edge)
         weight, number = 'bold' if right else 'normal', whole_percent(probability)
         width = _CELL - text_width(number, SMALL - 1, weight) - 0.14

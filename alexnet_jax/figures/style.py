@@ -38,7 +38,7 @@ LINES: tuple[tuple[str, str, str], ...] = (
 SIZE, SMALL = 10.0, 9.0  # of letters, in points
 _TITLE = 11.0
 _DOTS_PER_INCH = 200
-_LOOK: dict[str, Any] = {
+_LOOK: Any = {
     'font.size': SIZE,
     'axes.titlesize': SIZE,
     'axes.labelsize': SIZE,
