@@ -39,7 +39,7 @@ from experiments import digits
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DIGITS = '--config=experiments/digits.py'
 TRAINING, VALIDATION = 1437, 360
-BATCH, EPOCHS = 128, 4
+BATCH, EPOCHS = 64, 2
 STEPS = math.ceil(EPOCHS * TRAINING / BATCH)
 EPOCH_ENDS = [math.ceil(epoch * TRAINING / BATCH) for epoch in range(1, EPOCHS + 1)]
 TINY = {
@@ -48,7 +48,7 @@ TINY = {
     'checkpoint_every_steps': 5,
     'keep_checkpoints': 2,
     'learning_rate': 0.03,
-    'rate_control.schedule': ((3, 0.01),),
+    'rate_control.schedule': ((1, 0.01),),
     'network.conv1.kernels': 16,
     'network.conv2.kernels': 16,
     'network.conv3.kernels': 16,
@@ -143,7 +143,7 @@ def data(place):
 
 @pytest.fixture(scope='module')
 def undisturbed(launch_anew, place, data):
-    """A run of four epochs in one go: its workdir, and what it printed."""
+    """A run of two epochs in one go: its workdir, and what it printed."""
     workdir = place / 'not' / 'there' / 'undisturbed'
     return workdir, launch_anew(*tiny(workdir, data)).succeeded()
 
@@ -187,7 +187,7 @@ def test_train_leaves_the_config_in_force(finished, data):
     config.update_from_flattened_dict(TINY | {'data.directory': str(data)})
     written = json.loads((finished / 'config.json').read_text())
     assert written == json.loads(json.dumps(config.to_dict()))
-    assert written['network']['conv1']['kernels'] == 16 and written['rate_control']['schedule'] == [[3, 0.01]]
+    assert written['network']['conv1']['kernels'] == 16 and written['rate_control']['schedule'] == [[1, 0.01]]
 
 
 def test_train_leaves_checkpoints(finished):
@@ -214,7 +214,7 @@ def test_train_leaves_metrics(finished):
     steps = [line['step'] for line in train]
     assert steps == sorted({*EPOCH_ENDS, *range(5, STEPS + 1, 5)})
     assert all(line['images_per_second'] > 0 for line in train)
-    assert [line['learning_rate'] for line in train] == [0.03 if step <= EPOCH_ENDS[2] else 0.01 for step in steps]
+    assert [line['learning_rate'] for line in train] == [0.03 if step <= EPOCH_ENDS[0] else 0.01 for step in steps]
     assert [line['step'] for line in lines if line['split'] == 'validation'] == EPOCH_ENDS
     assert [line['step'] for line in lines] == sorted(line['step'] for line in lines)
     # The error of a window is a mean over its batches, that of a validation over 360 images: whole numbers of images.
@@ -308,19 +308,19 @@ def wait_for(process, condition):
 
 @pytest.fixture(scope='module')
 def in_two_halves(launch, place, data, finished):
-    """Two epochs, then the command again with four: the workdir and both processes."""
+    """One epoch, then the command again with two: the workdir and both processes."""
     workdir = place / 'halves'
-    first = launch(*tiny(workdir, data, epochs=2)).succeeded()
-    assert json.loads((workdir / 'config.json').read_text())['epochs'] == 2
-    assert checkpoints(workdir)[-1] == EPOCH_ENDS[1]
+    first = launch(*tiny(workdir, data, epochs=1)).succeeded()
+    assert json.loads((workdir / 'config.json').read_text())['epochs'] == 1
+    assert checkpoints(workdir)[-1] == EPOCH_ENDS[0]
     return workdir, first, launch(*tiny(workdir, data)).succeeded()
 
 
 @pytest.fixture(scope='module')
-def killed(start, launch, place, data, finished):
+def killed(forked, place, data, finished):
     """Killed in the middle, as by a power cut, and with a last line cut short; then the command again."""
     workdir = place / 'killed'
-    process = start(*tiny(workdir, data), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = forked.start(*tiny(workdir, data))
     wait_for(process, lambda: (workdir / 'checkpoints').exists() and checkpoints(workdir))
     process.kill()
     process.wait()
@@ -329,7 +329,7 @@ def killed(start, launch, place, data, finished):
     assert last < STEPS
     with (workdir / 'metrics.jsonl').open('a') as file:
         file.write(json.dumps({'step': STEPS + 1, 'split': 'train', 'loss': 0}) + '\n{"step": 12, "epo')
-    return workdir, last, launch(*tiny(workdir, data)).succeeded()
+    return workdir, last, forked.launch(*tiny(workdir, data)).succeeded()
 
 
 BAR = re.compile(rf'training .* \d+/{STEPS} loss \d+\.\d+, rate 0\.03, \d+ images/s')
@@ -400,9 +400,9 @@ def test_arrays_do_change_from_checkpoint_to_checkpoint(finished):
 
 def test_more_epochs_carry_on_from_the_newest_checkpoint(in_two_halves):
     _, first, second = in_two_halves
-    half = EPOCH_ENDS[1]
-    assert 'from the start' in first.out and f'Ended after step {half}, epoch 2' in first.out
-    assert f'from step {half}, epoch 2' in second.out
+    half = EPOCH_ENDS[0]
+    assert 'from the start' in first.out and f'Ended after step {half}, epoch 1' in first.out
+    assert f'from step {half}, epoch 1' in second.out
     assert re.findall(r'training: step (\d+)/', second.out)[0] == str(half + 2)
 
 
@@ -484,7 +484,7 @@ def test_eval_agrees_with_the_validation_in_training(evaluated, finished):
         assert center[name] == pytest.approx(line[name], abs=tolerance)
 
 
-# By name: fields, and more arguments. The run was written with batches of 128, on one device.
+# By name: fields, and more arguments. The run was written with batches of 64, on one device.
 BATCHES_AND_MESHES = {
     'batch 7': ({'batch_size': 7}, ['--checkpoint=newest']),
     'batch 512': ({'batch_size': 512}, [f'--checkpoint={STEPS}']),
