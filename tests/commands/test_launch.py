@@ -39,7 +39,7 @@ from experiments import digits
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DIGITS = '--config=experiments/digits.py'
 TRAINING, VALIDATION = 1437, 360
-BATCH, EPOCHS = 64, 2
+BATCH, EPOCHS = 64, 3
 STEPS = math.ceil(EPOCHS * TRAINING / BATCH)
 EPOCH_ENDS = [math.ceil(epoch * TRAINING / BATCH) for epoch in range(1, EPOCHS + 1)]
 TINY = {
@@ -48,7 +48,7 @@ TINY = {
     'checkpoint_every_steps': 5,
     'keep_checkpoints': 2,
     'learning_rate': 0.03,
-    'rate_control.schedule': ((1, 0.01),),
+    'rate_control.schedule': ((2, 0.01),),
     'network.conv1.kernels': 16,
     'network.conv2.kernels': 16,
     'network.conv3.kernels': 16,
@@ -143,7 +143,7 @@ def data(place):
 
 @pytest.fixture(scope='module')
 def undisturbed(launch_anew, place, data):
-    """A run of two epochs in one go: its workdir, and what it printed."""
+    """A run of three epochs in one go: its workdir, and what it printed."""
     workdir = place / 'not' / 'there' / 'undisturbed'
     return workdir, launch_anew(*tiny(workdir, data)).succeeded()
 
@@ -187,7 +187,7 @@ def test_train_leaves_the_config_in_force(finished, data):
     config.update_from_flattened_dict(TINY | {'data.directory': str(data)})
     written = json.loads((finished / 'config.json').read_text())
     assert written == json.loads(json.dumps(config.to_dict()))
-    assert written['network']['conv1']['kernels'] == 16 and written['rate_control']['schedule'] == [[1, 0.01]]
+    assert written['network']['conv1']['kernels'] == 16 and written['rate_control']['schedule'] == [[2, 0.01]]
 
 
 def test_train_leaves_checkpoints(finished):
@@ -214,7 +214,7 @@ def test_train_leaves_metrics(finished):
     steps = [line['step'] for line in train]
     assert steps == sorted({*EPOCH_ENDS, *range(5, STEPS + 1, 5)})
     assert all(line['images_per_second'] > 0 for line in train)
-    assert [line['learning_rate'] for line in train] == [0.03 if step <= EPOCH_ENDS[0] else 0.01 for step in steps]
+    assert [line['learning_rate'] for line in train] == [0.03 if step <= EPOCH_ENDS[1] else 0.01 for step in steps]
     assert [line['step'] for line in lines if line['split'] == 'validation'] == EPOCH_ENDS
     assert [line['step'] for line in lines] == sorted(line['step'] for line in lines)
     # The error of a window is a mean over its batches, that of a validation over 360 images: whole numbers of images.
@@ -308,7 +308,7 @@ def wait_for(process, condition):
 
 @pytest.fixture(scope='module')
 def in_two_halves(launch, place, data, finished):
-    """One epoch, then the command again with two: the workdir and both processes."""
+    """One epoch, then the command again with three: the workdir and both processes."""
     workdir = place / 'halves'
     first = launch(*tiny(workdir, data, epochs=1)).succeeded()
     assert json.loads((workdir / 'config.json').read_text())['epochs'] == 1
