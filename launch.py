@@ -1,14 +1,15 @@
 """python launch.py --workdir=runs/ --config=experiments/paper.py [--mode=...] [--config.FIELD=VALUE ...]"""
 
 from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 from rich.console import Console
 
 from alexnet_jax.commands import flags as arguments
-from alexnet_jax.runtime.errors import UserError, ending_plainly
+from alexnet_jax.config import Config
+from alexnet_jax.runtime.errors import UserError, exit_codes
 
 MODES = {
-    'train': 'train; runs on where it stopped',
+    'train': 'train, resuming from the latest checkpoint',
     'eval': 'top-1 and top-5 error of a checkpoint, or of several runs averaged',
     'predict': 'the five most probable classes of your own images',
     'features': "a layer's values for a data set or for your own images, as an array on disk",
@@ -50,16 +51,17 @@ PROCESS = flags.DEFINE_integer('process', None, 'The number of this process, fro
 def main(argv: list[str]) -> None:
     """Checks what was given, and calls the mode."""
     arguments.check(argv, CONFIG.value, WORKDIR.value, MODE.value, ensemble=bool(ENSEMBLE.value))
+    config = Config.from_fields(CONFIG.value, arguments.note) if CONFIG.value else None
     from alexnet_jax.runtime import distributed  # and with it JAX, now that nothing is wrong with the flags
 
     processes = distributed.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     if processes > 1 and MODE.value not in ('train', 'eval'):
         raise UserError(f'--mode={MODE.value} runs in one process; train and eval may have several.')
-    with arguments.complete_config(), distributed.leaving_together():
-        call(CONFIG.value, WORKDIR.value, arguments.start(CONFIG.value, to_stderr=JSON.value, processes=processes))
+    with arguments.enough_memory(), distributed.leaving_together():
+        call(config, WORKDIR.value, arguments.start(config, to_stderr=JSON.value, processes=processes))
 
 
-def call(config: ConfigDict | None, workdir: str | None, console: Console) -> None:
+def call(config: Config | None, workdir: str | None, console: Console) -> None:
     """Calls the mode; each imports what it needs, and no more."""
     match MODE.value:
         case 'train':
@@ -67,12 +69,12 @@ def call(config: ConfigDict | None, workdir: str | None, console: Console) -> No
 
             train(config, workdir, console, ALLOW_CHANGES.value)
         case 'eval' if ENSEMBLE.value:
-            from alexnet_jax.evaluation.evaluate import evaluate_ensemble
+            from alexnet_jax.commands.evaluate import evaluate_ensemble
 
             split = SPLIT.value or 'validation'
             evaluate_ensemble(config, ENSEMBLE.value, workdir, CHECKPOINT.value, split, console)
         case 'eval':
-            from alexnet_jax.evaluation.evaluate import evaluate_run
+            from alexnet_jax.commands.evaluate import evaluate_run
 
             evaluate_run(config, workdir, CHECKPOINT.value, SPLIT.value or 'validation', console)
         case 'predict':
@@ -92,14 +94,13 @@ def call(config: ConfigDict | None, workdir: str | None, console: Console) -> No
 
             draw_figures(config, workdir, CHECKPOINT.value, console)
         case 'prepare':
-            from alexnet_jax.runs.build import check, prepare_data
+            from alexnet_jax.data.opening import prepare_data
 
-            check(config)
             prepare_data(config.data, console)
         case 'inspect' if BESIDE.value is not None:
-            from alexnet_jax.commands.inspect_beside import inspect_beside
+            from alexnet_jax.commands.inspect import inspect_beside
 
-            inspect_beside(config, BESIDE.value, console)
+            inspect_beside(config, Config.from_fields(BESIDE.value, arguments.note), console)
         case 'inspect':
             from alexnet_jax.commands.inspect import inspect
 
@@ -115,5 +116,5 @@ def call(config: ConfigDict | None, workdir: str | None, console: Console) -> No
 
 
 if __name__ == '__main__':
-    with ending_plainly():
+    with exit_codes():
         app.run(main, flags_parser=arguments.parse)

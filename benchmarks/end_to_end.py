@@ -30,20 +30,20 @@ import time
 import jax
 import numpy as np
 from absl import app, flags
-from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
 from alexnet_jax.commands.train import train
+from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
 from alexnet_jax.data.prepare import prepare
-from alexnet_jax.model.layer_specs import Dense, Flatten, to_config
+from alexnet_jax.model.layer_specs import Dense, Flatten
 from alexnet_jax.runs.build import build, first_state, settings_of, training_step
 from alexnet_jax.runtime.devices import available_cores, choose_platform
-from alexnet_jax.training.layer_rates import rates_of_layers
+from alexnet_jax.training.optimizer import layer_rates
 from benchmarks import overhead
 from benchmarks.photographs import Photographs
 from experiments import digits, paper
@@ -83,19 +83,24 @@ class TimedLines(io.StringIO):
         return len(text)
 
 
-def case_config(case: str, directory: str) -> ConfigDict:
+def case_config(case: str, directory: str) -> Config:
     """The config of a run of that case, whose one epoch is as long as the run."""
-    config = digits.get_config() if case == 'digits' else paper.get_config()
-    if case == 'cheap':
-        layers = {'flatten': Flatten(), 'fc8': Dense(units=2)}  # the step is little more than the input's arithmetic
-        config.network = to_config(layers)
-    config.network.fc8.units = 2
-    config.batch_size, config.precision, config.epochs = BATCH.value, PRECISION.value, 1
-    config.learning_rate = 1e-5  # no run ends because it diverged
-    config.log_every_steps = measured_steps(case) // 2
-    config.rate_control.schedule = ()
-    config.data.source, config.data.storage, config.data.directory = 'photographs', STORAGE.value, directory
-    return config
+    config = Config.from_fields(digits.get_config() if case == 'digits' else paper.get_config())
+    layers = {'flatten': Flatten()} if case == 'cheap' else dict(config.network)  # the step is little but its input
+    return config.replace(
+        **{
+            'network': {**layers, 'fc8': Dense(units=2)},
+            'batch_size': BATCH.value,
+            'precision': PRECISION.value,
+            'epochs': 1,
+            'learning_rate': 1e-5,  # no run ends because it diverged
+            'log_every_steps': measured_steps(case) // 2,
+            'rate_control.schedule': (),
+            'data.source': 'photographs',
+            'data.storage': STORAGE.value,
+            'data.directory': directory,
+        }
+    )
 
 
 def measured_steps(case: str) -> int:
@@ -103,7 +108,7 @@ def measured_steps(case: str) -> int:
     return -(-(STEPS.value or SUITS_A_CPU[case]) // 2) * 2
 
 
-def whole_run(case: str, config: ConfigDict, workdir: pathlib.Path) -> Speed:
+def whole_run(case: str, config: Config, workdir: pathlib.Path) -> Speed:
     """Trains, and takes the time between the first line but one and the last."""
     lines = TimedLines()
     train(config, str(workdir), Console(file=lines, width=200))
@@ -113,13 +118,13 @@ def whole_run(case: str, config: ConfigDict, workdir: pathlib.Path) -> Speed:
     return Speed((end - start) / count, (end_processor - start_processor) / count)
 
 
-def bare_step(config: ConfigDict, data: PreparedDataSet):
+def bare_step(config: Config, data: PreparedDataSet):
     """A function that makes so many steps on one batch, on the device already."""
     experiment = build(config)
     constants = statistics_to_devices(statistics_of(data), experiment.mesh)
     batch = to_devices(next(batches(config, data)), experiment.mesh)
     step, holder = training_step(experiment), [first_state(experiment)]
-    rates = rates_of_layers(holder[0].parameters, config.learning_rate, 0.0, config.rate_control)
+    rates = layer_rates(holder[0].parameters, config.learning_rate, 0.0, config.rate_control)
 
     def steps(count: int) -> None:
         for _ in range(count):
@@ -129,16 +134,9 @@ def bare_step(config: ConfigDict, data: PreparedDataSet):
     return steps
 
 
-def batches(config: ConfigDict, data: PreparedDataSet):
+def batches(config: Config, data: PreparedDataSet):
     """The pipeline, as a run has it."""
-    return pipeline.training_batches(
-        data,
-        batch_size=config.batch_size,
-        crop_size=config.data.crop_size,
-        mirror=config.data.mirror,
-        color_std=config.data.color_std,
-        seed=config.seed,
-    )
+    return pipeline.training_batches(data, config.data, batch_size=config.batch_size, seed=config.seed)
 
 
 def timed(call, count: int) -> Speed:
@@ -148,7 +146,7 @@ def timed(call, count: int) -> Speed:
     return Speed((time.perf_counter() - start) / count, (sum(os.times()[:2]) - before) / count)
 
 
-def bare_pipeline(config: ConfigDict, data: PreparedDataSet, count: int) -> Speed:
+def bare_pipeline(config: Config, data: PreparedDataSet, count: int) -> Speed:
     """Of the batches after those that fill the buffers."""
     made = batches(config, data)
     for _ in range(8):
@@ -216,8 +214,7 @@ def main(argv: list[str]) -> None:
         console.print(table)
         if OVERHEAD.value and paper_step:
             config = case_config('paper', str(root / 'data-overhead'))
-            cadence = paper.get_config()
-            config.log_every_steps = cadence.log_every_steps
+            config = config.replace(log_every_steps=paper.get_config().log_every_steps)
             source = Photographs(config.data.image_size, 2, 4 * config.batch_size)
             data = prepare(source, settings_of(config.data), config.data.directory, console)
             experiment = build(config)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import jax
 
-from alexnet_jax.commands.inspect import lines
-from alexnet_jax.model.collectives import collectives
+from alexnet_jax.commands.inspect import lines_of
 from alexnet_jax.model.columns import COLUMN, DATA
+from alexnet_jax.model.compiled import collective_of, collectives
 from alexnet_jax.model.layer_specs import Table as Layers
 from alexnet_jax.runs.build import Experiment
 from benchmarks.gpu_schedule import Kernel
@@ -64,7 +64,7 @@ def kind_of(kernel: Kernel, table: Layers) -> str:
 def expected(experiment: Experiment) -> tuple[int, int]:
     """Values that a column's device receives for an image: forward, logits included, and backward."""
     partners = experiment.mesh.shape[COLUMN]
-    table = lines(experiment)
+    table = lines_of(experiment.config)
     met = sum(math.prod(line.output) for line in table if line.kind == 'Exchange') * (partners - 1) // partners
     count = experiment.config.columns
     logits = -(-table[-1].output[-1] // count) * count * (partners - 1) // partners  # what is rounded up is sent too
@@ -127,7 +127,7 @@ def overlaps(found: list[Kernel], experiment: Experiment, gpu: GPU) -> list[Besi
     """
     result = []
     for place, one in enumerate(found):
-        between = next(iter(collectives(one.text, experiment.mesh)), None) if one.text else None
+        between = collective_of(one.exchange, experiment.mesh) if one.exchange else None
         if between is None:
             continue
         end = next((i for i, other in enumerate(found) if other.opcode == 'done' and other.of == one.of), place)
@@ -144,5 +144,5 @@ def received_by_image(text: str, experiment: Experiment) -> tuple[float, float]:
     sums = [0, 0]
     for one in collectives(text, experiment.mesh):
         if one.axes == (COLUMN,):
-            sums['transpose(' in one.where] += one.received
+            sums['transpose(' in one.source] += one.received
     return sums[0] / images, sums[1] / images

@@ -16,15 +16,16 @@ from collections.abc import Callable
 
 import jax
 from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from alexnet_jax.config import Config
 from alexnet_jax.model.columns import COLUMN
 from alexnet_jax.runs.build import Experiment
 from alexnet_jax.runtime.devices import choose_platform
-from alexnet_jax.runtime.errors import UserError, ending_plainly, say
+from alexnet_jax.runtime.errors import UserError, exit_codes, say
 from benchmarks import limits
 from benchmarks.gpu_analysis import (
     AHEAD,
@@ -57,13 +58,6 @@ _MOST = 2**16  # images of a batch that a config may ask for
 _SHARE = 0.75  # of the memory JAX takes at the start, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise
 
 
-def changed(config: ConfigDict, **fields: object) -> ConfigDict:
-    """A copy of a config with other values."""
-    config = ConfigDict(config)
-    config.update_from_flattened_dict({name.replace('__', '.'): value for name, value in fields.items()})
-    return config
-
-
 def memory_table(found: dict[tuple[str, str], dict[str, float]], batch: int) -> Table:
     """Memory of each mesh and precision."""
     titles = ['parameters and\nvelocity', 'batch and\nmean image', 'activations, gradients,\nscratch', 'at the peak']
@@ -74,7 +68,7 @@ def memory_table(found: dict[tuple[str, str], dict[str, float]], batch: int) -> 
     return table
 
 
-def batches_table(config: ConfigDict, gpu: str, options: dict[str, object], console: Console) -> Table:
+def batches_table(config: Config, gpu: str, options: dict[str, object], console: Console) -> Table:
     """The largest batch on one device."""
     sizes = [float(n) for n in MEMORY.value]
     table = _table(
@@ -89,8 +83,9 @@ def batches_table(config: ConfigDict, gpu: str, options: dict[str, object], cons
                 if batch > _MOST:
                     return math.inf
                 with console.status(f'{precision}, {parts} part(s): batch {batch}'):
-                    one = changed(config, batch_size=batch, precision=precision, accumulation_steps=parts)
-                    experiment = experiment_on(changed(one, mesh__data=1, mesh__column=1), gpu)
+                    fields = {'batch_size': batch, 'precision': precision, 'accumulation_steps': parts}
+                    one = config.replace(**fields, **{'mesh.data': 1, 'mesh.column': 1})
+                    experiment = experiment_on(one, gpu)
                     return memory_of(experiment, compiled(experiment, gpu, options))['in training']
 
             unit = 64 * parts
@@ -234,27 +229,27 @@ def options_of(given: list[str]) -> dict[str, object]:
     return found
 
 
-def report(config: ConfigDict, console: Console) -> None:
+def report(config: Config, console: Console) -> None:
     """Compiles for each mesh and precision, and prints the tables."""
     gpu = GPUS[FIGURES.value if TARGET.value == ATTACHED else TARGET.value]
     options, memory = options_of(OPTIONS.value), {}
     for mesh in MESH.value:
         data, column = _sides(mesh)
         for precision in PRECISION.value:
-            one = changed(config, precision=precision, mesh__data=data, mesh__column=column)
+            one = config.replace(**{'precision': precision, 'mesh.data': data, 'mesh.column': column})
             experiment = experiment_on(one, TARGET.value)
             with console.status(f'compiling for {data} x {column} devices, {precision}'):
                 program = compiled(experiment, TARGET.value, options)
             text = program.as_text()
             memory[mesh, precision] = memory_of(experiment, program)
-            found = kernels(text, names_of(experiment.table))
+            found = kernels(text, names_of(experiment.config.network))
             if data * column > 1:
                 if column > 1:
                     console.print(exchanges_table(experiment, text))
                 console.print(schedule_table(found, experiment, gpu))
                 continue
             console.print(
-                sums_table(found, experiment, gpu, lambda k, table=experiment.table: kind_of(k, table), 'what')
+                sums_table(found, experiment, gpu, lambda k, table=experiment.config.network: kind_of(k, table), 'what')
             )
             console.print(
                 sums_table(found, experiment, gpu, lambda k: (k.layer or 'other') + "'" * k.backward, 'layer')
@@ -282,14 +277,14 @@ def _sides(mesh: str) -> tuple[int, int]:
 
 def main(argv: list[str]) -> None:
     """Prints everything about the config that the flags name."""
-    with ending_plainly():
+    with exit_codes():
         if TARGET.value != ATTACHED:
             jax.config.update('jax_platforms', 'cpu')  # whatever there is stays untouched
         console = Console(width=None if sys.stdout.isatty() else 140)
         here = choose_platform()
         say(console, here if TARGET.value == ATTACHED else f'Compiling for {GPUS[TARGET.value].name}; nothing is run.')
-        config = CONFIG.value
-        report(changed(config, batch_size=BATCH.value or config.batch_size), console)
+        config = Config.from_fields(CONFIG.value)
+        report(config.replace(batch_size=BATCH.value or config.batch_size), console)
 
 
 if __name__ == '__main__':

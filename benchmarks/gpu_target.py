@@ -11,9 +11,9 @@ from typing import Any
 
 import jax
 from jax.experimental import topologies
-from ml_collections import ConfigDict
 
 from alexnet_jax.commands.inspect import lowered_step
+from alexnet_jax.config import Config
 from alexnet_jax.model.columns import check_batch, columns_on, make_mesh
 from alexnet_jax.runs.build import Experiment, build
 from alexnet_jax.runtime.errors import UserError
@@ -144,7 +144,7 @@ def devices(name: str, count: int) -> list[Any]:
     return topology.devices
 
 
-def experiment_on(config: ConfigDict, gpu: str) -> Experiment:
+def experiment_on(config: Config, gpu: str) -> Experiment:
     """What a config describes, on a mesh of such GPUs; 0 along an axis of its mesh means 1.
 
     Raises:
@@ -152,9 +152,7 @@ def experiment_on(config: ConfigDict, gpu: str) -> Experiment:
     """
     data, column = max(1, config.mesh.data), max(1, config.mesh.column)
     # Everything but the mesh, of which this machine may not have the devices, is checked and built as for training.
-    here = ConfigDict(config)
-    here.mesh.data = here.mesh.column = 1
-    experiment = build(here)
+    experiment = build(config.replace(**{'mesh.data': 1, 'mesh.column': 1}))
     mesh = make_mesh(config.columns, data, column, devices(gpu, data * column))
     check_batch(config.batch_size, mesh)
     if config.batch_size % (data * config.accumulation_steps):
@@ -162,8 +160,7 @@ def experiment_on(config: ConfigDict, gpu: str) -> Experiment:
             f'config.batch_size={config.batch_size} cannot be taken in config.accumulation_steps='
             f"{config.accumulation_steps} equal parts on each of {data} device(s) along 'data'."
         )
-    of_a_gpu = {'columns': columns_on(mesh, config.columns), 'at_once': None, 'fourier': False}
-    network = dataclasses.replace(experiment.network, **of_a_gpu)
+    network = experiment.network.clone(columns=columns_on(mesh, config.columns), convolve=None)
     return dataclasses.replace(experiment, config=config, mesh=mesh, network=network)
 
 

@@ -25,6 +25,7 @@ from absl import app, flags
 from rich.console import Console
 from rich.table import Table
 
+from alexnet_jax.config import DataConfig
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of, training_images
 from alexnet_jax.data.dataset import PreparedDataSet, Settings
@@ -53,7 +54,7 @@ def rate(batches: Iterator, seconds: float) -> tuple[float, float]:
 
 def ours(data: PreparedDataSet) -> Iterator:
     """The pipeline with its defaults."""
-    return pipeline.training_batches(data, batch_size=BATCH, crop_size=CROP, mirror=True, color_std=0.1, seed=0)
+    return pipeline.training_batches(data, DataConfig(crop_size=CROP), batch_size=BATCH, seed=0)
 
 
 def torch_loader(files: list[str], data: PreparedDataSet, workers: int) -> Iterator:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from alexnet_jax.commands.inspect import lines
+from alexnet_jax.commands.inspect import lines_of
 from alexnet_jax.runs.build import Experiment
 
 
@@ -20,7 +20,7 @@ def flops(experiment: Experiment) -> int:
     A multiply-add is two. The gradient costs as much as the forward pass for the inputs of a layer and again for its
     kernels; that of the image is not needed.
     """
-    counts = [line.multiply_adds for line in lines(experiment) if line.multiply_adds]
+    counts = [line.multiply_adds for line in lines_of(experiment.config) if line.multiply_adds]
     return 6 * sum(counts) - 2 * counts[0]
 
 
@@ -30,7 +30,7 @@ def parameter_bytes(experiment: Experiment) -> int:
     A parameter is read forward, backward and by the update, and written; its gradient is written and read; its
     velocity read and written.
     """
-    return 8 * 4 * sum(line.parameters for line in lines(experiment))
+    return 8 * 4 * sum(line.parameters for line in lines_of(experiment.config))
 
 
 def activation_bytes(experiment: Experiment, bytes_a_value: int) -> int:
@@ -42,7 +42,7 @@ def activation_bytes(experiment: Experiment, bytes_a_value: int) -> int:
     pass lies between, its result x is written and read twice as y is; and the gradient of x is written and read.
     """
     values, between, passes = 0, 0, False
-    for line in lines(experiment):
+    for line in lines_of(experiment.config):
         size = 1
         for n in line.output:
             size *= n

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from alexnet_jax.commands.inspect import lines
+from alexnet_jax.commands.inspect import lines_of
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import statistics_to_devices
@@ -124,7 +124,7 @@ def table(overhead: Overhead, experiment: Experiment, seconds_a_step: float) -> 
         result.add_column(column, justify='right' if column else 'left')
     for name, seconds in shares.items():
         result.add_row(name, f'{seconds:,.2f}', f'{seconds / training:.3%}')
-    forward = 2 * sum(line.multiply_adds for line in lines(experiment))
+    forward = 2 * sum(line.multiply_adds for line in lines_of(experiment.config))
     share = VALIDATION * forward / (IMAGENET * flops(experiment))
     result.add_row('validation, by its arithmetic alone', '', f'{share:.3%}')
     return result

@@ -15,6 +15,7 @@ import simplejpeg
 from absl import app
 from rich.console import Console
 
+from alexnet_jax.config import DataConfig
 from alexnet_jax.data import pipeline, records
 from alexnet_jax.data.dataset import PreparedDataSet, Settings, open_prepared, write_description
 from alexnet_jax.runtime.devices import choose_platform
@@ -53,9 +54,8 @@ def main(argv: list[str]) -> None:
         for first_step in (0, 900_000):
             start = time.perf_counter()
             data = open_prepared(directory)
-            batches = pipeline.training_batches(
-                data, batch_size=128, crop_size=14, mirror=True, color_std=0.1, seed=0, first_step=first_step
-            )
+            config = DataConfig(crop_size=14)
+            batches = pipeline.training_batches(data, config, batch_size=128, seed=0, first_step=first_step)
             next(batches)
             seconds = time.perf_counter() - start
             for _ in range(1000):

@@ -14,14 +14,14 @@ import numpy as np
 import optax
 from rich.console import Console
 
+from alexnet_jax.config import Config
 from alexnet_jax.data.augment import Statistics, training_images
-from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
+from alexnet_jax.data.device_feed import Batch, statistics_to_devices, to_devices
 from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.columns import Columns
 from alexnet_jax.runs.build import Experiment, build, first_state, training_step
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.training.layer_rates import rates_of_layers
-from alexnet_jax.training.step import Batch
+from alexnet_jax.training.optimizer import layer_rates
 from experiments import paper
 
 _MOST_UNMEASURED = 5  # steps before a measurement
@@ -74,17 +74,16 @@ class Side:
 
 def paper_experiment(batch: int, precision: str) -> Experiment:
     """The paper's network on one device."""
-    config = paper.get_config()
-    config.batch_size, config.precision = batch, precision
-    config.mesh.data = config.mesh.column = 1
-    return build(config)
+    config = Config.from_fields(paper.get_config())
+    fields = {'batch_size': batch, 'precision': precision, 'mesh.data': 1, 'mesh.column': 1}
+    return build(config.replace(**fields))
 
 
 def made_batch(experiment: Experiment) -> tuple[Batch, Statistics]:
     """Noise as images, with all the draws of a batch, and the statistics that go with it."""
     config, random = experiment.config, np.random.default_rng(0)
     batch, crop, size = config.batch_size, config.data.crop_size, config.data.image_size
-    classes = experiment.table[-1][1].units
+    classes = experiment.config.network[-1][1].units
     made = {
         'image': random.integers(0, 256, (batch, crop, crop, 3), np.uint8),
         'label': random.integers(0, classes, batch).astype(np.int32),
@@ -103,7 +102,7 @@ def our_steps(experiment: Experiment, batch: Batch, constants: Statistics) -> St
     config, mesh = experiment.config, experiment.mesh
     step, on_devices = training_step(experiment), statistics_to_devices(constants, mesh)
     state, images = first_state(experiment), to_devices(batch, mesh)
-    rates = rates_of_layers(state.parameters, config.learning_rate, 0.0, config.rate_control)
+    rates = layer_rates(state.parameters, config.learning_rate, 0.0, config.rate_control)
     holder = [state]
 
     def steps(count: int) -> float:
@@ -135,14 +134,14 @@ def torch_sides(
         console.print('torch.compile needs g++ here, which is not installed: PyTorch is measured without.')
     torch_alexnet.set_up()
     config, constants = experiment.config, Statistics(*map(np.asarray, constants))
-    images = torch_alexnet.padded(np.asarray(jax.jit(training_images)(batch, constants)), experiment.table)
+    images = torch_alexnet.padded(np.asarray(jax.jit(training_images)(batch, constants)), experiment.config.network)
     parameters = jax.device_get(first_state(experiment).parameters)
     found = {}
     for variant in possible:
         if ('compiled' if variant.compiled else 'eager') not in kinds:
             continue
         network = torch_alexnet.TorchAlexNet(
-            experiment.table, config.columns, config.data.crop_size, variant.written_out
+            experiment.config.network, config.columns, config.data.crop_size, variant.written_out
         )
         network.load(parameters)
         found[str(variant)] = torch_alexnet.training_step(
@@ -229,7 +228,7 @@ def compare(experiment: Experiment, written_out: bool) -> dict[str, float]:
 
     from benchmarks import torch_alexnet
 
-    config, table = experiment.config, experiment.table
+    config, table = experiment.config, experiment.config.network
     batch, constants = made_batch(experiment)
     images = np.asarray(training_images(batch, constants))
     parameters = first_state(experiment).parameters

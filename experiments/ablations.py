@@ -14,6 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from alexnet_jax.config import Config, config_dict, network_config
 from alexnet_jax.model.layer_specs import (
     Dropout,
     Exchange,
@@ -23,8 +24,6 @@ from alexnet_jax.model.layer_specs import (
     Normalization,
     ReLU,
     Tanh,
-    from_config,
-    to_config,
 )
 from alexnet_jax.runtime.errors import UserError
 
@@ -43,6 +42,7 @@ def ablated(config: ConfigDict, name: str, others: tuple[str, ...] = ()) -> Conf
     Raises:
       UserError: there is no such ablation.
     """
+    name = RENAMED.get(name, name)
     if name not in ABLATIONS:
         known = ', '.join([*others, *ABLATIONS])
         raise UserError(
@@ -223,15 +223,15 @@ ABLATIONS: dict[str, Ablation] = {
 }
 
 
+RENAMED = {'no_colour': 'no_color'}  # earlier names, which still work
+
+
 # --- Configs and lines: nothing that is given is changed ---
 
 
 def _copy(config: ConfigDict) -> ConfigDict:
-    """A copy that keeps the order of fields, and so of layers; copy.deepcopy sorts them by name."""
-    copy = ConfigDict(sort_keys=False)
-    for name, value in config.items():
-        copy[name] = _copy(value) if isinstance(value, ConfigDict) else value
-    return copy
+    """A copy that keeps the order of layers; copy.deepcopy sorts them by name."""
+    return config_dict(config.to_dict())
 
 
 def _with(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
@@ -243,12 +243,12 @@ def _with(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
 
 def _with_network(config: ConfigDict, lines: Lines) -> ConfigDict:
     copy = _copy(config)
-    copy.network = to_config(lines)
+    copy.network = network_config(lines)
     return copy
 
 
 def _lines(config: ConfigDict) -> Lines:
-    return dict(from_config(config.network))
+    return dict(Config.from_fields(config).network)
 
 
 def _replaced(lines: Lines, fields: Mapping[str, Mapping[str, Any]]) -> Lines:

@@ -22,6 +22,7 @@ the last one); here it is 0.004 in all.
 
 from ml_collections import ConfigDict
 
+from alexnet_jax.config import network_config
 from alexnet_jax.model.layer_specs import (
     Convolution,
     Dense,
@@ -32,7 +33,6 @@ from alexnet_jax.model.layer_specs import (
     MaxPooling,
     ReLU,
     Tanh,
-    to_config,
 )
 from alexnet_jax.runtime.errors import UserError
 from experiments import paper
@@ -66,7 +66,7 @@ def get_config(variant: str = '') -> ConfigDict:
         raise UserError(f'experiments/cifar10.py has no variant {variant!r}; it has: {", ".join(VARIANTS)}.')
     config = paper.get_config()
     config.name = f'cifar10:{variant}' if variant else 'cifar10'
-    config.network = to_config(four_layers(Tanh if variant == 'tanh' else ReLU, normalization=not variant))
+    config.network = network_config(four_layers(Tanh if variant == 'tanh' else ReLU, normalization=not variant))
     config.columns = 1
 
     config.epochs = 520

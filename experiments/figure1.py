@@ -31,13 +31,14 @@ from rich.table import Table
 
 from alexnet_jax.commands import flags as arguments
 from alexnet_jax.commands.train import train
+from alexnet_jax.config import network_config
 from alexnet_jax.figures.figure1 import figure_1
 from alexnet_jax.figures.style import save
-from alexnet_jax.model.layer_specs import ReLU, Tanh, to_config
+from alexnet_jax.model.layer_specs import ReLU, Tanh
 from alexnet_jax.runs.checkpoint import NotFiniteStateError
 from alexnet_jax.runs.metrics_log import NotFiniteLossError, read_metrics
 from alexnet_jax.runs.workdir import write_json
-from alexnet_jax.runtime.errors import UserError, ending_plainly, say
+from alexnet_jax.runtime.errors import UserError, exit_codes, say
 from experiments import cifar10
 
 TARGET = 0.25  # training error
@@ -54,7 +55,7 @@ def get_config(variant: str = 'relu') -> ConfigDict:
         raise UserError(f'experiments/figure1.py has no variant {variant!r}; it has: {", ".join(VARIANTS)}.')
     config = cifar10.get_config('no_normalization')
     config.name = f'figure1:{variant}'
-    config.network = to_config(cifar10.four_layers(NONLINEARITIES[variant.split('_')[-1]], normalization=False))
+    config.network = network_config(cifar10.four_layers(NONLINEARITIES[variant.split('_')[-1]], normalization=False))
     config.weight_decay = 0.0
     config.learning_rate = 0.003
     config.rate_control.schedule = ()
@@ -246,5 +247,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-    with ending_plainly():
+    with exit_codes():
         main(sys.argv[1:])

@@ -15,6 +15,7 @@ Reproduces nothing: the paper's fine-tuning on ILSVRC-2012 is experiments/six_co
 
 from ml_collections import ConfigDict
 
+from alexnet_jax.config import config_dict, default_config
 from alexnet_jax.runs.workdir import read_config
 from alexnet_jax.runtime.errors import UserError
 
@@ -24,7 +25,7 @@ def get_config(run: str = '') -> ConfigDict:
         raise UserError(
             'experiments/finetune.py needs a run to begin with, as in --config=experiments/finetune.py:runs/paper.'
         )
-    config = read_config(run)
+    config = config_dict(read_config(run).fields())
     config.name = f'finetune:{run}'
     first, last = (list(_with_parameters(config.network))[place] for place in (0, -1))
 
@@ -32,18 +33,9 @@ def get_config(run: str = '') -> ConfigDict:
     config.pretrained.new_layers = (last,)
     config.epochs = 60
     config.learning_rate = 0.001
-    config.rate_control = ConfigDict(
-        {
-            'divide_by': 10.0,
-            'drops': 2,
-            'patience': 5,
-            'tolerance': 0.0005,
-            'schedule': (),
-            'layer_rates': (),
-            'layer_factors': ((0, first, 0.1), (0, last, 10.0)),
-        },
-        sort_keys=False,
-    )
+    config.rate_control = default_config().rate_control
+    config.rate_control.drops = 2
+    config.rate_control.layer_factors = ((0, first, 0.1), (0, last, 10.0))
     config.data.source, config.data.source_directory = 'folder', 'data/downloads/pictures'
     config.data.directory = 'data/pictures'
     config.data.color_epochs = 0

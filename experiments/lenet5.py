@@ -17,14 +17,15 @@ fixed list of rates.
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.model.layer_specs import AveragePooling, Convolution, Dense, Flatten, Tanh, to_config
+from alexnet_jax.config import network_config
+from alexnet_jax.model.layer_specs import AveragePooling, Convolution, Dense, Flatten, Tanh
 from experiments import paper
 
 
 def get_config() -> ConfigDict:
     config = paper.get_config()
     config.name = 'lenet5'
-    config.network = to_config(
+    config.network = network_config(
         dict(
             conv1=Convolution(kernels=6, size=5, std=0.002),  # 28 x 28
             tanh1=Tanh(),

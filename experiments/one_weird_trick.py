@@ -18,14 +18,15 @@ pixels further up and to the left.
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.model.layer_specs import Convolution, Dense, Dropout, Flatten, MaxPooling, ReLU, to_config
+from alexnet_jax.config import network_config
+from alexnet_jax.model.layer_specs import Convolution, Dense, Dropout, Flatten, MaxPooling, ReLU
 from experiments import paper
 
 
 def get_config() -> ConfigDict:
     config = paper.get_config()
     config.name = 'one_weird_trick'
-    config.network = to_config(
+    config.network = network_config(
         dict(
             conv1=Convolution(kernels=64, size=11, stride=4),  # 55 x 55
             relu1=ReLU(),

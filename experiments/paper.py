@@ -12,76 +12,46 @@ paper.py:NAME     the paper, but without one of its parts, or with another in it
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.model.alexnet import figure_2
-from alexnet_jax.model.layer_specs import to_config
+from alexnet_jax.config import default_config, network_config
+from alexnet_jax.model.figure_2 import figure_2
 from experiments import ablations
 
 
 def get_config(variant: str = '') -> ConfigDict:
     if variant not in ('', 'literal'):
         return ablations.ablated(get_config(), variant, others=('literal',))
-    config = ConfigDict(sort_keys=False)
+    config = default_config()  # every field and its meaning: docs/config.md
     config.name = f'paper:{variant}' if variant else 'paper'
-    config.seed = 0
 
-    config.network = to_config(figure_2(classes=1000))  # section 3.5
+    # Section 3.5 and Figure 2.
+    config.network = network_config(figure_2(classes=1000))
     if variant != 'literal':
         for name in ('conv3', 'conv4', 'conv5'):
             config.network[name].std = 0.03  # the 2012 code; the text says 0.01
-    config.columns = 2
-    config.precision = 'float32'  # of activations; 'bfloat16' is faster on GPUs
+    config.columns = 2  # section 3.2: two GPUs
 
-    # Section 5.
+    # Section 5: "stochastic gradient descent with a batch size of 128 examples, momentum of 0.9, and weight decay of
+    # 0.0005".
     config.batch_size = 128
-    config.accumulation_steps = 1  # parts of a batch, one after the other: less memory, the same update; slow on CPUs
-    config.epochs = 90  # "roughly 90 cycles through the training set", at most
     config.momentum = 0.9
     config.weight_decay = 0.0005
-    config.decay_biases = True  # the paper's formula has every parameter decay; the 2012 code spares the biases
+    config.decay_biases = True  # the formula has every parameter decay; the 2012 code spares the biases
+    # "We used an equal learning rate for all layers": rate_control.layer_rates stay empty. "The learning rate was
+    # initialized at 0.01 and reduced three times prior to termination": "divide the learning rate by 10 when the
+    # validation error rate stopped improving".
     config.learning_rate = 0.01
-    config.rate_control = ConfigDict(sort_keys=False)
-    config.rate_control.divide_by = 10.0  # when the validation error stops improving
-    config.rate_control.drops = 3  # so often; then the run ends
-    config.rate_control.patience = 5  # epochs without improvement
-    config.rate_control.tolerance = 0.0005  # an improvement is more than this, in units of error (0..1)
-    config.rate_control.schedule = ()  # instead: ((epochs completed, rate), ...)
-    # "The same learning rate for all layers", but: ((epochs, layer or 'layer.kernel' or '*.bias', rate), ...), of which
-    # the last line that fits and is due holds; 0.0 freezes. Factors are of the rate in force.
-    config.rate_control.layer_rates = ()
-    config.rate_control.layer_factors = ()
+    config.rate_control.divide_by = 10.0
+    config.rate_control.drops = 3
+    config.epochs = 90  # "roughly 90 cycles through the training set of 1.2 million images", at most
 
-    # Where the parameters come from: drawn as section 5 says, or from a run.
-    config.pretrained = ConfigDict(sort_keys=False)
-    config.pretrained.workdir = ''  # of the run
-    config.pretrained.checkpoint = 'newest'  # or 'best', or a step
-    config.pretrained.new_layers = ()  # which are drawn all the same, as in ('fc8',) or ('conv6', 'fc*')
-
-    # Sections 2 and 4.1.
-    config.data = ConfigDict(sort_keys=False)
+    # Section 2: 256 x 256 pixels. Section 4.1: random 224 x 224 patches and their mirror images; color noise with a
+    # standard deviation of 0.1; at test time ten patches.
     config.data.source = 'imagenet2012'
-    config.data.source_directory = 'data/downloads'  # where the source's own files are
-    config.data.directory = 'data/imagenet2012'  # of the prepared data set
-    config.data.storage = 'jpeg'  # or 'raw': pixels, ten times the disk and no decoding
-    config.data.quality = 90  # of the prepared JPEGs, 1..100
-    config.data.images_per_shard = 8192
-    config.data.skip_broken = False  # whether preparation leaves out images that cannot be read
     config.data.image_size = 256
     config.data.crop_size = 224
-    config.data.random_crop = True  # else the patch in the center
+    config.data.random_crop = True
     config.data.mirror = True
     config.data.color_std = 0.1
     config.data.color_scale = 'deviation'  # as in the 2012 code; the text says 'eigenvalue'
-    config.data.color_epochs = 0  # so many epochs have the color noise; 0: all
-    config.data.color_rescale = False  # whether to divide by 1 + color_std, as the 2012 code does
-    config.data.threads = 0  # batches made at the same time on the host; 0: one a core, up to 16
-
-    config.evaluation = ConfigDict(sort_keys=False)
     config.evaluation.views = ('center', 'ten')
-
-    # Devices: 0 for as many as fit. Two columns on an even number of devices, otherwise both on each.
-    config.mesh = ConfigDict({'data': 0, 'column': 0}, sort_keys=False)
-
-    config.log_every_steps = 20
-    config.checkpoint_every_steps = 1000  # and after every epoch
-    config.keep_checkpoints = 3  # the newest; the best stays besides
     return config

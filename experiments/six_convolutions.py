@@ -19,7 +19,8 @@ five convolutions of a network 145 trained on ILSVRC-2012; for that set config.p
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.model.layer_specs import Convolution, Exchange, ReLU, to_config
+from alexnet_jax.config import network_config
+from alexnet_jax.model.layer_specs import Convolution, Exchange, ReLU
 from alexnet_jax.runtime.errors import UserError
 from experiments import paper
 
@@ -74,5 +75,5 @@ def with_sixth_convolution(network: ConfigDict) -> ConfigDict:
     for name, line in lines.items():
         result[name] = ConfigDict(line, sort_keys=False)
         if name == 'pool5':
-            result.update(to_config(sixth))
+            result.update(network_config(sixth))
     return result

@@ -14,7 +14,8 @@ neighbors in a batch share offset and mirror, here every image draws its own.
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.model.layer_specs import SpatialNormalization, to_config
+from alexnet_jax.config import network_config
+from alexnet_jax.model.layer_specs import SpatialNormalization
 from alexnet_jax.runtime.errors import UserError
 from experiments import paper
 
@@ -41,7 +42,7 @@ def get_config(variant: str = '') -> ConfigDict:
     config = paper.get_config()
     config.name = f'source_2012:{variant}' if variant else 'source_2012'
 
-    lines = config.network.to_dict() | to_config({'spatial2': SpatialNormalization()}).to_dict()
+    lines = config.network.to_dict() | network_config({'spatial2': SpatialNormalization()}).to_dict()
     config.network = ConfigDict({name: lines[name] for name in NETWORK}, sort_keys=False)
     for name in ('norm1', 'norm2'):
         config.network[name].alpha = 1e-4 / 5  # the code divides its scale by the channels of the window

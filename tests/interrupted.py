@@ -22,15 +22,15 @@ import fakes
 from alexnet_jax.data.records import STORAGE
 from alexnet_jax.runtime.errors import UserError
 
-TRAIN, VALIDATION, IMAGES_PER_SHARD = 7, 3, 3
+TRAIN, VALIDATION, IMAGES_PER_SHARD = 5, 2, 3
+PLAIN = fakes.tinted(TRAIN, VALIDATION)
 
 
 class Counted(fakes.Images):
     """Calls `before` before it gives an image."""
 
     def __init__(self, before=lambda: None):
-        plain = fakes.tinted(TRAIN, VALIDATION)
-        super().__init__(plain._images['train'], plain._images['validation'])
+        super().__init__(PLAIN._images['train'], PLAIN._images['validation'])
         self._before = before
 
     def item(self, split, index):

@@ -22,6 +22,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+from configs import typed
 from launching import ROOT, Forked, Started, environment, variables
 
 # A run that stays in one step, and says so, until a file is there.
@@ -102,16 +103,16 @@ def left(workdir: pathlib.Path) -> dict[str, object]:
 
     from alexnet_jax.runs.build import build, state_shapes
     from alexnet_jax.runs.checkpoint import Checkpoints
-    from alexnet_jax.runs.checksums import path_of
+    from alexnet_jax.runs.checksums import name_of
     from alexnet_jax.runs.workdir import read_config
 
-    experiment = build(read_config(workdir))
+    experiment = build(typed(read_config(workdir)))
     checkpoints = Checkpoints(workdir, read_only=True)
     state, progress = checkpoints.restore(checkpoints.steps()[-1], state_shapes(experiment), experiment.mesh)
     lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
     for line in lines:
         line.pop('images_per_second', None)
-    arrays = {path_of(path): np.asarray(x).tobytes() for path, x in jax.tree_util.tree_leaves_with_path(state)}
+    arrays = {name_of(path): np.asarray(x).tobytes() for path, x in jax.tree_util.tree_leaves_with_path(state)}
     return {**arrays, 'progress': progress, 'best': checkpoints.best(), 'metrics.jsonl': lines}
 
 

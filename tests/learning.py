@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+from configs import typed
 
 from alexnet_jax.data.augment import Statistics
 from alexnet_jax.runs.build import build, state_shapes, training_step
@@ -10,7 +11,7 @@ from alexnet_jax.runs.build import build, state_shapes, training_step
 def drawn(experiment, generator):
     """The state before the first step: kernels normal, biases constant, as section 5 says, drawn by NumPy."""
     state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state_shapes(experiment))
-    for name, layer in experiment.table:
+    for name, layer in experiment.config.network:
         if name in state.parameters:
             own = state.parameters[name]
             own['kernel'] = layer.std * generator.standard_normal(own['kernel'].shape, np.float32)
@@ -21,7 +22,7 @@ def drawn(experiment, generator):
 def losses(config, steps, batch_size=16, learning_rate=0.003):
     """The loss before each of `steps` updates: on the same images, made so that classes differ in brightness."""
     config.batch_size, config.mesh.data, config.mesh.column = batch_size, 1, 1
-    experiment = build(config)
+    experiment = build(typed(config))
     crop, generator = config.data.crop_size, np.random.default_rng(0)
     labels = np.arange(batch_size) % 4
     noise = generator.integers(0, 64, (batch_size, crop, crop, 3))

@@ -3,9 +3,11 @@
 import shutil
 
 import fakes
+from configs import typed
 
 from alexnet_jax.commands.train import train as train_run
-from alexnet_jax.model.layer_specs import Convolution, Dense, Dropout, Exchange, Flatten, MaxPooling, ReLU, to_config
+from alexnet_jax.config import config_dict, network_config
+from alexnet_jax.model.layer_specs import Convolution, Dense, Dropout, Exchange, Flatten, MaxPooling, ReLU
 from alexnet_jax.runs.workdir import read_config
 from experiments import digits
 
@@ -39,7 +41,7 @@ TRAINING, VALIDATION = 1437, 360
 def get_config():
     """The config itself, for --config=tests/small_run.py."""
     config = digits.get_config()
-    config.network = to_config(NETWORK)
+    config.network = network_config(NETWORK)
     config.update_from_flattened_dict(FIELDS)
     return config
 
@@ -55,7 +57,7 @@ def trained_in(directory, train=False, **fields):
     config = get_config()
     config.update_from_flattened_dict({'data.directory': str(directory / 'data')} | fields)
     if train:
-        train_run(config, str(directory / 'run'), fakes.console())
+        train_run(typed(config), str(directory / 'run'), fakes.console())
     config.batch_size = 64
     return config, directory / 'run'
 
@@ -64,6 +66,6 @@ def copied(trained, directory):
     """The same, in a copy of the run that has nothing but what training left."""
     _, workdir = trained
     shutil.copytree(workdir, directory / 'run', ignore=shutil.ignore_patterns('features', 'figures', '*.json.*'))
-    config = read_config(workdir)
+    config = config_dict(read_config(workdir).fields())
     config.batch_size = 64
     return config, directory / 'run'

@@ -1,10 +1,9 @@
-"""A layer's values for many images, as an array on disk: `--mode=features`.
+"""A layer's activations for many images, as an array on disk: `--mode=features`.
 
-WORKDIR/features/NAME/, NAME being as in fc7-train-step1440, holds what `feature_files.py` describes. Such values of the
-"last, 4096-dimensional hidden layer" are what Figure 4, right, compares images by.
+WORKDIR/features/NAME/, as in fc7-train-step1440, holds the files of runs/feature_store.py. Figure 4, right, compares
+images by those of the "last, 4096-dimensional hidden layer".
 """
 
-import collections
 import hashlib
 import itertools
 import os
@@ -14,30 +13,28 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 from rich.console import Console
 
-from alexnet_jax.commands.predict import truth_of
+from alexnet_jax.commands.evaluate import split_of
+from alexnet_jax.commands.predict import class_of_folder, padded_batches
+from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.data.device_feed import to_devices
-from alexnet_jax.data.pictures import find_pictures, read_pictures
+from alexnet_jax.data.device_feed import run_ahead, to_devices
+from alexnet_jax.data.images import find_image_files, read_image_files
 from alexnet_jax.data.records import names_file
-from alexnet_jax.evaluation.activations import FeatureStep, line_of, make_feature_step
+from alexnet_jax.evaluation.activations import FeatureStep, activation_of, make_feature_step
 from alexnet_jax.model.columns import DATA
-from alexnet_jax.model.layer_specs import from_config
-from alexnet_jax.runs.build import open_data
 from alexnet_jax.runs.feature_store import BROKEN, FeatureFiles, check_same
 from alexnet_jax.runs.trained import Run, open_run
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.files import read_file
+from alexnet_jax.runtime.formatting import format_bytes
 from alexnet_jax.runtime.progress_bar import Display
-
-_IN_FLIGHT = 2  # batches that the devices work on while the host writes
 
 
 def extract(
-    config: ConfigDict,
+    config: Config,
     workdir: str,
     which: str,
     layer: str,
@@ -45,43 +42,41 @@ def extract(
     images: Sequence[str],
     console: Console,
 ) -> pathlib.Path:
-    """Writes a layer's values for the central view of every image of a split, or of a user's pictures.
+    """Writes a layer's float16 activations for the central view of every image of a split, or of image files.
 
-    They are float16; one that is too large for it (beyond 65,504) is an error. Batch size and mesh may change
-    between a start and the next, which may change the last digit of what follows.
+    An interrupted extraction resumes; with another batch size or mesh the last digit of what follows may change.
 
     Args:
-      config: the experiment that the run was made with; mesh, batch size and data directory may differ.
+      config: of the run; mesh, batch size and data directory may differ.
       workdir: of the run.
-      which: 'newest', 'best', or the number of a step.
-      layer: a line of the network's table, see `line_of`.
+      which: 'newest', 'best', or a step.
+      layer: of the network's table, see `activation_of`.
       split: of the prepared data set; None for 'train'.
-      images: files and folders; where there are any, the data set is not needed.
-      console: where to show progress.
+      images: files and folders, which need no data set; empty for a split.
+      console: for progress.
 
     Returns:
-      The directory. It may have been there already.
+      The directory, which may have been complete already.
 
     Raises:
-      UserError: the run, the layer or the data set cannot be used, the disk is full, a value does not fit into
-        float16, another process is at it, or there are several processes. Or a picture cannot be read; all others
-        were written all the same.
+      UserError: the run, the layer or the data set cannot be used, the disk is full, a value exceeds float16, or
+        another process is extracting the same; or an image file cannot be read, after all others were written.
     """
     if jax.process_count() > 1:
         raise UserError('--mode=features runs in one process.')
     if images and split:
         raise UserError(f'--split={split} and --images: name one of them.')
-    line = line_of(from_config(config.network), layer)
-    paths = find_pictures(images) if images else []
+    line = activation_of(config.network, layer)
+    paths = find_image_files(images) if images else []
     run = open_run(config, workdir, which)
-    data = run.data if paths else _data_set(run, split or 'train', console)
+    data = run.data if paths else split_of([run], split or 'train', console)
     about = _about(run, layer, line, data, None if paths else split or 'train', paths)
-    of_what = f'images-{about["pictures"][:8]}' if paths else about['split']
-    directory = pathlib.Path(workdir) / 'features' / f'{layer}-{of_what}-step{run.progress.step}'
+    images_of = f'images-{about["pictures"][:8]}' if paths else about['split']
+    directory = pathlib.Path(workdir) / 'features' / f'{layer}-{images_of}-step{run.progress.step}'
     count = len(paths) or data.examples(about['split'])
     if directory.exists():
         check_same(directory, about)
-        say(console, f'{directory} is there already.')
+        say(console, f'{directory} is complete already.')
     else:
         _write(directory, about, run, data, paths, count, console)
     broken = (directory / BROKEN).read_bytes().decode().splitlines()
@@ -90,44 +85,38 @@ def extract(
     return directory
 
 
-def _data_set(run: Run, split: str, console: Console) -> PreparedDataSet:
-    data = open_data(run.experiment, console)
-    if split not in data.shards:
-        raise UserError(f'--split={split}: {data.directory} has none; it has {", ".join(data.shards)}.')
-    if run.data.class_ids != data.class_ids:
-        raise UserError(f'{data.directory} has other classes than those that {run.workdir} was trained on.')
-    return data
-
-
 def _about(
     run: Run, layer: str, line: str, data: PreparedDataSet, split: str | None, paths: list[str]
 ) -> dict[str, Any]:
-    """What features.json says, but for how many images there are; two that agree in it are the same."""
+    """The content of features.json, except for the number of images: equal for equal activations."""
     config = run.experiment.config
     image = jax.ShapeDtypeStruct((run.experiment.mesh.shape[DATA], *[data.image_size] * 2, 3), np.uint8)
-    values = jax.eval_shape(_step(run, line), run.parameters, {'image': image}, run.statistics)
+    values = jax.eval_shape(_feature_step(run, line), run.parameters, {'image': image}, run.statistics)
     files = [_stamp(path) for path in paths]
+    network = hashlib.sha256(repr(run.experiment.config.network).encode())
+    for array in [*jax.tree.leaves(run.parameters), run.statistics.mean_image]:
+        network.update(np.ascontiguousarray(array))
     return {
         'layer': layer,
         'line': line,
         'values': values.shape[1],
         'dtype': 'float16',
         'step': run.progress.step,
-        'network': _digest(run),
+        'network': network.hexdigest(),
         'precision': config.precision,
         'crop_size': config.data.crop_size,
         'split': split,
         'pictures': hashlib.sha256(repr(files).encode(errors='backslashreplace')).hexdigest() if paths else None,
         'source': None if paths else data.settings.source,
         'image_size': data.image_size,
-        'shards': [] if paths else [shard['sha256'] for shard in data.shards[split]],
+        'shards': [] if split is None else [shard['sha256'] for shard in data.shards[split]],
         'class_names': list(data.class_names),
         'class_ids': list(data.class_ids),
     }
 
 
 def _stamp(path: str) -> tuple[str, int, int]:
-    """By what a picture is told from another: its path, size, and time of change; a link may lead nowhere."""
+    """Path, size and time of change of an image file; -1 for a broken link."""
     try:
         status = os.stat(path)
     except OSError:
@@ -135,28 +124,20 @@ def _stamp(path: str) -> tuple[str, int, int]:
     return os.path.abspath(path), status.st_size, status.st_mtime_ns
 
 
-def _step(run: Run, line: str) -> FeatureStep:
+def _feature_step(run: Run, line: str) -> FeatureStep:
     experiment = run.experiment
     crop_size = experiment.config.data.crop_size
-    return make_feature_step(experiment.network, experiment.mesh, line=line, crop_size=crop_size)
+    return make_feature_step(experiment.network, experiment.mesh, layer=line, crop_size=crop_size)
 
 
-def _digest(run: Run) -> str:
-    """Of all that the values depend on beside the image: the table, the parameters, the mean image."""
-    digest = hashlib.sha256(repr(run.experiment.table).encode())
-    for array in [*jax.tree.leaves(run.parameters), run.statistics.mean_image]:
-        digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()
-
-
-class _Part(NamedTuple):
+class _Batch(NamedTuple):
     """A batch of images.
 
     Attributes:
       images: uint8 [batch, size, size, 3].
-      real: bool [batch], which of them are images that could be read.
+      real: bool [batch], the images that could be read.
       names, labels: of these.
-      broken: a line for each that could not.
+      broken: a line for each file that could not be read.
     """
 
     images: np.ndarray
@@ -166,17 +147,16 @@ class _Part(NamedTuple):
     broken: list[str]
 
 
-def _of_split(data: PreparedDataSet, split: str, batch_size: int, threads: int, first: int) -> Iterator[_Part]:
+def _of_split(data: PreparedDataSet, split: str, batch_size: int, threads: int, first: int) -> Iterator[_Batch]:
     names = _names(data, split, first)
     for batch in pipeline.evaluation_batches(data, split, batch_size=batch_size, threads=threads, first=first):
         real = batch['weight'] > 0
-        yield _Part(
-            batch['image'], real, list(itertools.islice(names, int(real.sum()))), batch['label'][real].tolist(), []
-        )
+        own = list(itertools.islice(names, int(real.sum())))
+        yield _Batch(batch['image'], real, own, batch['label'][real].tolist(), [])
 
 
 def _names(data: PreparedDataSet, split: str, first: int) -> Iterator[str]:
-    """What the images of a split are called, in order; a raw shard's names are read at once."""
+    """The names of a split's images, in order; those of a raw shard are read at once."""
     shards = pipeline.open_shards(data, split)
     for index in range(first, len(shards)):
         shard, place = shards.locate(index)
@@ -191,43 +171,31 @@ def _names(data: PreparedDataSet, split: str, first: int) -> Iterator[str]:
             yield lines[place]
         except (OSError, ValueError) as error:
             raise UserError(
-                f'{shards.where(index)} is damaged: {error}. Prepare the data set again (--mode=prepare).'
+                f'{shards.description(index)} is damaged: {error}. Prepare the data set again (--mode=prepare).'
             ) from error
 
 
-def _of_pictures(data: PreparedDataSet, paths: list[str], batch_size: int, threads: int, first: int) -> Iterator[_Part]:
-    pictures = read_pictures(paths[first:], data.image_size, threads)
-    while batch := list(itertools.islice(pictures, batch_size)):
-        part = _Part(
-            np.zeros((batch_size, data.image_size, data.image_size, 3), np.uint8),
-            np.zeros(batch_size, bool),
-            [],
-            [],
-            [],
+def _of_image_files(data: PreparedDataSet, paths: list[str], batch_size: int, threads: int) -> Iterator[_Batch]:
+    for images, files in padded_batches(read_image_files(paths, data.image_size, threads), data.image_size, batch_size):
+        read = [file for file in files if file.pixels is not None]
+        labels = [class_of_folder(file.path, data) for file in read]
+        real = np.array([file.pixels is not None for file in files] + [False] * (batch_size - len(files)))
+        yield _Batch(
+            images,
+            real,
+            [file.path for file in read],
+            [-1 if label is None else label for label in labels],
+            [f'{file.path}: {file.error}' for file in files if file.pixels is None],
         )
-        for place, picture in enumerate(batch):
-            if picture.pixels is None:
-                part.broken.append(f'{picture.path}: {picture.error}')
-                continue
-            part.images[place], part.real[place] = picture.pixels, True
-            part.names.append(picture.path)
-            truth = truth_of(picture.path, data)
-            part.labels.append(-1 if truth is None else truth)
-        yield part
 
 
-def _computed(run: Run, line: str, parts: Iterator[_Part]) -> Iterator[tuple[_Part, np.ndarray]]:
-    """Parts and the values of their images, float16 [images, values]."""
-    step, pending = _step(run, line), collections.deque()
-    for part in parts:
-        pending.append(
-            (part, step(run.parameters, to_devices({'image': part.images}, run.experiment.mesh), run.statistics))
-        )
-        if len(pending) > _IN_FLIGHT:
-            part, values = pending.popleft()
-            yield part, np.asarray(values)[part.real]
-    for part, values in pending:
-        yield part, np.asarray(values)[part.real]
+def _computed(run: Run, line: str, batches: Iterator[_Batch]) -> Iterator[tuple[_Batch, np.ndarray]]:
+    """Batches and the activations of their images, float16 [images, values]."""
+    step, mesh = _feature_step(run, line), run.experiment.mesh
+    outputs = (
+        (batch, step(run.parameters, to_devices({'image': batch.images}, mesh), run.statistics)) for batch in batches
+    )
+    return ((batch, np.asarray(values)[batch.real]) for batch, values in run_ahead(outputs))
 
 
 def _write(
@@ -239,35 +207,32 @@ def _write(
     count: int,
     console: Console,
 ) -> None:
-    """Computes and writes everything that is not there yet."""
+    """Computes and writes everything that is missing."""
     config, copies = run.experiment.config, run.experiment.mesh.shape[DATA]
-    batch_size = min(config.batch_size, -(-count // copies) * copies)  # a few pictures shall not wait for 127 others
-    partial = directory.with_name(directory.name + '.partial')
-    with FeatureFiles(partial, about, count) as files:
-        with Display(console, count, files.read, name=f'computing {about["layer"]}', unit='images') as display:
+    batch_size = min(config.batch_size, -(-count // copies) * copies)  # a few images need not wait for 127 others
+    threads, layer = config.data.threads, about['layer']
+    with FeatureFiles(directory.with_name(directory.name + '.partial'), about, count) as files:
+        with Display(console, count, files.read, name=f'computing {layer}', unit='images') as display:
             if files.read:
                 display.line(f'{files.read:,} of {count:,} images are done already.')
-            rest = (batch_size, config.data.threads, files.read)
-            parts = _of_pictures(data, paths, *rest) if paths else _of_split(data, about['split'], *rest)
-            for part, values in _computed(run, about['line'], parts):
-                _check_fits(part, values, about['layer'])
-                for line in part.broken:
+            if paths:
+                batches = _of_image_files(data, paths[files.read :], batch_size, threads)
+            else:
+                batches = _of_split(data, about['split'], batch_size, threads, files.read)
+            for batch, values in _computed(run, about['line'], batches):
+                finite = np.isfinite(values).all(axis=1)
+                if not finite.all():
+                    raise UserError(
+                        f'{batch.names[finite.argmin()]}: {layer} has a value that is NaN, or beyond 65,504, the '
+                        'largest of float16; take another --layer.'
+                    )
+                for line in batch.broken:
                     display.line(f'cannot be read: {line}')
                 tenths = files.read * 10 // count
-                files.add(values, part.labels, part.names, part.broken)
+                files.add(values, batch.labels, batch.names, batch.broken)
                 display.update(files.read)
                 if files.read * 10 // count > tenths:
                     display.plain(files.read, f'{files.read / count:.0%}')
         files.finish(directory)
-    size = 2e-6 * files.kept * about['values']
-    text = f'{directory}: {files.kept:,} images, {about["values"]:,} values each ({about["line"]}), {size:,.1f} MB.'
-    say(console, text)
-
-
-def _check_fits(part: _Part, values: np.ndarray, layer: str) -> None:
-    finite = np.isfinite(values).all(axis=1)
-    if not finite.all():
-        raise UserError(
-            f'{part.names[finite.argmin()]}: {layer} has a value that is not a number, or beyond 65,504, the largest '
-            'of float16; take another --layer.'
-        )
+    size = format_bytes(2 * files.kept * about['values'])
+    say(console, f'{directory}: {files.kept:,} images, {about["values"]:,} values each ({about["line"]}), {size}.')

@@ -1,21 +1,21 @@
-"""The pictures of a run, and its report: `--mode=figures`."""
+"""The figures of a run, and its report: `--mode=figures`."""
 
 import contextlib
 import pathlib
 
 import numpy as np
 from matplotlib.figure import Figure
-from ml_collections import ConfigDict
 from rich.console import Console
 
+from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import PreparedDataSet, open_prepared
 from alexnet_jax.data.pipeline import open_shards, read
-from alexnet_jax.evaluation.color import color_shares
+from alexnet_jax.evaluation.color import color_columns, color_shares
 from alexnet_jax.figures import report
-from alexnet_jax.figures.curves import color_columns, color_curves, learning_curves
+from alexnet_jax.figures.curves import color_curves, learning_curves
 from alexnet_jax.figures.examples import Example, example_of, figure_4_left
 from alexnet_jax.figures.kernels import figure_3
-from alexnet_jax.figures.style import save
+from alexnet_jax.figures.style import write_figure
 from alexnet_jax.model.columns import DATA
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.metrics_log import read_metrics
@@ -25,18 +25,18 @@ from alexnet_jax.runtime.errors import UserError, say
 _EXAMPLES, _SEED = 8, 0  # of Figure 4, left
 
 
-def draw_figures(config: ConfigDict, workdir: str, which: str, console: Console) -> list[pathlib.Path]:
-    """Draws what there is to see of a run into WORKDIR/figures, and writes WORKDIR/report.html.
+def draw_figures(config: Config, workdir: str, which: str, console: Console) -> list[pathlib.Path]:
+    """Draws a run's figures into WORKDIR/figures, and writes WORKDIR/report.html.
 
-    learning_curves.png and .svg; color.png and .svg, where the metrics tell of color; kernels.png (Figure 3), where
-    the network sees three channels; predictions.png (Figure 4, left), where the data set's images are here. A run
-    that has no checkpoint yet gets its curves alone.
+    learning_curves.png and .svg; color.png and .svg, if the metrics have shares of color; kernels.png (Figure 3), if
+    the network sees three channels; predictions.png (Figure 4, left), if the data set is here. Without a checkpoint
+    there are only curves.
 
     Args:
-      config: the experiment that the run was made with.
+      config: of the run.
       workdir: of the run.
-      which: the checkpoint to look at: 'newest', 'best', or a step.
-      console: where to say what was written and what was left out.
+      which: checkpoint: 'newest', 'best', or a step.
+      console: for output: what was written and what was left out.
 
     Returns:
       The paths written.
@@ -50,32 +50,28 @@ def draw_figures(config: ConfigDict, workdir: str, which: str, console: Console)
 
     metrics = read_metrics(workdir)
     run = open_run(config, workdir, which, tell) if which != 'newest' or _has_checkpoint(workdir) else None
-    directory = pathlib.Path(workdir) / 'figures'
-    written = []
+    written: list[pathlib.Path] = []
 
     def write(name: str, figure: Figure, line_art: bool = False) -> None:
-        for path in save(figure, directory / name, line_art):
-            tell(f'wrote {path}')
-            written.append(path)
+        written.extend(write_figure(figure, pathlib.Path(workdir) / 'figures' / name, console, line_art))
 
     write('learning_curves', learning_curves(metrics, config.name), line_art=True)
     if color_columns(metrics):
         write('color', color_curves(metrics, f'{config.name}: color in the first layer'), line_art=True)
     if run is None:
-        tell(f'no kernels and no predictions: {workdir} holds no checkpoint yet')
+        tell(f'no kernels and no predictions: {workdir} has no checkpoint yet')
     else:
-        after = f'after step {run.progress.step}'
+        title = f'{config.name}, after step {run.progress.step}'
         kernels = first_kernels(run.experiment, run.parameters)
         if kernels.ndim == 5 and kernels.shape[3] == 3:
-            write('kernels', figure_3(kernels, color_shares(kernels), f'{config.name}, {after}'))
+            write('kernels', figure_3(kernels, color_shares(kernels), title))
         else:
-            tell(f'no kernels: those of the shape {list(kernels.shape)} are no pictures in red, green and blue')
+            tell(f'no kernels: those of the shape {list(kernels.shape)} do not see red, green and blue')
         images = _images(run)
         if isinstance(images, str):
             tell(f'no predictions: {images}')
         else:
-            title = f'{config.name}, {after}: validation images drawn at random'
-            write('predictions', figure_4_left(_examples(run, images), title))
+            write('predictions', figure_4_left(_examples(run, images), f'{title}: random validation images'))
     written.append(report.write_report(config, workdir, console))
     return written
 
@@ -86,7 +82,7 @@ def _has_checkpoint(workdir: str) -> bool:
 
 
 def _images(run: Run) -> PreparedDataSet | str:
-    """The data set with its images, or why there is none to be had here."""
+    """The run's data set with its images, or why it cannot be used."""
     directory = run.experiment.config.data.directory
     try:
         data = open_prepared(directory)
@@ -100,14 +96,13 @@ def _images(run: Run) -> PreparedDataSet | str:
 
 
 def _examples(run: Run, data: PreparedDataSet) -> list[Example]:
-    """Validation images, drawn with a fixed seed, with what the network says of their central patches."""
+    """Random validation images, the same each time, with the predictions of their center view."""
     shards = open_shards(data, 'validation')
     chosen = np.random.default_rng(_SEED).permutation(len(shards))[:_EXAMPLES].tolist()
     found = [read(shards, index, len(data.class_names)) for index in chosen]
     copies = run.experiment.mesh.shape[DATA]
     images = np.zeros((-(-len(found) // copies) * copies, data.image_size, data.image_size, 3), np.uint8)
-    for image, (pixels, _) in zip(images, found, strict=False):
-        image[:] = pixels
+    images[: len(found)] = [pixels for pixels, _ in found]
     scores = np.asarray(predictor(run, 'center')({'image': images})['log_probabilities'])
     return [
         example_of(pixels, of_image, data.class_names, label)

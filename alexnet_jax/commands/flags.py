@@ -1,8 +1,9 @@
-"""The reading of launch.py's flags, so that a mistake in one ends in a plain message."""
+"""Parsing of launch.py's flags: a mistake in one ends in a plain message."""
 
 import contextlib
 import pathlib
 import re
+import sys
 import traceback
 from collections.abc import Iterator
 
@@ -10,16 +11,17 @@ from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from alexnet_jax.runs.fields import check_types
-from alexnet_jax.runtime.compilation_cache import keep_compiled
+from alexnet_jax.config import RENAMED, Config
+from alexnet_jax.runtime.compilation_cache import enable_compilation_cache
 from alexnet_jax.runtime.devices import choose_platform
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.quiet import silence_checkpoint_libraries
 
 _MOST_SIMULATED = 1024  # devices
 _CONFIG_FILES = ('config', 'beside')  # flags that take one
-_WITH_CONFIG = ('train', 'prepare', 'inspect')  # modes that look at no run
-_WITHOUT_CONFIG = ('compare',)  # modes that look at several, each with its own
+_WITH_CONFIG = ('train', 'prepare', 'inspect', 'figure1')  # modes that need no existing run
+_WITHOUT_CONFIG = ('compare',)  # modes for several runs, each with its own config
+_RENAMED_MODES = {'neighbours': 'neighbors'}
 _WITHOUT_WORKDIR = ('prepare', 'inspect', 'compare')
 
 
@@ -29,7 +31,7 @@ def parse(argv: list[str]) -> list[str]:
     Raises:
       UserError: a flag or a field of the config is unknown, or its value is of the wrong type.
     """
-    argv = _with_the_config_of_a_run(argv)
+    argv = sys.argv = _with_config_of_run(_with_new_names(argv))  # where ml_collections looks for fields
     for flag in _CONFIG_FILES:
         _check_files(flag, argv)
     try:
@@ -56,6 +58,27 @@ def parse(argv: list[str]) -> list[str]:
         if place is None and isinstance(error, AttributeError | KeyError):
             raise UserError(_of_field(error, _fields(argv))) from error
         raise UserError(f'{_being_read(argv)} could not be read: {_described(error)} ({place}).') from error
+
+
+def note(line: str) -> None:
+    """Tells the user of a name that is outdated but understood."""
+    print(f'note: {line}', file=sys.stderr)
+
+
+def _with_new_names(argv: list[str]) -> list[str]:
+    """Replaces names of earlier versions, of modes and of fields, and tells the user."""
+    text = '\0'.join(argv)
+    for old, new in _RENAMED_MODES.items():
+        text, count = re.subn(rf'(?<=\0)(--?mode[=\0]){old}(?=\0|$)', rf'\g<1>{new}', text)
+        if count:
+            note(f'--mode={old} is now called --mode={new}.')
+    for old, new in RENAMED.items():
+        text, count = re.subn(rf'(?<=\0)(--?(?:config|beside)\.){re.escape(old)}(?=[=\0])', rf'\g<1>{new}', text)
+        allowed = rf'(?<=\0)(--?allow_changes[=\0](?:[^\0]*,)?){re.escape(old)}(?=[,\0]|$)'
+        text, more = re.subn(allowed, rf'\g<1>{new}', text)
+        if count or more:
+            note(f'config.{old} is now called config.{new}.')
+    return text.split('\0')
 
 
 def _given(flag: str, argv: list[str]) -> list[str]:
@@ -94,7 +117,7 @@ def _being_read(argv: list[str]) -> str:
     return f'--{flag}={name}'
 
 
-def _with_the_config_of_a_run(argv: list[str]) -> list[str]:
+def _with_config_of_run(argv: list[str]) -> list[str]:
     """Adds --config where none is given, and the mode looks at a run that has its own."""
     workdir, mode = _given('workdir', argv), (_given('mode', argv) or ['train'])[-1]
     if _given('config', argv) or _given('ensemble', argv) or not workdir or mode in _WITH_CONFIG + _WITHOUT_CONFIG:
@@ -117,8 +140,8 @@ def _described(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def complete_config() -> Iterator[None]:
-    """Turns the access to a field that the config file does not set, and the want of memory, into plain messages."""
+def enough_memory() -> Iterator[None]:
+    """Turns a want of memory on the devices into a plain message."""
     import jax  # not above: a mistake in a flag is found before anything that takes long to import
 
     try:
@@ -129,14 +152,6 @@ def complete_config() -> Iterator[None]:
         raise UserError(
             f'the devices have not enough memory: {str(error).splitlines()[0]:.200}. Lower config.batch_size, or make '
             'the network smaller.'
-        ) from error
-    except AttributeError as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        if pathlib.Path(last.filename).parent.name != 'config_dict':
-            raise
-        field = re.findall(r'\w+', str(error))[0]
-        raise UserError(
-            f'the config has no field {field!r}; begin with the config of experiments/paper.py, which has them all.'
         ) from error
 
 
@@ -162,7 +177,7 @@ def _of_field(error: Exception, fields: list[str]) -> str:
     return f'{where}: the config has no field {unknown!r}{hint}'
 
 
-def check(argv: list[str], config: ConfigDict | None, workdir: str | None, mode: str, ensemble: bool = False) -> None:
+def check(argv: list[str], config: Config | None, workdir: str | None, mode: str, ensemble: bool = False) -> None:
     """Checks what was given beside the fields of the config.
 
     Args:
@@ -185,7 +200,7 @@ def check(argv: list[str], config: ConfigDict | None, workdir: str | None, mode:
         )
 
 
-def start(config: ConfigDict | None, to_stderr: bool = False, processes: int = 1) -> Console:
+def start(config: Config | None, to_stderr: bool = False, processes: int = 1) -> Console:
     """Settles which devices are used, says so, and returns where to print.
 
     On the CPU as many devices are simulated as the fields `mesh.data` and `mesh.column` ask for, over all `processes`.
@@ -193,8 +208,6 @@ def start(config: ConfigDict | None, to_stderr: bool = False, processes: int = 1
     """
     from alexnet_jax.runtime.distributed import is_leader
 
-    if config:
-        check_types(config)
     simulated = max(1, config.mesh.data) * max(1, config.mesh.column) if config else 1
     if simulated > _MOST_SIMULATED:
         raise UserError(f'config.mesh: {simulated:,} devices; at most {_MOST_SIMULATED:,} can be had.')
@@ -206,7 +219,7 @@ def start(config: ConfigDict | None, to_stderr: bool = False, processes: int = 1
     # Of several processes JAX lets only the first write, so that others may have to compile what it has: together or
     # not at all, as a GPU's kernels may be chosen by all of them at once.
     silence_checkpoint_libraries()
-    problem = keep_compiled() if processes == 1 else None
+    problem = enable_compilation_cache() if processes == 1 else None
     if problem:
         say(console, problem)
     return console

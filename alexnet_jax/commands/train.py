@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import jax
 from rich.console import Console
 
+from alexnet_jax.config import Config, schema
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
@@ -18,31 +19,29 @@ from alexnet_jax.evaluation.evaluate import evaluate
 from alexnet_jax.evaluation.predictor import Predictor
 from alexnet_jax.runs.build import Experiment, build, first_state, open_data, state_shapes, training_step
 from alexnet_jax.runs.checkpoint import Checkpoints, NotFiniteStateError, Progress
-from alexnet_jax.runs.fields import FIELDS
 from alexnet_jax.runs.metrics_log import MetricsLog, NoLog, NotFiniteLossError, Reporter
 from alexnet_jax.runs.pretrained import check_pretrained, with_pretrained
-from alexnet_jax.runs.resume import check_continuation
+from alexnet_jax.runs.resume import check_resume
 from alexnet_jax.runs.trained import first_kernels, prediction_step
 from alexnet_jax.runs.workdir import locked, make_workdir, remember_data, write_config
 from alexnet_jax.runtime.distributed import any_process, is_leader, leader_first, several
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.interruption import Interruption
 from alexnet_jax.runtime.progress_bar import Display
-from alexnet_jax.training.layer_rates import rates_of_layers
-from alexnet_jax.training.optimizer import RateControl, after_epoch
+from alexnet_jax.training.optimizer import RateControl, after_epoch, layer_rates
 from alexnet_jax.training.step import TrainState
 
 _AGREE_EVERY_STEPS = 20  # so often several processes ask each other whether one of them was told to stop
 
 
-def train(config, workdir: str, console: Console, allowed_changes: Sequence[str] = ()) -> Progress:
+def train(config: Config, workdir: str, console: Console, allowed_changes: Sequence[str] = ()) -> Progress:
     """Trains, from the newest checkpoint in `workdir` or from the start, to the end of the config's run.
 
     Args:
       config: the experiment.
       workdir: where the run leaves its files.
       console: where it reports.
-      allowed_changes: fields that may differ from those that the run began with; see `continuation.py`.
+      allowed_changes: fields that may differ from those that the run began with; see `runs/resume.py`.
 
     Returns:
       Where the run stands at its end.
@@ -52,7 +51,7 @@ def train(config, workdir: str, console: Console, allowed_changes: Sequence[str]
       StoppedError: a signal asked the run to stop, and it has been saved.
     """
     for field in allowed_changes:
-        if field not in FIELDS and not field.startswith('network.'):
+        if not any(f'{name}.'.startswith(f'{field}.') for name, _ in schema()) and not field.startswith('network.'):
             raise UserError(f'--allow_changes={field}: the config has no such field.')
     with Interruption(console) as interruption:
         experiment = build(config)
@@ -66,7 +65,7 @@ def train(config, workdir: str, console: Console, allowed_changes: Sequence[str]
             checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
             with contextlib.closing(checkpoints):
                 if checkpoints.steps():
-                    for line in check_continuation(config, data, workdir, allowed_changes):
+                    for line in check_resume(config, data, workdir, allowed_changes):
                         say(console, line)
                 state, progress = restore_or_initialize(experiment, checkpoints, console, allowed_changes)
                 if is_leader():
@@ -77,7 +76,7 @@ def train(config, workdir: str, console: Console, allowed_changes: Sequence[str]
                     say(console, _opening(experiment, data, progress))
                     progress, stopped = _run(experiment, data, state, progress, checkpoints, log, console, interruption)
             if stopped:
-                say(console, f'Saved step {progress.step}; the same command carries on from there.')
+                say(console, f'Saved step {progress.step}; the same command resumes from there.')
                 raise interruption.stopped()
         best = f'{progress.control.best_error:.2%}'
         say(console, f'Ended after step {progress.step}, epoch {progress.epoch}; best validation error {best}.')
@@ -110,7 +109,7 @@ def _run(
             rate = control.learning_rate
             with report.waiting():
                 batch = next(batches)
-            rates = rates_of_layers(state.parameters, rate, step * config.batch_size / examples, config.rate_control)
+            rates = layer_rates(state.parameters, rate, step * config.batch_size / examples, config.rate_control)
             state, metrics = train_step(state, batch, statistics, rates)
             interruption.something_to_save()
             step += 1
@@ -170,16 +169,10 @@ def batches_of(experiment: Experiment, data: PreparedDataSet, first_step: int) -
     config = experiment.config
     return pipeline.training_batches(
         data,
+        config.data,
         batch_size=config.batch_size,
-        crop_size=config.data.crop_size,
-        mirror=config.data.mirror,
-        random_crop=config.data.random_crop,
-        color_std=config.data.color_std,
-        color_epochs=config.data.color_epochs,
-        color_rescale=config.data.color_rescale,
         seed=config.seed,
         first_step=first_step,
-        threads=config.data.threads,
         positions=local_positions(experiment.mesh, config.batch_size),
     )
 

@@ -1,6 +1,6 @@
-"""Pixels to what the network sees (sections 2 and 4.1), on the device: mean, mirror, color, views.
+"""From uint8 pixels to the network's input (sections 2 and 4.1), on the device: mean, mirroring, color noise, views.
 
-The host sends uint8 pixels and a few draws an example; here they become float32 in 0..255 units.
+Values are float32, in units of 0..255.
 """
 
 from typing import NamedTuple
@@ -9,36 +9,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 from alexnet_jax.data.dataset import PreparedDataSet
 
-VIEWS = {'center': 1, 'ten': 10}  # how many patches of an image the softmax is averaged over
+VIEWS = {'center': 1, 'ten': 10}  # number of patches whose predictions are averaged
 
 
 class Statistics(NamedTuple):
-    """What preparation measured on the training set.
+    """Statistics of the training set."""
 
-    Attributes:
-      mean_image: float32 [size, size, 3], 0..255.
-      color_components: float32 [3, 3]; column i is p_i times the standard deviation along it (or the
-        eigenvalue, where the config says so).
-    """
-
-    mean_image: Array
-    color_components: Array
+    mean_image: ArrayLike  # float32 [size, size, 3], 0..255
+    color_components: ArrayLike  # float32 [3, 3], of `PreparedDataSet.color_components`
 
 
 def statistics_of(data: PreparedDataSet, color_scale: str = 'deviation') -> Statistics:
-    """Reads a prepared data set's statistics, as NumPy arrays; see `PreparedDataSet.color_components`."""
+    """Reads a prepared data set's statistics, as NumPy arrays; `color_scale` as for `color_components`."""
     return Statistics(data.mean_image(), data.color_components(color_scale))
 
 
 def training_images(batch: dict[str, Array], statistics: Statistics) -> Array:
-    """The random patches of section 4.1, as the network sees them in training.
+    """The random patches of section 4.1.
 
-    The mean of the very pixels that a patch shows is subtracted; then the patch is mirrored where its coin
-    says so, and its color shifted by [p1, p2, p3] [a1 s1, a2 s2, a3 s3]^T, the same at every pixel. Where the
-    batch brings scales, as the 2012 code has them, each image is multiplied by its own.
+    The mean of the pixels in the patch is subtracted; the patch is mirrored where its draw says so; its color is
+    shifted by [p1, p2, p3] [a1 s1, a2 s2, a3 s3]^T, the same at every pixel. Where the batch has scales, as in the
+    2012 code, each image is multiplied by its own.
 
     Args:
       batch: as `pipeline.training_batches` yields it.
@@ -48,7 +43,8 @@ def training_images(batch: dict[str, Array], statistics: Statistics) -> Array:
       float32 [batch, crop, crop, 3].
     """
     crop = batch['image'].shape[1]
-    mean = jax.vmap(lambda top, left: _patch(statistics.mean_image, top, left, crop))(batch['top'], batch['left'])
+    mean_image = jnp.asarray(statistics.mean_image)
+    mean = jax.vmap(lambda top, left: _patch(mean_image, top, left, crop))(batch['top'], batch['left'])
     x = batch['image'].astype(jnp.float32) - mean
     x = jnp.where(batch['mirror'][:, None, None, None], x[:, :, ::-1], x)
     shift = jnp.sum(batch['color'][:, None, :] * statistics.color_components, axis=-1)  # exact float32 products
@@ -57,7 +53,7 @@ def training_images(batch: dict[str, Array], statistics: Statistics) -> Array:
 
 
 def view(images: Array, statistics: Statistics, number: Array | int, crop: int) -> Array:
-    """One of the ten patches of section 4.1: the center, four corners, and the mirror images of these five.
+    """One of the ten patches of section 4.1: the center, the four corners, and their mirror images.
 
     Args:
       images: uint8 [batch, size, size, 3].
@@ -69,10 +65,10 @@ def view(images: Array, statistics: Statistics, number: Array | int, crop: int) 
       float32 [batch, crop, crop, 3].
     """
     far = images.shape[1] - crop
-    places = np.array([[far // 2, far // 2], [0, 0], [0, far], [far, 0], [far, far]])
-    top, left = jnp.asarray(places)[number % 5]
+    offsets = np.array([[far // 2, far // 2], [0, 0], [0, far], [far, 0], [far, far]])
+    top, left = jnp.asarray(offsets)[number % 5]
     x = lax.dynamic_slice(images, (0, top, left, 0), (images.shape[0], crop, crop, 3)).astype(jnp.float32)
-    x = x - _patch(statistics.mean_image, top, left, crop)
+    x = x - _patch(jnp.asarray(statistics.mean_image), top, left, crop)
     return jnp.where(number >= 5, x[:, :, ::-1], x)
 
 

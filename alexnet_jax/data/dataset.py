@@ -1,9 +1,9 @@
-"""A prepared data set on disk: the shards, and a manifest that says what is in them.
+"""A prepared data set on disk: shards and a manifest.
 
-DIRECTORY/manifest.json            settings, class names, counts, checksums, the RGB statistics
-DIRECTORY/mean_image.npy           float32 [size, size, 3], 0..255: the training images' mean (section 2)
-DIRECTORY/train-00000.array_record and so on, validation likewise (see `records.py`)
-DIRECTORY/broken_images.txt        images that could not be read and were left out, a line each
+DIRECTORY/manifest.json            settings, class names, counts, checksums, RGB statistics
+DIRECTORY/mean_image.npy           float32 [size, size, 3], 0..255: mean of the training images (section 2)
+DIRECTORY/train-00000.array_record and so on, validation likewise; see `records.py`
+DIRECTORY/broken_images.txt        unreadable images that were left out, a line each
 """
 
 import dataclasses
@@ -22,46 +22,27 @@ MANIFEST, MEAN_IMAGE, BROKEN_IMAGES = 'manifest.json', 'mean_image.npy', 'broken
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a data set is prepared with; two that agree here are the same.
+    """Settings of a preparation; data sets that agree in them are the same."""
 
-    Attributes:
-      source: name of the source.
-      image_size: height and width of the stored images, in pixels; 256 in the paper.
-      storage: 'jpeg' or 'raw'.
-      quality: JPEG quality, 1..100.
-      images_per_shard: how many images a file holds.
-    """
-
-    source: str
-    image_size: int
-    storage: str
-    quality: int
+    source: str  # as `sources.open_source` takes it
+    image_size: int  # height and width of the stored images, in pixels; 256 in the paper
+    storage: str  # 'jpeg' or 'raw'
+    quality: int  # of JPEGs, 1..100
     images_per_shard: int
 
 
 @dataclasses.dataclass(frozen=True)
 class PreparedDataSet:
-    """What a manifest says.
+    """The contents of a manifest."""
 
-    Attributes:
-      directory: where the shards are.
-      settings: what it was prepared with.
-      class_names: readable names of the classes.
-      class_ids: unambiguous names of them, such as WordNet ids.
-      shards: for each split a list of {'file', 'examples', 'sha256'}.
-      left_out: number of images that could not be read.
-      rgb_mean: mean of the training pixels' red, green and blue, 0..255.
-      rgb_covariance: 3 x 3, of the training pixels, in squared units of 0..255.
-    """
-
-    directory: pathlib.Path
+    directory: pathlib.Path  # of the manifest and the shards
     settings: Settings
-    class_names: tuple[str, ...]
-    class_ids: tuple[str, ...]
-    shards: dict[str, list[dict[str, Any]]]
-    left_out: int
-    rgb_mean: list[float]
-    rgb_covariance: list[list[float]]
+    class_names: tuple[str, ...]  # readable names
+    class_ids: tuple[str, ...]  # unambiguous names in the same order, such as WordNet ids
+    shards: dict[str, list[dict[str, Any]]]  # for each split {'file', 'examples', 'sha256'}
+    left_out: int  # number of unreadable images
+    rgb_mean: list[float]  # of the training pixels, 0..255
+    rgb_covariance: list[list[float]]  # 3 x 3, of the training pixels
 
     @property
     def image_size(self) -> int:
@@ -81,7 +62,11 @@ class PreparedDataSet:
         return [str(self.directory / shard['file']) for shard in self.shards[split]]
 
     def mean_image(self) -> np.ndarray:
-        """The mean of the training images, float32 [size, size, 3] in 0..255."""
+        """The mean of the training images, float32 [size, size, 3] in 0..255.
+
+        Raises:
+          UserError: the file is missing or damaged.
+        """
         path = self.directory / MEAN_IMAGE
         try:
             mean = np.lib.format.read_array(io.BytesIO(read_file(path)), allow_pickle=False)
@@ -91,27 +76,27 @@ class PreparedDataSet:
             raise UserError(f'{path} cannot be read ({error}); prepare the data set again (--mode=prepare).') from error
         if mean.shape != (self.image_size, self.image_size, 3):
             raise UserError(f'{path} has the shape {mean.shape}, the manifest says {self.image_size} pixels a side.')
-        return mean.astype(np.float32)
+        return np.asarray(mean, np.float32)
 
     def color_components(self, scale: str = 'deviation') -> np.ndarray:
-        """Principal components of the training pixels' RGB (section 4.1), as long as the draws a_i multiply them.
+        """Scaled principal components of the training pixels' RGB, which the draws a_i multiply (section 4.1).
 
         Args:
-          scale: 'deviation': p_i sqrt(lambda_i), as the 2012 code has it; 'eigenvalue': p_i lambda_i, as the
-            paper's text has it, which on values in 0..255 swamps the image.
+          scale: 'deviation': p_i sqrt(lambda_i), as in the 2012 code; 'eigenvalue': p_i lambda_i, as in the paper's
+            text, which on values in 0..255 swamps the image.
 
         Returns:
-          float32 [3, 3]: column i belongs to the i-th largest eigenvalue; in 0..255 units.
+          float32 [3, 3], in units of 0..255; column i belongs to the i-th largest eigenvalue.
         """
         values, vectors = np.linalg.eigh(np.asarray(self.rgb_covariance, np.float64))
         values, vectors = np.clip(values[::-1], 0, None), vectors[:, ::-1]
-        signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), range(3)])  # eigh leaves them open
+        signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), range(3)])  # arbitrary in eigh's result
         lengths = np.sqrt(values) if scale == 'deviation' else values
-        return (vectors * signs * lengths).astype(np.float32)
+        return np.asarray(vectors * signs * lengths, np.float32)
 
 
 def write_description(data: PreparedDataSet, mean_image: np.ndarray, directory: pathlib.Path) -> None:
-    """Writes the mean image (float32 [size, size, 3], 0..255) and the manifest: all that a network needs of its data.
+    """Writes the mean image (float32 [size, size, 3], 0..255) and the manifest.
 
     Raises:
       OSError: they cannot be written.
@@ -128,55 +113,49 @@ def open_prepared(directory: str | pathlib.Path, images: bool = True) -> Prepare
     """Reads the manifest of a prepared data set.
 
     Args:
-      directory: where it is.
-      images: whether its shards must be there too.
+      directory: of the data set.
+      images: whether the shards must be there too.
 
     Raises:
-      UserError: it is damaged, of another version, or a shard that it names is missing.
-      FileNotFoundError: there is no prepared data set at all.
+      UserError: it is damaged or of another version, or a shard is missing.
+      FileNotFoundError: there is no prepared data set.
     """
     directory = pathlib.Path(directory)
-    path = directory / MANIFEST
+    path, again = directory / MANIFEST, 'prepare the data set again (--mode=prepare).'
     try:
         fields = read_json(path)
         version = fields.pop('format')
         if version != FORMAT:
             raise UserError(
-                f'{path} has format {version}; this version reads {FORMAT}. Delete {directory} and prepare the data '
-                'set again (--mode=prepare).'
+                f'{path} has format {version}; this version reads {FORMAT}. Delete {directory}, and {again}'
             )
         _check_types(fields)
         fields['class_names'], fields['class_ids'] = tuple(fields['class_names']), tuple(fields['class_ids'])
         data = PreparedDataSet(directory=directory, **{**fields, 'settings': Settings(**fields['settings'])})
-        missing = [
-            file for split in data.shards for file in data.files(split) if images and not pathlib.Path(file).is_file()
-        ]
+        files = [pathlib.Path(file) for split in data.shards for file in data.files(split)] if images else []
+        missing = [file for file in files if not file.is_file()]
         empty = [split for split in ('train', 'validation') if data.examples(split) < 1]
     except FileNotFoundError:
         raise
     except OSError as error:
         raise UserError(f'config.data.directory={str(directory)!r} cannot be read: {error}.') from error
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise UserError(
-            f'{path} is damaged ({type(error).__name__}: {error}); delete {directory} and prepare the data set '
-            'again (--mode=prepare).'
-        ) from error
+        reason = f'{type(error).__name__}: {error}'
+        raise UserError(f'{path} is damaged ({reason}); delete {directory}, and {again}') from error
     if missing:
-        raise UserError(
-            f'{missing[0]} is missing, though {path} names it; prepare the data set again (--mode=prepare).'
-        )
+        raise UserError(f'{missing[0]} is missing, though {path} names it; {again}')
     if empty:
         raise UserError(f'{path}: the split {empty[0]!r} has no images.')
     return data
 
 
 def _check_types(fields: dict[str, Any]) -> None:
-    """Raises ValueError where a manifest's fields are not what preparation writes."""
+    """Raises ValueError for fields that preparation does not write."""
     for name in ('class_names', 'class_ids'):
         if not isinstance(fields[name], list) or not all(isinstance(one, str) for one in fields[name]):
-            raise ValueError(f'{name} is no list of names')
+            raise ValueError(f'{name} is not a list of names')
     if len(fields['class_names']) != len(fields['class_ids']):
-        raise ValueError('class_names and class_ids are not of one length')
+        raise ValueError('class_names and class_ids differ in length')
     for name, most in (('image_size', 2**14), ('quality', 100), ('images_per_shard', 2**40)):
         value = fields['settings'][name]
         if type(value) is not int or not 0 < value <= most:
@@ -184,10 +163,10 @@ def _check_types(fields: dict[str, Any]) -> None:
     for shard in (shard for shards in fields['shards'].values() for shard in shards):
         file, examples = shard['file'], shard['examples']
         if not isinstance(file, str) or pathlib.PurePath(file).name != file or len(file) > 255:
-            raise ValueError(f'{file!r:.100} is no name of a shard')
+            raise ValueError(f'{file!r:.100} is not the name of a shard')
         if type(examples) is not int or not 0 < examples < 2**40:
             raise ValueError(f'{file} with {examples!r:.50} images')
     for name, shape in (('rgb_mean', (3,)), ('rgb_covariance', (3, 3))):
         values = np.asarray(fields[name], np.float64)
         if values.shape != shape or not np.isfinite(values).all() or np.abs(values).max() > 255**2:
-            raise ValueError(f'{name} is no table of {" x ".join(map(str, shape))} numbers as pixels give them')
+            raise ValueError(f'{name} is not an array of {" x ".join(map(str, shape))} numbers in range')

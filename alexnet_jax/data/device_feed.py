@@ -1,8 +1,8 @@
 """Batches from the host to the devices of a mesh."""
 
 import collections
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -11,6 +11,9 @@ from jax.sharding import Mesh, NamedSharding
 
 from alexnet_jax.data.augment import Statistics
 from alexnet_jax.model.columns import DATA, EVERYWHERE, PER_EXAMPLE, sharding
+
+Batch = dict[str, Array]
+T = TypeVar('T')
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -29,23 +32,29 @@ def to_devices(batch: Any, mesh: Mesh) -> Any:
     shards = mesh.shape[DATA]
     local = len(local_positions(mesh, shards))
 
-    def send(x: np.ndarray) -> Array:
+    def send(x: np.ndarray) -> Any:
         global_shape = (len(x) * shards // local, *x.shape[1:])
-        return jax.make_array_from_process_local_data(batch_sharding(mesh), x, global_shape)
+        shards_of = batch_sharding(mesh)
+        return jax.make_array_from_process_local_data(shards_of, x, global_shape)  # type: ignore[no-untyped-call]
 
     return jax.tree.map(send, batch)
 
 
-def prefetch_to_devices(batches: Iterator[Any], mesh: Mesh, count: int = 2) -> Iterator[Any]:
-    """Sends batches to the devices `count` steps early, so that no step waits for the transfer."""
-    waiting: collections.deque[Any] = collections.deque()
-    for batch in batches:
-        waiting.append(to_devices(batch, mesh))
+def run_ahead(items: Iterable[T], count: int = 2) -> Iterator[T]:
+    """Yields items `count` later than it takes them, so that devices work on the next ones meanwhile."""
+    waiting: collections.deque[T] = collections.deque()
+    for item in items:
+        waiting.append(item)
         if len(waiting) > count:
             yield waiting.popleft()
     yield from waiting
 
 
+def prefetch_to_devices(batches: Iterable[Any], mesh: Mesh, count: int = 2) -> Iterator[Any]:
+    """Sends batches to the devices `count` steps early, so that no step waits for the transfer."""
+    return run_ahead((to_devices(batch, mesh) for batch in batches), count)
+
+
 def statistics_to_devices(statistics: Statistics, mesh: Mesh) -> Statistics:
     """Replicates the training set's statistics on every device."""
-    return jax.device_put(statistics, sharding(mesh, EVERYWHERE))
+    return Statistics(*jax.device_put(tuple(statistics), sharding(mesh, EVERYWHERE)))

@@ -1,8 +1,8 @@
-"""Images to a prepared data set, once (section 2): `--mode=prepare`.
+"""Preparation of a data set (section 2): `--mode=prepare`.
 
-The work is cut into shards. A shard is written under another name and renamed when it is complete, with the sums
-that the statistics need beside it; so a preparation that is interrupted carries on where it was, and ends with the
-very bytes of an undisturbed one. The whole stands in DIRECTORY.partial until it is complete.
+Shards are written under temporary names and renamed when complete, with the sums for the statistics beside them. So
+an interrupted preparation resumes, and its result is bit-identical to an uninterrupted one. Until it is complete it is
+in DIRECTORY.partial.
 """
 
 import collections
@@ -16,6 +16,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -30,8 +31,8 @@ from alexnet_jax.runtime.files import json_bytes, locked, replace_file
 from alexnet_jax.runtime.formatting import format_bytes
 from alexnet_jax.runtime.progress_bar import Display
 
-_CHUNK = 16  # images that a thread takes at a time
-_SAMPLE = 64  # images from which the size of the whole is estimated
+_CHUNK = 16  # images that a thread prepares at a time
+_SAMPLE = 64  # images from which the size of the data set is estimated
 
 
 def prepare(
@@ -43,18 +44,18 @@ def prepare(
     skip_broken: bool = False,
     threads: int = 0,
 ) -> PreparedDataSet:
-    """Writes a prepared data set; the directory appears when it is complete, and not before.
+    """Writes a prepared data set, resuming an interrupted preparation; the directory appears when it is complete.
 
     Args:
-      source: where the images come from.
-      settings: what to make of them.
-      directory: where to; must not exist yet.
-      console: where to show progress.
-      skip_broken: whether images that cannot be read are left out; otherwise they are an error, at the end.
-      threads: that work at the same time; 0 for one a processor.
+      source: of the images.
+      settings: of the result.
+      directory: to write, which must not exist yet.
+      console: for progress.
+      skip_broken: whether unreadable images are left out; otherwise they are an error, at the end.
+      threads: 0 for one a core.
 
     Raises:
-      UserError: the disk is too small or cannot be written, images are broken, or another preparation is at it.
+      UserError: the disk is too small or cannot be written, images are unreadable, or another process is preparing it.
     """
     directory = pathlib.Path(directory)
     if directory.exists():
@@ -73,31 +74,25 @@ def prepare(
             partial.rename(directory)
     except OSError as error:
         raise UserError(
-            f'Preparing {directory} failed: {error}. What is done stands in {partial}; free space if the disk is '
-            'full, and the same command carries on.'
+            f'Preparing {directory} failed: {error}. Finished shards are in {partial}; free space if the disk is full, '
+            'and the same command resumes.'
         ) from error
     return dataclasses.replace(data, directory=directory)
 
 
-def _sums_file(path: pathlib.Path) -> pathlib.Path:
-    return path.with_suffix('.sums')
-
-
-class _Sums:
-    """Exact sums over the pixels of some images, as they are stored."""
+class _Part:
+    """Some prepared images: names and payloads, a line for each unreadable one, and exact sums over stored pixels."""
 
     def __init__(self, size: int) -> None:
-        self.images = 0
-        self.pixels = np.zeros((size, size, 3), np.int64)
-        self.products = np.zeros((3, 3), np.int64)
+        self.stored: list[tuple[str, bytes]] = []
+        self.broken: list[str] = []
+        self.images, self.pixels, self.products = 0, np.zeros((size, size, 3), np.int64), np.zeros((3, 3), np.int64)
 
-    def add(self, pixels: np.ndarray) -> None:
-        flat = pixels.reshape(-1, 3).astype(np.float64)  # an image's sums stay below 2**53: exact in float64
-        self.images += 1
-        self.pixels += pixels
-        self.products += (flat.T @ flat).astype(np.int64)
+    def add_sums(self, pixels: np.ndarray) -> None:
+        flat = pixels.reshape(-1, 3).astype(np.float64)  # exact: an image's sums are below 2**53
+        self.merge_sums(1, pixels, (flat.T @ flat).astype(np.int64))
 
-    def merge(self, images: int, pixels: np.ndarray, products: np.ndarray) -> None:
+    def merge_sums(self, images: int, pixels: np.ndarray, products: np.ndarray) -> None:
         self.images += images
         self.pixels += pixels
         self.products += products
@@ -105,25 +100,16 @@ class _Sums:
     def mean_image(self) -> np.ndarray:
         return (self.pixels / self.images).astype(np.float32)
 
-    def rgb(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean [3] and covariance [3, 3] of the pixels' RGB, float64."""
+    def rgb(self) -> tuple[list[float], list[list[float]]]:
+        """Mean [3] and covariance [3, 3] of the pixels' RGB."""
         count = self.images * self.pixels.shape[0] * self.pixels.shape[1]
         mean = self.pixels.sum((0, 1)) / count
-        return mean, self.products / count - np.outer(mean, mean)
-
-
-@dataclasses.dataclass
-class _Part:
-    """What a thread made of some images: names and payloads, what was broken, and the sums."""
-
-    payloads: list[tuple[str, bytes]]
-    broken: list[str]
-    sums: _Sums
+        return mean.tolist(), (self.products / count - np.outer(mean, mean)).tolist()
 
 
 @dataclasses.dataclass(frozen=True)
 class _Preparation:
-    """The steps of a preparation, in the order in which `prepare` takes them."""
+    """The steps of a preparation, in the order of `prepare`."""
 
     source: Source
     settings: Settings
@@ -132,6 +118,7 @@ class _Preparation:
     threads: int
 
     def check_settings(self) -> None:
+        """UserError if the preparation was started with other settings or another source."""
         path = self.partial / 'settings.json'
         ids = hashlib.sha256('\n'.join(self.source.class_ids).encode(errors='backslashreplace')).hexdigest()
         wanted = {
@@ -143,53 +130,51 @@ class _Preparation:
         if found != wanted:
             field = next(name for name in wanted if found.get(name) != wanted[name])
             raise UserError(
-                f'{self.partial} was begun with {field}={found.get(field)!r}, now it is {wanted[field]!r}; '
+                f'{self.partial} was started with {field}={found.get(field)!r}, now it is {wanted[field]!r}; '
                 'delete it, or go back to that setting.'
             )
         replace_file(path, json_bytes(wanted))
 
     def check_disk(self) -> None:
-        """Says how much disk is needed, and refuses if there is less; from images sampled evenly."""
-        splits, size = self.source.splits, self.settings.image_size
+        """Prints the disk space needed, estimated from evenly sampled images; UserError if there is less."""
+        splits, partial = self.source.splits, self.partial
         if self.settings.storage == 'raw':
-            each = records.raw_type(size).itemsize + 64.0
+            each = records.raw_type(self.settings.image_size).itemsize + 64.0
         else:
-            places = {(split, i) for split, n in splits.items() for i in range(0, n, max(1, n // _SAMPLE))}
-            payloads = self.make(sorted(places)).payloads
-            each = 32 + sum(len(payload) for _, payload in payloads) / max(1, len(payloads))
+            sample = {(split, i) for split, n in splits.items() for i in range(0, n, max(1, n // _SAMPLE))}
+            stored = self.make(sorted(sample)).stored
+            each = 32 + sum(len(payload) for _, payload in stored) / max(1, len(stored))
         images = sum(splits.values())
-        done = sum(file.stat().st_size for file in self.partial.iterdir())
-        needed, free = 1.05 * each * images + 2**20, shutil.disk_usage(self.partial).free
-        say(
-            self.console,
-            f'{images:,} images of {len(self.source.class_names):,} classes need about {format_bytes(needed)} in '
-            f'{self.partial}; {format_bytes(free)} are free'
-            + (f', {format_bytes(done)} are done.' if done > 2**20 else '.'),
-        )
+        done = sum(file.stat().st_size for file in partial.iterdir())
+        needed, free = 1.05 * each * images + 2**20, shutil.disk_usage(partial).free
+        so_far = f', {format_bytes(done)} are done.' if done > 2**20 else '.'
+        classes = f'{images:,} images of {len(self.source.class_names):,} classes'
+        line = f'{classes} need about {format_bytes(needed)} in {partial}; {format_bytes(free)} are free{so_far}'
+        say(self.console, line)
         if needed - done > free:
-            if not any(self.partial.glob('*.sums')):  # nothing is done that would be worth keeping
-                shutil.rmtree(self.partial)
+            if not any(partial.glob('*.sums')):  # no finished shard is worth keeping
+                shutil.rmtree(partial)
             raise UserError(
-                f'{self.partial} needs about {format_bytes(needed - done)} more, {format_bytes(free)} are free; '
-                'free some, or name a config.data.directory on another disk.'
+                f'{partial} needs about {format_bytes(needed - done)} more, {format_bytes(free)} are free; free some, '
+                'or name a config.data.directory on another disk.'
             )
 
     def shards(self) -> Iterator[tuple[str, range, pathlib.Path]]:
-        """Split, images and file of every shard."""
+        """Split, image indices and file of every shard."""
         step, ending = self.settings.images_per_shard, records.STORAGE[self.settings.storage]
         for split, count in self.source.splits.items():
             for number, first in enumerate(range(0, count, step)):
                 yield split, range(first, min(first + step, count)), self.partial / f'{split}-{number:05d}{ending}'
 
     def write_shards(self) -> None:
-        """Writes every shard that is not there yet."""
+        """Writes every missing shard."""
         total, done = sum(self.source.splits.values()), 0
         with (
             concurrent.futures.ThreadPoolExecutor(self.threads) as pool,
             Display(self.console, total, 0, name='preparing', unit='images') as display,
         ):
             for split, images, path in self.shards():
-                if not _sums_file(path).exists():
+                if not path.with_suffix('.sums').exists():
                     for written in self.write_shard(split, images, path, pool):
                         display.update(done + written)
                 done += len(images)
@@ -199,16 +184,16 @@ class _Preparation:
     def write_shard(
         self, split: str, images: range, path: pathlib.Path, pool: concurrent.futures.Executor
     ) -> Iterator[int]:
-        """Writes one shard and, when it is complete, the sums over it; yields how many images are done."""
+        """Writes a shard and then its sums, which mark it as finished; yields the number of images done."""
         new = path.with_name('new-' + path.name)
         writer = records.RawWriter(new) if self.settings.storage == 'raw' else records.JpegWriter(new)
-        total = _Part([], [], _Sums(self.settings.image_size))
+        total = _Part(self.settings.image_size)
         for part in self.in_order(split, images, pool):
-            for name, payload in part.payloads:
+            for name, payload in part.stored:
                 writer.write(name, payload)
             total.broken += part.broken
-            total.sums.merge(part.sums.images, part.sums.pixels, part.sums.products)
-            yield total.sums.images + len(total.broken)
+            total.merge_sums(part.images, part.pixels, part.products)
+            yield total.images + len(total.broken)
         writer.close()
         if self.settings.storage == 'raw':
             records.names_file(new).rename(records.names_file(path))
@@ -216,13 +201,13 @@ class _Preparation:
             os.fsync(file.fileno())
             digest = hashlib.file_digest(file, 'sha256').hexdigest()
         new.rename(path)
-        facts = {'file': path.name, 'examples': total.sums.images, 'sha256': digest, 'broken': total.broken}
+        facts = {'file': path.name, 'examples': total.images, 'sha256': digest, 'broken': total.broken}
         content = io.BytesIO()
-        np.savez(content, pixels=total.sums.pixels, products=total.sums.products, facts=np.array(json.dumps(facts)))
-        replace_file(_sums_file(path), content.getvalue())  # from here on the shard counts as done
+        np.savez(content, pixels=total.pixels, products=total.products, facts=np.array(json.dumps(facts)))
+        replace_file(path.with_suffix('.sums'), content.getvalue())
 
     def in_order(self, split: str, images: range, pool: concurrent.futures.Executor) -> Iterator[_Part]:
-        """The parts of a shard, made by the pool, in order; never more under way than keep it busy."""
+        """The parts of a shard, made by the pool, in order; only as many at a time as keep it busy."""
         chunks = ([(split, i) for i in images[first : first + _CHUNK]] for first in range(0, len(images), _CHUNK))
         waiting = collections.deque(
             pool.submit(self.make, chunk) for chunk in itertools.islice(chunks, 2 * self.threads)
@@ -235,11 +220,11 @@ class _Preparation:
             for future in waiting:
                 future.cancel()
 
-    def make(self, places: list[tuple[str, int]]) -> _Part:
-        """Prepares some images, given by split and index."""
+    def make(self, chosen: list[tuple[str, int]]) -> _Part:
+        """Prepares images, given by split and index."""
         settings, classes = self.settings, len(self.source.class_names)
-        part = _Part([], [], _Sums(settings.image_size))
-        for split, index in places:
+        part = _Part(settings.image_size)
+        for split, index in chosen:
             item = self.source.item(split, index)
             if not 0 <= item.label < classes:
                 raise UserError(f'{item.name} ({split}) has the label {item.label}; there are {classes} classes.')
@@ -249,44 +234,35 @@ class _Preparation:
                 part.broken.append('\t'.join(' '.join(text.split()) for text in (split, item.name, str(error))))
                 continue
             payload, stored = records.payload(settings.storage, item.name, item.label, pixels, settings.quality)
-            part.payloads.append((item.name, payload))
-            part.sums.add(stored)
+            part.stored.append((item.name, payload))
+            part.add_sums(stored)
         return part
 
     def finish(self, skip_broken: bool) -> PreparedDataSet:
-        """Adds the shards' sums up, writes what describes the whole, and removes what only the work needed."""
-        sums, shards, broken = _Sums(self.settings.image_size), {split: [] for split in self.source.splits}, []
+        """Adds up the shards' sums, writes mean image and manifest, and removes temporary files."""
+        total = _Part(self.settings.image_size)
+        shards: dict[str, list[dict[str, Any]]] = {split: [] for split in self.source.splits}
         for split, _, path in self.shards():
-            with np.load(_sums_file(path), allow_pickle=False) as saved:
+            with np.load(path.with_suffix('.sums'), allow_pickle=False) as saved:
                 facts = json.loads(str(saved['facts']))
-                broken += facts.pop('broken')
+                total.broken += facts.pop('broken')
                 if split == 'train':
-                    sums.merge(facts['examples'], saved['pixels'], saved['products'])
+                    total.merge_sums(facts['examples'], saved['pixels'], saved['products'])
             if facts['examples']:
                 shards[split].append(facts)
-        replace_file(
-            self.partial / BROKEN_IMAGES, ''.join(line + '\n' for line in broken).encode(errors='backslashreplace')
-        )
+        broken, path = total.broken, self.partial / BROKEN_IMAGES
+        replace_file(path, ''.join(line + '\n' for line in broken).encode(errors='backslashreplace'))
         if broken and not skip_broken:
             raise UserError(
                 f'{len(broken):,} of {sum(self.source.splits.values()):,} images cannot be read, the first: '
-                f'{": ".join(broken[0].split(chr(9)))}. All are listed in {self.partial / BROKEN_IMAGES}. '
+                f'{": ".join(broken[0].split(chr(9)))}. All are listed in {path}. '
                 'To go on without them: --config.data.skip_broken=True.'
             )
-        if not sums.images or not shards['validation']:
+        if not total.images or not shards['validation']:
             raise UserError(f'No image of {self.settings.source!r} could be read for training or for validation.')
-        mean, covariance = sums.rgb()
-        data = PreparedDataSet(
-            self.partial,
-            self.settings,
-            self.source.class_names,
-            self.source.class_ids,
-            shards,
-            len(broken),
-            mean.tolist(),
-            covariance.tolist(),
-        )
-        write_description(data, sums.mean_image(), self.partial)
+        names, ids = self.source.class_names, self.source.class_ids
+        data = PreparedDataSet(self.partial, self.settings, names, ids, shards, len(broken), *total.rgb())
+        write_description(data, total.mean_image(), self.partial)
         for pattern in ('*.sums', '*.new', 'new-*', 'settings.json', 'lock'):
             for file in self.partial.glob(pattern):
                 file.unlink()

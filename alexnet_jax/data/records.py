@@ -1,7 +1,7 @@
-"""How prepared images lie in a shard: JPEG in ArrayRecord files, or raw pixels in flat files.
+"""Formats of prepared images: JPEG in ArrayRecord files, or raw pixels in flat files.
 
-JPEG takes about 20 kB an image of 256 x 256 and a few hundred microseconds of a core to decode. Raw pixels take
-192 kB and next to nothing: a shard is mapped into memory, and a patch is copied straight out of it.
+An image of 256 x 256 takes about 20 kB as JPEG, and some hundred microseconds of a core to decode. Raw pixels take
+192 kB and almost no time: a shard is mapped into memory, and a patch is copied out of it.
 """
 
 import bisect
@@ -11,7 +11,7 @@ import os
 import pathlib
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -21,38 +21,32 @@ from alexnet_jax.runtime.files import read_file
 
 _HEADER = struct.Struct('<IH')  # label, length of the name in bytes
 
-# One record a group, so that reading one image reads nothing else; a JPEG cannot be compressed further.
+# One record a group, so that reading an image reads no other; a JPEG cannot be compressed further.
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
 _READER_OPTIONS = 'readahead_buffer_size:0'  # for random access
 
-STORAGE = {'jpeg': '.array_record', 'raw': '.raw'}  # kinds of storage, and how their files end
+STORAGE = {'jpeg': '.array_record', 'raw': '.raw'}  # format: file extension
 
 
 class Record(NamedTuple):
-    """A prepared image as JPEG.
+    """A prepared image as JPEG."""
 
-    Attributes:
-      name: what the image is called in its source.
-      label: its class, an index into the manifest's class names.
-      image: JPEG, RGB, of the manifest's image size.
-    """
-
-    name: str
-    label: int
-    image: bytes
+    name: str  # of the image in its source
+    label: int  # index of its class in the manifest's class names
+    image: bytes  # JPEG, RGB, of the manifest's image size
 
 
 def encode(record: Record) -> bytes:
     """Packs a record: label (uint32), length of the name (uint16), both little-endian, name (UTF-8), image."""
-    name = record.name.encode(errors='backslashreplace')[:65535]  # file names may hold bytes that are no text
+    name = record.name.encode(errors='backslashreplace')[:65535]  # file names may hold bytes that are not text
     return _HEADER.pack(record.label, len(name)) + name + record.image
 
 
 def decode(data: bytes) -> Record:
-    """Unpacks what `encode` packed.
+    """Unpacks a record that `encode` packed.
 
     Raises:
-      ValueError: the bytes are no record.
+      ValueError: the bytes are not a record.
     """
     if len(data) < _HEADER.size:
         raise ValueError(f'a record of {len(data)} bytes is too short for its header')
@@ -68,27 +62,11 @@ def raw_type(size: int) -> np.dtype:
     return np.dtype([('label', '<u4'), ('image', 'u1', (size, size, 3))])
 
 
-class Writer(Protocol):
-    """Writes one shard, record by record."""
-
-    def write(self, name: str, payload: bytes) -> None:
-        """Appends a record, as `payload` makes it."""
-
-    def close(self) -> None:
-        """Puts everything on disk."""
-
-
 def payload(storage: str, name: str, label: int, pixels: np.ndarray, quality: int) -> tuple[bytes, np.ndarray]:
-    """An image as it is stored.
-
-    Args:
-      storage: 'jpeg' or 'raw'.
-      name, label: of the image.
-      pixels: uint8 [size, size, 3], RGB.
-      quality: of the JPEG, 1..100.
+    """Encodes an image, uint8 [size, size, 3] in RGB, for storage as 'jpeg' (of quality 1..100) or 'raw'.
 
     Returns:
-      The record's bytes, and the pixels that will be read back: those after JPEG.
+      The record, and the pixels that will be read back, which JPEG has changed.
     """
     if storage == 'raw':
         return struct.pack('<I', label) + pixels.tobytes(), pixels
@@ -104,7 +82,7 @@ class JpegWriter:
         self._writer = ArrayRecordWriter(str(path), _WRITER_OPTIONS)
 
     def write(self, name: str, payload: bytes) -> None:
-        """Appends a record; its name is in the payload."""
+        """Appends a record, which `payload` made; its name is in the payload."""
         self._writer.write(payload)
         self._count += 1
 
@@ -112,7 +90,7 @@ class JpegWriter:
         """Finishes the file.
 
         Raises:
-          OSError: it does not hold what was written, as on a full disk.
+          OSError: it does not hold all records, as on a full disk.
         """
         try:
             self._writer.close()
@@ -124,14 +102,14 @@ class JpegWriter:
 
 
 class RawWriter:
-    """Writes a flat file of records, and their names beside it."""
+    """Writes a flat file of records, and a file of their names beside it."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self._file = path.open('wb')
         self._names = names_file(path).open('wb')
 
     def write(self, name: str, payload: bytes) -> None:
-        """Appends a record and its name."""
+        """Appends a record, which `payload` made, and its name."""
         self._file.write(payload)
         self._names.write(' '.join(name.splitlines()).encode(errors='backslashreplace') + b'\n')
 
@@ -144,92 +122,85 @@ class RawWriter:
 
 
 def names_file(path: pathlib.Path) -> pathlib.Path:
-    """Where a raw shard's names are, a line each."""
+    """Path of the file of a raw shard's names, a line each."""
     return path.with_suffix('.names')
 
 
 class Shards:
-    """Random access to the images of a split that lies in several files.
-
-    Its readers open lazily, so that a data set of hundreds of files is ready at once.
-    """
+    """Random access to the images of a split, in several files that are opened on first use."""
 
     def __init__(self, files: Sequence[str], counts: Sequence[int], storage: str, size: int) -> None:
         """Opens shards of `counts` images of `size` x `size` each, stored as `storage`."""
         self._files, self._storage, self._size = list(files), storage, size
         self._ends = list(itertools.accumulate(counts))
-        self._open: list[ArrayRecordReader | np.memmap | None] = [None] * len(self._files)
+        self._readers: list[Any] = [None] * len(self._files)  # ArrayRecordReader or np.memmap
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
     def locate(self, index: int) -> tuple[int, int]:
-        """The number of the shard that holds an image, and the image's place in it."""
+        """The number of an image's shard, and its record in it."""
         shard = bisect.bisect_right(self._ends, index)
         return shard, index - (self._ends[shard - 1] if shard else 0)
 
-    def where(self, index: int) -> str:
-        """For messages: file and record."""
-        shard, place = self.locate(index)
-        return f'{self._files[shard]}, record {place},'
+    def description(self, index: int) -> str:
+        """File and record of an image, for messages."""
+        shard, record = self.locate(index)
+        return f'{self._files[shard]}, record {record},'
 
     def read(self, index: int) -> tuple[np.ndarray, int]:
-        """The pixels, uint8 [size, size, 3] in RGB, and the label of an image.
+        """Pixels (uint8 [size, size, 3], RGB) and label of an image.
 
         Raises:
           ValueError: the record is damaged.
         """
-        shard, place = self.locate(index)
+        shard, number = self.locate(index)
         if self._storage == 'raw':
-            record = self._reader(shard)[place]
-            return record['image'], int(record['label'])
-        record = self._record(shard, place)
+            raw = self._reader(shard)[number]
+            return raw['image'], int(raw['label'])
+        record = self._record(shard, number)
         height, width, *_ = simplejpeg.decode_jpeg_header(record.image)
-        if (height, width) != (self._size, self._size):  # before it is decoded, which may take gigabytes
+        if (height, width) != (self._size, self._size):  # checked before decoding, which may take gigabytes
             raise ValueError(f'an image of {height} x {width}, not of {self._size} x {self._size}')
         return simplejpeg.decode_jpeg(record.image, colorspace='RGB'), record.label
 
     def name(self, index: int) -> str:
-        """What an image is called in its source.
+        """The name of an image in its source.
 
         Raises:
-          ValueError: the record is damaged, or the names are.
+          ValueError: the record or the file of names is damaged.
         """
-        shard, place = self.locate(index)
+        shard, number = self.locate(index)
         if self._storage == 'raw':
             names = names_file(pathlib.Path(self._files[shard]))
-            line = next(itertools.islice(io.BytesIO(read_file(names)), place, None), None)
+            line = next(itertools.islice(io.BytesIO(read_file(names)), number, None), None)
             if line is None:
-                raise ValueError(f'{names} holds no line {place + 1}')
+                raise ValueError(f'{names} has no line {number + 1}')
             return line.decode().rstrip('\n')
-        return self._record(shard, place).name
+        return self._record(shard, number).name
 
-    def _record(self, shard: int, place: int) -> Record:
+    def _record(self, shard: int, number: int) -> Record:
         try:
-            return decode(self._reader(shard).read([place])[0])
+            return decode(self._reader(shard).read([number])[0])
         except RuntimeError as error:  # ArrayRecord's checksums
             raise ValueError(str(error)) from error
 
-    def _reader(self, shard: int) -> ArrayRecordReader | np.memmap:
-        reader = self._open[shard]
-        if reader is None:
-            reader = self._open_shard(shard)
-            self._open[shard] = reader  # two threads may both open it; either will do
-        return reader
+    def _reader(self, shard: int) -> Any:
+        if self._readers[shard] is None:
+            self._readers[shard] = self._open_shard(shard)  # two threads may both open it; either will do
+        return self._readers[shard]
 
-    def _open_shard(self, shard: int) -> ArrayRecordReader | np.memmap:
+    def _open_shard(self, shard: int) -> Any:
         path = self._files[shard]
         count = self._ends[shard] - (self._ends[shard - 1] if shard else 0)
         if self._storage == 'raw':
             found, rest = divmod(os.path.getsize(path), raw_type(self._size).itemsize)
-            if found != count or rest:
-                raise ValueError(f'the file holds {found} records, the manifest says {count}')
-            return np.memmap(path, raw_type(self._size), 'r')
-        try:
-            reader = ArrayRecordReader(path, options=_READER_OPTIONS)
-            found = reader.num_records()
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(f'the file cannot be opened: {error}') from error
-        if found != count:
+        else:
+            try:
+                reader = ArrayRecordReader(path, options=_READER_OPTIONS)
+                found, rest = reader.num_records(), 0
+            except (RuntimeError, ValueError) as error:
+                raise ValueError(f'the file cannot be opened: {error}') from error
+        if found != count or rest:
             raise ValueError(f'the file holds {found} records, the manifest says {count}')
-        return reader
+        return np.memmap(path, raw_type(self._size), 'r') if self._storage == 'raw' else reader

@@ -1,4 +1,4 @@
-"""The values of any line of the network's table, for a batch of images, whole on every device."""
+"""Activations of any layer for a batch of images (section 6.1), gathered from all columns and devices."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,58 +9,59 @@ from jax import Array, lax
 from jax.sharding import Mesh
 
 from alexnet_jax.data.augment import Statistics, view
+from alexnet_jax.data.device_feed import Batch
 from alexnet_jax.evaluation.predictor import gather_examples
 from alexnet_jax.model.alexnet import AlexNet, classes_of
 from alexnet_jax.model.columns import COLUMN, EVERYWHERE, PER_COLUMN, PER_EXAMPLE
 from alexnet_jax.model.layer_specs import Exchange, Learned, ReLU, Table, Tanh
 from alexnet_jax.runtime.errors import UserError
 
-FeatureStep = Callable[[Any, dict[str, Array], Statistics], Array]
+FeatureStep = Callable[[Any, Batch, Statistics], Array]
 
 
-def line_of(table: Table, layer: str) -> str:
-    """The line of a network's table whose values are a layer's.
+def activation_of(table: Table, layer: str) -> str:
+    """The layer of a table whose output is meant by a name.
 
-    For a layer with weights that is the ReLU or tanh right after it, if there is one: 'fc7' means what the paper calls
-    "the feature activations induced by an image at the last, 4096-dimensional hidden layer". All others are themselves.
+    For a layer with weights it is the ReLU or tanh right after it, if there is one: 'fc7' means "the feature
+    activations induced by an image at the last, 4096-dimensional hidden layer".
 
     Raises:
-      UserError: the table has no such line.
+      UserError: the table has no such layer.
     """
     names = [name for name, _ in table]
     if layer not in names:
-        raise UserError(f'--layer={layer}: the network has no such line; it has {", ".join(names)}.')
-    place = names.index(layer)
-    after, kind = table[place + 1] if place + 1 < len(table) else ('', None)
-    return after if isinstance(table[place][1], Learned) and isinstance(kind, ReLU | Tanh) else layer
+        raise UserError(f'--layer={layer}: the network has no such layer; it has {", ".join(names)}.')
+    index = names.index(layer)
+    following, spec = table[index + 1] if index + 1 < len(table) else ('', None)
+    return following if isinstance(table[index][1], Learned) and isinstance(spec, ReLU | Tanh) else layer
 
 
-def make_feature_step(network: AlexNet, mesh: Mesh, *, line: str, crop_size: int) -> FeatureStep:
-    """Builds the jitted computation of a line's values for one batch; no later line is computed.
+def make_feature_step(network: AlexNet, mesh: Mesh, *, layer: str, crop_size: int) -> FeatureStep:
+    """Builds the jitted computation of a layer's output for one batch; no later layer is computed.
 
     Args:
       network: with the columns as they live on a device of the mesh.
       mesh: of axes 'data' and 'column'.
-      line: of the network's table.
+      layer: of the network's table.
       crop_size: height and width of the central view, in pixels.
 
     Returns:
-      A function of (parameters, batch with its 'image', statistics). It returns, on every device, float16
-      [batch, values]. A map is flattened by height, then width, then channel, and there column 1's channels stand
-      before column 2's; a vector holds all of column 1's values before column 2's, also where a flatten line made
-      it of a map. An exchange line's values are what each column receives. The last line's are the logits.
+      A function of (parameters, batch with its 'image', statistics) that returns, on every device, float16
+      [batch, values]. A map is flattened by height, width, channel, column 1's channels before column 2's at each
+      place; a vector has column 1's values before column 2's, also after a flatten layer. Of an exchange it is what
+      each column receives, of the last layer the logits.
     """
-    columns, layers = network.columns, dict(network.table)
+    columns, layers = network.split, dict(network.table)
 
-    def on_device(parameters: Any, batch: dict[str, Array], statistics: Statistics) -> Array:
+    def on_device(parameters: Any, batch: Batch, statistics: Statistics) -> Array:
         images = view(batch['image'], statistics, 0, crop_size)
         _, found = network.apply({'params': parameters}, images, mutable=['intermediates'])
-        values = found['intermediates'][f'after_{line}'][0]
-        if isinstance(layers[line], Exchange):  # every column has the same, which only the compiler cannot know
+        values = found['intermediates'][f'after_{layer}'][0]
+        if isinstance(layers[layer], Exchange):  # the same in every column, which the compiler cannot know
             joined = lax.all_gather(values[0], COLUMN, to='invarying')[0]
         else:
             joined = columns.gather_logits(values)
-        if line == network.table[-1][0]:
+        if layer == network.table[-1][0]:
             joined = joined[:, : classes_of(network.table)]
         return gather_examples(joined.reshape(len(images), -1).astype(jnp.float16))
 

@@ -1,12 +1,13 @@
-"""Feature vectors to short binary codes (section 6.1): an autoencoder, and random hyperplanes to stand beside it.
+"""Short binary codes of feature vectors (section 6.1): an autoencoder, and random hyperplanes for comparison.
 
 "Computing similarity by using Euclidean distance between two 4096-dimensional, real-valued vectors is inefficient,
 but it could be made efficient by training an auto-encoder to compress these vectors to short binary codes." The
-paper goes no further; what follows is ours. Codes are searched by `hamming.py`.
+paper goes no further; the method is ours. hamming.py searches the codes.
 """
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -18,29 +19,28 @@ from jax import Array, lax
 
 from alexnet_jax.runtime.errors import UserError
 
-WORD = 32  # bits in a word of a code
-_SAMPLE = 8192  # rows that mean, scale and principal directions are taken from
-# The loss, with distances in units of the features' root mean square distance from their mean. Tried on fc7 of the
-# digits network (512 units, 1,437 rows), share of the true six found among the first 6, at 32 and 128 bits; random
-# hyperplanes: 0.24 and 0.45.
-#   starting from random directions            0.32  0.55
-#   starting from principal directions         0.40  0.61   (kept; before training: 0.28 and 0.48)
+WORD = 32  # bits
+_SAMPLE = 8192  # rows for mean, scale and principal directions
+# The loss, with distances in units of the features' root mean square distance from their mean. Recall of the true six
+# among the first 6, for fc7 of the digits network (512 units, 1,437 rows), at 32 and 128 bits; random hyperplanes: 0.24
+# and 0.45.
+#   from random directions                     0.32  0.55
+#   from principal directions                  0.40  0.61   (kept; before training: 0.28 and 0.48)
 #   without the term on pairs                  0.23  0.51
 #   its weight 3 instead of 10                 0.37  0.57
 #   2,000 steps instead of 600                 0.39  0.57
 #   a hidden layer beside the linear one       0.29  0.56
-# and from random directions, at 64 and 256 bits (random hyperplanes: 0.33 and 0.54; as kept but for the start: 0.44
-# and 0.62): a hidden layer of 512 ReLU 0.39 and 0.60, with a decoder of two layers and no pairs 0.29 and 0.47; noise
-# on the logits instead of passing the gradient straight through, no pairs, 0.27 and 0.44 (straight through: 0.36 and
-# 0.58). So the encoder is one layer.
+# From random directions, at 64 and 256 bits (random hyperplanes: 0.33 and 0.54; as kept but for the start: 0.44 and
+# 0.62): a hidden layer of 512 ReLUs 0.39 and 0.60, with a decoder of two layers and no pairs 0.29 and 0.47; noise on
+# the logits instead of the straight-through gradient, no pairs, 0.27 and 0.44 (straight through: 0.36 and 0.58).
 _PAIRS = 10.0
 _REACH = 0.25
-_RATE = 0.045  # Adam's rate times the root of the dimension: a step changes logits alike, whatever the dimension
+_RATE = 0.045  # Adam's learning rate times sqrt(dimension), so that a step changes logits alike in any dimension
 
 
 @flax.struct.dataclass
 class Encoder:
-    """What turns a vector into a code: bit b is 1 where (vector - mean) kernel[:, b] + bias[b] > 0.
+    """A linear map from a vector to a code: bit b is 1 if (vector - mean) kernel[:, b] + bias[b] > 0.
 
     Attributes:
       mean: float32 [dimension].
@@ -58,17 +58,13 @@ class Encoder:
         return self.kernel.shape[1]
 
     def logits(self, values: Array) -> Array:
-        """The numbers whose signs are the bits, float32 [rows, bits], for [rows, dimension] of any real type."""
-        centerd = values.astype(jnp.float32) - self.mean
-        return jnp.matmul(centerd, self.kernel, precision=lax.Precision.HIGHEST) + self.bias
+        """Float32 [rows, bits], whose signs are the bits, for real [rows, dimension]."""
+        centered = values.astype(jnp.float32) - self.mean
+        return jnp.matmul(centered, self.kernel, precision=lax.Precision.HIGHEST) + self.bias
 
 
 class _Autoencoder(nn.Module):
-    """One layer to the bits, -1 or 1, and one back.
-
-    The gradient passes the sign as if it were tanh. The decoder being linear, a bit that differs moves the
-    reconstruction by one fixed vector.
-    """
+    """One layer to the bits, -1 or 1, and one back; the gradient passes the sign as if it were tanh."""
 
     bits: int
 
@@ -90,36 +86,32 @@ def train_autoencoder(
     batch_size: int = 256,
     on_step: Callable[[int, Array], None] | None = None,
 ) -> Encoder:
-    """Learns to compress vectors to codes whose Hamming distance follows the Euclidean distance.
+    """Learns codes whose Hamming distance follows the Euclidean distance.
 
-    The loss is the squared error of the reconstruction, and for all pairs of a batch that between the share of bits
-    that differ and (1 - exp(-distance / reach)) / 2: bits are spent on telling near from nearer, as far from farther
-    decides nothing about the nearest. Training starts from the principal directions of the features, turned at
-    random. The number of steps does for any number of rows: 600 batches of 256 look at 150,000 of a million, and a
-    thousand rows are not yet learned by heart.
+    The loss is the squared error of the reconstruction, and over all pairs of a batch that between the fraction of
+    differing bits and (1 - exp(-distance / reach)) / 2: it spends bits on near pairs, as far ones decide nothing.
+    Training starts from randomly rotated principal directions. 600 batches suffice for any number of rows.
 
     Args:
-      values: real [rows, dimension], as fc7 gives them after its ReLU; may be a file mapped into memory, of which
-        random rows are read.
+      values: real [rows, dimension], such as fc7 after its ReLU; may be memory-mapped, random rows are read.
       bits: length of a code, a multiple of 32.
-      seed: of the start and the batches; the same seed gives the same encoder on the same machine.
-      steps: batches to learn from.
+      seed: of initialization and batches; results are reproducible on one machine.
+      steps: number of batches.
       batch_size: rows in a batch, drawn with replacement.
-      on_step: called with the number of a step, from 1, and its loss, which may not have been computed yet.
+      on_step: called with the number of a step, from 1, and its loss, asynchronously computed.
 
     Raises:
-      UserError: the length is no multiple of 32, the rows are fewer than two or all the same, or not all of the
-        values that were looked at are finite.
+      UserError: the length is not a multiple of 32, there are fewer than two distinct rows, or a value is not finite.
     """
     _check_bits(bits)
     sample = _sample(values, seed)
     mean = sample.mean(axis=0)
     scale = math.sqrt(np.square(sample - mean).sum(axis=1).mean())
     if not 0 < scale < math.inf:
-        raise UserError(f'The {len(values)} feature vectors are all the same: there is nothing to tell apart.')
+        raise UserError(f'The {len(values)} feature vectors are all the same: no codes can be learned from them.')
     dimension = values.shape[1]
     parameters = _Autoencoder(bits).init(jax.random.key(seed), jnp.zeros((1, dimension)))['params']
-    parameters['encoder']['kernel'] = jnp.asarray(_start((sample - mean) / scale, bits, seed))
+    parameters['encoder']['kernel'] = jnp.asarray(_initial_kernel((sample - mean) / scale, bits, seed))
     state, loss = optax.adam(0.0).init(parameters), jnp.zeros(())  # the state does not depend on the rate
     for number in range(1, steps + 1):
         rows = np.random.default_rng((seed, number)).integers(0, len(values), batch_size)
@@ -129,20 +121,20 @@ def train_autoencoder(
         if on_step is not None:
             on_step(number, loss)
     if not math.isfinite(float(loss)):
-        raise UserError('Not all of the feature vectors are finite numbers: no codes can be learned from them.')
+        raise UserError('Not all of the feature vectors are finite: no codes can be learned from them.')
     layer = parameters['encoder']
     return Encoder(jnp.asarray(mean), layer['kernel'] / scale, layer['bias'])
 
 
 def random_hyperplanes(values: np.ndarray, bits: int, seed: int) -> Encoder:
-    """An encoder that learns nothing but the mean: each bit is the side of a random hyperplane through it.
+    """An encoder whose bits are the sides of random hyperplanes through the mean.
 
     Args:
       values, bits: as for `train_autoencoder`.
       seed: of the hyperplanes.
 
     Raises:
-      UserError: as of `train_autoencoder`.
+      UserError: as for `train_autoencoder`.
     """
     _check_bits(bits)
     mean = _sample(values, seed).mean(axis=0)
@@ -151,28 +143,28 @@ def random_hyperplanes(values: np.ndarray, bits: int, seed: int) -> Encoder:
 
 
 def encode(encoder: Encoder, values: np.ndarray, *, block: int = 8192) -> np.ndarray:
-    """The codes of vectors, block by block on the device.
+    """Computes the codes of vectors, block by block on the device.
 
     Args:
-      encoder: as trained.
-      values: real [rows, dimension]; may be a file mapped into memory.
+      encoder: trained or random.
+      values: real [rows, dimension]; may be memory-mapped.
       block: rows on the device at a time.
 
     Returns:
       uint32 [rows, bits / 32]; bit j of word w is the sign of logit 32 w + j.
 
     Raises:
-      UserError: a value is not finite; the vectors are not as long as those the encoder was made for.
+      UserError: a value is not finite, or the dimension is not the encoder's.
     """
     if values.ndim != 2 or values.shape[1] != encoder.mean.shape[0]:
-        raise UserError(f'The encoder takes [rows, {encoder.mean.shape[0]}]; these are {list(values.shape)}.')
+        raise UserError(f'The encoder takes [rows, {encoder.mean.shape[0]}], not {list(values.shape)}.')
     codes = np.empty((len(values), encoder.bits // WORD), np.uint32)
     for first in range(0, len(values), block):
         part = np.asarray(values[first : first + block])
         packed, finite = _encode(encoder, part)
         codes[first : first + block] = packed
         if not np.all(finite):
-            raise UserError(f'Feature vector {first + int(np.argmin(finite))} holds values that are not finite.')
+            raise UserError(f'Feature vector {first + int(np.argmin(finite))} has values that are not finite.')
     return codes
 
 
@@ -195,8 +187,8 @@ def _encode(encoder: Encoder, values: Array) -> tuple[Array, Array]:
 
 @jax.jit
 def _step(
-    parameters: dict, state: optax.OptState, values: Array, mean: Array, scale: Array, rate: Array
-) -> tuple[dict, optax.OptState, Array]:
+    parameters: dict[str, Any], state: optax.OptState, values: Array, mean: Array, scale: Array, rate: Array
+) -> tuple[dict[str, Any], optax.OptState, Array]:
     """One update by a batch of vectors, [batch, dimension]; returns parameters, Adam's state and the loss before."""
     x = (values.astype(jnp.float32) - mean) / scale
     module = _Autoencoder(parameters['encoder']['bias'].shape[0])
@@ -206,7 +198,7 @@ def _step(
 
 
 def _loss(x: Array, signs: Array, reconstruction: Array) -> Array:
-    """The loss that `train_autoencoder` describes, of a batch x, [batch, dimension], with its signs."""
+    """The loss of a batch x, [batch, dimension], as `train_autoencoder` describes it."""
     error = jnp.mean(jnp.sum(jnp.square(reconstruction - x), axis=1))
     products = jnp.matmul(x, x.T, precision=lax.Precision.HIGHEST)
     squares = jnp.diag(products)
@@ -215,35 +207,35 @@ def _loss(x: Array, signs: Array, reconstruction: Array) -> Array:
     return error + _PAIRS * jnp.mean(jnp.square(differing - (1 - jnp.exp(-distances / _REACH)) / 2))
 
 
-def _start(x: np.ndarray, bits: int, seed: int) -> np.ndarray:
-    """The encoder's kernel before training, [dimension, bits]: principal directions of x, turned at random.
+def _initial_kernel(x: np.ndarray, bits: int, seed: int) -> np.ndarray:
+    """The encoder's kernel before training, [dimension, bits]: randomly rotated principal directions of x.
 
-    Their span is found by subspace iteration, which takes products of [rows, dimension] and [dimension, bits] alone.
-    With more bits than dimensions the turned directions are no longer orthogonal, but still evenly spread.
+    Subspace iteration finds their span. With more bits than dimensions the rotated directions are not orthogonal, but
+    still evenly spread.
     """
     random = np.random.default_rng((seed, 0))
     count = min(bits, x.shape[1])
     directions = random.standard_normal((x.shape[1], count), np.float32)
     for _ in range(5):
         directions, _ = np.linalg.qr(x.T @ (x @ directions))
-    turn, _ = np.linalg.qr(random.standard_normal((bits, bits), np.float32))
-    kernel = directions @ turn[:count]
+    rotation, _ = np.linalg.qr(random.standard_normal((bits, bits), np.float32))
+    kernel = directions @ rotation[:count]
     return kernel / np.sqrt(np.square(x @ kernel).mean())  # logits of about 1, where tanh bends
 
 
 def _sample(values: np.ndarray, seed: int) -> np.ndarray:
-    """Rows to take statistics from, float32 [rows, dimension]: all, or a random 8,192, in order."""
+    """All rows, or a random 8,192 in order, float32 [rows, dimension]."""
     if values.ndim != 2 or len(values) < 2:
-        raise UserError(f'Codes are learned from two feature vectors or more; these are {list(values.shape)}.')
-    rows = slice(None)
+        raise UserError(f'Codes need at least two feature vectors, not {list(values.shape)}.')
+    rows: Any = slice(None)
     if len(values) > _SAMPLE:
         rows = np.sort(np.random.default_rng((seed, 0)).choice(len(values), _SAMPLE, replace=False))
     sample = np.asarray(values[rows]).astype(np.float32)
     if not np.isfinite(sample).all():
-        raise UserError('Not all of the feature vectors are finite numbers: no codes can be learned from them.')
+        raise UserError('Not all of the feature vectors are finite: no codes can be learned from them.')
     return sample
 
 
 def _check_bits(bits: int) -> None:
     if bits < WORD or bits % WORD:
-        raise UserError(f'A code of {bits} bits cannot be had; the length must be a multiple of {WORD}.')
+        raise UserError(f'A code has a multiple of {WORD} bits, not {bits}.')

@@ -1,28 +1,30 @@
-"""How much color the first layer's kernels carry: the specialization of the columns (section 6.1, Figure 3)."""
+"""Share of color in the first layer's kernels: the specialization of the columns (section 6.1, Figure 3)."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-# The expected share for kernels drawn at random: two of the three directions of RGB are not gray.
-OF_RANDOM_KERNELS = 2 / 3
+OF_RANDOM_KERNELS = 2 / 3  # expected: two of the three directions of RGB are not gray
 
 
 def color_shares(kernels: np.ndarray) -> list[float]:
-    """For each column, which part of its first-layer kernels' energy is color.
+    """For each column, the fraction of its first-layer kernels' energy that is color.
 
-    At every place of every kernel the three weights for red, green and blue are a vector. Its part along gray,
-    (1, 1, 1), answers to brightness alone; what is left answers to color alone. The measure is the sum of squares
-    of the latter over the sum of squares of the whole, taken over all kernels of the column, so that a kernel
-    counts by its strength: 0 for color-blind kernels, 1 for kernels that do not answer to brightness, 2/3 for
-    random ones. The definition is ours; the paper describes the specialization and gives no number.
+    The weights for red, green and blue at each place of a kernel are a vector; its part along gray, (1, 1, 1),
+    responds to brightness, the rest to color. The share is the sum of squares of the rest over that of the whole, over
+    all kernels of a column, so that strong kernels count more: 0 for color-blind kernels, 2/3 for random ones, 1 for
+    kernels blind to brightness. The definition is ours; the paper describes the specialization without a number.
 
     Args:
       kernels: [columns, height, width, 3, kernels of a column].
 
     Returns:
-      A number from 0 to 1 for each column; NaN for a column whose kernels are all zero.
+      For each column 0..1; NaN if its kernels are all zero.
 
     Raises:
-      ValueError: the kernels do not see three channels.
+      ValueError: the kernels do not have three input channels.
     """
     if kernels.ndim != 5 or kernels.shape[3] != 3:
         raise ValueError(f'kernels of the shape {kernels.shape} do not see red, green and blue')
@@ -31,3 +33,17 @@ def color_shares(kernels: np.ndarray) -> list[float]:
     gray = np.square(kernels.sum(axis=3)).sum(axis=(1, 2, 3)) / 3
     with np.errstate(invalid='ignore'):
         return [float(share) for share in np.clip(1 - gray / whole, 0, 1)]
+
+
+def color_columns(metrics: Sequence[Mapping[str, Any]]) -> dict[int, list[tuple[float, float]]]:
+    """The shares of color in a run's metrics: for each column, from 1, pairs of epoch and share (0..1).
+
+    Args:
+      metrics: lines of metrics.jsonl, some with `color_column1` and so on (`colour_column1` in early runs).
+    """
+    found: dict[int, list[tuple[float, float]]] = {}
+    for line in metrics:
+        for field, value in line.items():
+            if match := re.fullmatch(r'colou?r_column(\d+)', field):
+                found.setdefault(int(match[1]), []).append((line['epoch'], value))
+    return dict(sorted(found.items()))

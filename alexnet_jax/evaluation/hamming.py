@@ -1,4 +1,4 @@
-"""Nearest codes by Hamming distance, exactly, and how good they are as a shortlist (section 6.1)."""
+"""Exact nearest neighbors of binary codes by Hamming distance, and their quality as a shortlist (section 6.1)."""
 
 import functools
 from collections.abc import Iterator
@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from alexnet_jax.data.device_feed import run_ahead
 from alexnet_jax.runtime.errors import UserError
 
-_QUERIES = 128  # looked at together; their distances to a block of codes take 2 bytes each
-_ROW_BITS = 40  # a candidate is kept as one integer, distance * 2^40 + row: the smaller is the nearer
+_QUERIES = 128  # per pass; their distances to a block of codes take 2 bytes each
+_ROW_BITS = 40  # a candidate is one integer, distance * 2^40 + row: the smaller is the nearer
 
 
 def hamming_nearest(
@@ -19,29 +20,28 @@ def hamming_nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The codes nearest to each query, by exhaustive search.
 
-    Distances come from the device, block by block; from each the host takes what is nearer than the farthest of
-    those held so far, which soon is next to nothing. 1.2 million codes of 256 bits and 128 queries, two cores:
-    counting bits by XLA takes 0.05 to 0.14 seconds, by NumPy 0.85, by a product of signs 3.3; XLA's top-k of 60
-    would add 0.6 (float32) or 34 (int32), looking through the blocks on the host adds 0.05.
+    The device computes distances block by block; the host takes those below the farthest found so far, soon next to
+    none. For 1.2 million codes of 256 bits and 128 queries on two cores, XLA's bit counts take 0.05 to 0.14 s (NumPy:
+    0.85, a product of signs: 3.3), and scanning the blocks on the host 0.05 s (XLA's top-k of 60: 0.6 in float32, 34
+    in int32).
 
     Args:
       codes: uint32 [rows, words].
       queries: uint32 [queries, words].
-      count: how many to find for each.
+      count: neighbors per query.
       block: codes on the device at a time.
 
     Returns:
-      indices int64 [queries, count], nearest first, of equal distances the smaller index first; distances in bits,
-      int32 [queries, count].
+      indices int64 [queries, count], nearest first, ties by smaller index; distances in bits, int32 [queries, count].
 
     Raises:
-      UserError: more are asked for than there are, or codes and queries differ in length.
+      UserError: count exceeds the codes, or codes and queries differ in length.
     """
     if codes.ndim != 2 or queries.ndim != 2 or codes.shape[1] != queries.shape[1]:
-        raise UserError(f'Codes {list(codes.shape)} and queries {list(queries.shape)} are not of one length.')
+        raise UserError(f'Codes {list(codes.shape)} and queries {list(queries.shape)} differ in length.')
     if not 1 <= count <= len(codes):
-        raise UserError(f'The nearest {count} of {len(codes)} codes cannot be had.')
-    by_word = np.ascontiguousarray(codes.T)  # neighbors in memory are neighboring rows: what vector units like
+        raise UserError(f'The nearest {count} of {len(codes)} codes do not exist.')
+    by_word = np.ascontiguousarray(codes.T)  # rows contiguous, for vector units
     best = np.full((len(queries), count), np.iinfo(np.int64).max)
     for first in range(0, len(queries), _QUERIES):
         part = slice(first, first + _QUERIES)
@@ -53,23 +53,22 @@ def hamming_nearest(
 def rerank(
     values: np.ndarray, queries: np.ndarray, candidates: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of each query's candidates the nearest by Euclidean distance: the second look at a shortlist.
+    """The nearest of each query's candidates by Euclidean distance.
 
     Args:
-      values: real [rows, dimension]; may be a file mapped into memory.
+      values: real [rows, dimension]; may be memory-mapped.
       queries: real [queries, dimension].
-      candidates: integer [queries, candidates], rows of `values`, each at most once for a query.
-      count: how many to keep for each.
+      candidates: integer [queries, candidates], distinct rows of `values`.
+      count: neighbors per query.
 
     Returns:
-      indices int64 [queries, count], nearest first, of equal distances the smaller index first; distances
-      float32 [queries, count].
+      indices int64 [queries, count], nearest first, ties by smaller index; distances float32 [queries, count].
 
     Raises:
-      UserError: more are asked for than there are candidates.
+      UserError: count exceeds the candidates.
     """
     if not 1 <= count <= candidates.shape[1]:
-        raise UserError(f'The nearest {count} of {candidates.shape[1]} candidates cannot be had.')
+        raise UserError(f'The nearest {count} of {candidates.shape[1]} candidates do not exist.')
     indices = np.empty((len(queries), count), np.int64)
     distances = np.empty((len(queries), count), np.float32)
     for i, (query, rows) in enumerate(zip(queries, np.sort(candidates, axis=1), strict=True)):
@@ -81,14 +80,14 @@ def rerank(
 
 
 def recall(found: np.ndarray, true: np.ndarray) -> float:
-    """The share of the true neighbors that are among those found, 0..1.
+    """The fraction of the true neighbors that were found, 0..1.
 
     Args:
       found: integer [queries, found].
-      true: integer [queries, true], each row at most once for a query.
+      true: integer [queries, true], distinct in each row.
 
     Raises:
-      ValueError: they are not of the same queries.
+      ValueError: the shapes do not match.
     """
     if found.ndim != 2 or true.ndim != 2 or len(found) != len(true) or not true.size:
         raise ValueError(f'neighbors of the shapes {found.shape} and {true.shape} cannot be compared')
@@ -96,13 +95,12 @@ def recall(found: np.ndarray, true: np.ndarray) -> float:
 
 
 def _search(by_word: np.ndarray, queries: Array, best: np.ndarray, block: int) -> None:
-    """Fills `best`, int64 [queries, count], with the smallest candidates, in no order."""
+    """Fills `best`, int64 [queries, count], with the smallest candidates, unsorted."""
     count = best.shape[1]
     farthest = np.full(len(best), 32 * len(by_word) + 1)
     for first, distances in _distances(by_word, queries, block):
         for i, (row, limit) in enumerate(zip(distances, farthest.tolist(), strict=True)):
-            # A later row at the same distance as the farthest held loses to it, so only nearer ones count.
-            nearer = np.flatnonzero(row < limit)
+            nearer = np.flatnonzero(row < limit)  # at the same distance a later row loses the tie
             if nearer.size:
                 candidates = (row[nearer].astype(np.int64) << _ROW_BITS) + (first + nearer)
                 best[i] = np.partition(np.concatenate([best[i], candidates]), count - 1)[:count]
@@ -110,18 +108,10 @@ def _search(by_word: np.ndarray, queries: Array, best: np.ndarray, block: int) -
 
 
 def _distances(by_word: np.ndarray, queries: Array, block: int) -> Iterator[tuple[int, np.ndarray]]:
-    """The first row of each block, and the distances to it, uint16 [queries, block].
-
-    The device works on one block ahead of that which is looked at.
-    """
-    ahead: tuple[int, Array] | None = None
-    for first in range(0, by_word.shape[1], block):
-        following = first, _differing_bits(by_word[:, first : first + block], queries)
-        if ahead is not None:
-            yield ahead[0], np.asarray(ahead[1])
-        ahead = following
-    if ahead is not None:
-        yield ahead[0], np.asarray(ahead[1])
+    """The first row of each block and the distances to it, uint16 [queries, block]; computed one block ahead."""
+    firsts = range(0, by_word.shape[1], block)
+    computed = ((first, _differing_bits(by_word[:, first : first + block], queries)) for first in firsts)
+    return ((first, np.asarray(distances)) for first, distances in run_ahead(computed, 1))
 
 
 @jax.jit

@@ -1,4 +1,4 @@
-"""From images to class probabilities (section 4.1): a trained network, one view or ten, on its mesh."""
+"""Class probabilities of images (section 4.1), from the center view or averaged over ten, on a mesh."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,12 +11,11 @@ from jax import Array, lax
 from jax.sharding import Mesh
 
 from alexnet_jax.data.augment import VIEWS, Statistics, view
-from alexnet_jax.data.device_feed import to_devices
+from alexnet_jax.data.device_feed import Batch, to_devices
 from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.columns import DATA, EVERYWHERE, PER_COLUMN, PER_EXAMPLE
-from alexnet_jax.training.step import Batch
 
-GUESSES = 5  # "the five labels considered most probable", as Figure 4 shows
+GUESSES = 5  # "the five labels considered most probable", Figure 4
 PredictionStep = Callable[[Any, Batch, Statistics], dict[str, Array]]
 
 
@@ -34,19 +33,20 @@ def make_prediction_step(network: AlexNet, mesh: Mesh, *, crop_size: int, views:
       views: 'center' or 'ten'.
 
     Returns:
-      A function of (parameters, batch, statistics). It returns, on every device, 'log_probabilities', float32
-      [batch, classes], the logarithm of the averaged softmax; and whatever the batch holds beside its 'image'.
+      A function of (parameters, batch, statistics) that returns, on every device, 'log_probabilities', float32
+      [batch, classes], the logarithm of the averaged softmax; and the rest of the batch without its 'image'.
     """
 
     def on_device(parameters: Any, batch: Batch, statistics: Statistics) -> dict[str, Array]:
         def log_probabilities(number: Array) -> Array:
             images = view(batch['image'], statistics, number, crop_size)
-            return jax.nn.log_softmax(network.apply({'params': parameters}, images))
+            logits: Any = network.apply({'params': parameters}, images)
+            return jax.nn.log_softmax(logits)
 
         each = lax.map(log_probabilities, jnp.arange(VIEWS[views]))
-        averaged = jax.nn.logsumexp(each, axis=0) - np.log(VIEWS[views])
-        beside = {name: values for name, values in batch.items() if name != 'image'}
-        return gather_examples({**beside, 'log_probabilities': averaged})
+        average = jax.nn.logsumexp(each, axis=0) - np.log(VIEWS[views])
+        rest = {name: values for name, values in batch.items() if name != 'image'}
+        return gather_examples({**rest, 'log_probabilities': average})
 
     step = jax.shard_map(on_device, mesh=mesh, in_specs=(PER_COLUMN, PER_EXAMPLE, EVERYWHERE), out_specs=EVERYWHERE)
     return jax.jit(step)
@@ -59,10 +59,10 @@ def gather_examples(values: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Predictor:
-    """A prediction step with what it is applied to.
+    """A prediction step with its parameters.
 
     Attributes:
-      step: as `make_prediction_step` makes it.
+      step: from `make_prediction_step`.
       parameters, statistics: on the devices of the mesh.
       mesh: where batches go.
     """
@@ -73,16 +73,16 @@ class Predictor:
     mesh: Mesh
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Array]:
-        """Predicts for a batch of the host's; the result may not have been computed yet."""
+        """Predicts for a batch on the host, asynchronously."""
         return self.step(self.parameters, to_devices(batch, self.mesh), self.statistics)
 
 
 def most_probable(log_probabilities: np.ndarray, count: int = GUESSES) -> list[tuple[int, float]]:
-    """The labels of the most probable classes with their probabilities, the most probable first.
+    """The most probable classes and their probabilities, the most probable first.
 
     Args:
       log_probabilities: [classes].
-      count: how many, at most.
+      count: of classes, at most.
     """
     classes = np.argsort(-log_probabilities, kind='stable')[:count]
     return list(zip(classes.tolist(), np.exp(log_probabilities[classes]).tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""What the paper's tables say (section 6), what it says that each part is worth, and later records to compare with."""
+"""Published results: the paper's tables (section 6), its ablations, and the authors' logs of 2012."""
 
 import dataclasses
 
@@ -9,10 +9,10 @@ class Row:
 
     Attributes:
       model: as the table calls it.
-      views: 'center', 'ten', or '' where the word does not apply.
-      top1_error, top5_error: 0..1; None where nothing was published.
+      views: 'center', 'ten', or '' where it does not apply.
+      top1_error, top5_error: 0..1; None if not published.
       where: the table or page.
-      runs: how many networks are averaged; 0 for what is not a convolutional network.
+      runs: number of networks averaged; 0 for methods other than convolutional networks.
     """
 
     model: str
@@ -42,7 +42,7 @@ ROWS: dict[tuple[str, str], tuple[Row, ...]] = {
 
 
 def rows_for(source: str, split: str) -> tuple[Row, ...]:
-    """The published results on a split of a data set; none for data that the paper does not report on.
+    """The published results on a split of a data set, if any.
 
     Args:
       source: as `config.data.source` names it.
@@ -52,19 +52,19 @@ def rows_for(source: str, split: str) -> tuple[Row, ...]:
 
 
 def images_of(source: str) -> str:
-    """One name for the sources that hold the same images."""
+    """One name for all sources of the same images."""
     return 'imagenet2012' if source == 'tfds:imagenet2012' else source
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """How much worse a changed network does than the unchanged one.
+    """Published effect of a change to a network.
 
     Attributes:
-      top1, top5: percentage points of error by which it is worse; None where nothing is known.
-      bound: '', or 'over' or 'about' where the paper gives no more.
-      where: what the paper says and in which section, and the authors' 2012 log that holds the run.
-      images: on which both were measured, and in which views.
+      top1, top5: increase of the error, in percentage points; None if not published.
+      where: the paper's section and words, and the authors' log of 2012.
+      bound: 'over' or 'about' if the paper gives no exact number.
+      images: data set and views of both measurements.
     """
 
     top1: float
@@ -76,7 +76,7 @@ class Difference:
 
 _MIDDLE = Difference(2.0, None, "section 7: any middle layer removed, 'about 2% for the top-1'; no log", 'about')
 
-# Of the paper's network, by the variant's name as configs have it after the colon; 'center_patch' is one view alone.
+# By the variant's name in configs, after the colon; 'center_patch' is one view of the unchanged network.
 DIFFERENCES: dict[str, Difference] = {
     'one_gpu': Difference(1.70, 1.23, 'section 3.2: 1.7 and 1.2; log of network 145-half, ILSVRC-2010 test'),
     'no_normalization': Difference(1.37, 1.15, 'section 3.3: 1.4 and 1.2; log of network 148, ILSVRC-2012 validation'),
@@ -90,8 +90,7 @@ DIFFERENCES: dict[str, Difference] = {
     'center_patch': Difference(1.55, 1.30, 'section 6: 39.0 % and 18.3 %; log of network 145, ILSVRC-2010 test'),
 }
 
-
-# By the first part of a config's name, what is published: all but cifar10's are the paper's, at any size.
+# By the config's name before the colon: the paper's network at any size, and cifar10's.
 _NETWORKS: dict[str, dict[str, Difference]] = {
     **dict.fromkeys(('paper', 'source_2012', 'digits', 'photographs', 'imagenette'), DIFFERENCES),
     'cifar10': {'no_normalization': Difference(2.0, None, 'section 3.3: 13 % and 11 %', images='CIFAR-10')},
@@ -99,7 +98,7 @@ _NETWORKS: dict[str, dict[str, Difference]] = {
 
 
 def difference_for(base: str, change: str) -> Difference | None:
-    """What is published on a change to an unchanged network; None where nothing is.
+    """The published effect of a change to an unchanged network, if any.
 
     Args:
       base: name of the unchanged network's config, as in 'paper'.

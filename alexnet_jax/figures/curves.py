@@ -1,7 +1,6 @@
 """What metrics.jsonl tells, as curves: loss, errors, learning rate, and the columns' specialization."""
 
 import itertools
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,12 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alexnet_jax.evaluation.color import OF_RANDOM_KERNELS
+from alexnet_jax.evaluation.color import OF_RANDOM_KERNELS, color_columns
 from alexnet_jax.figures.style import BLUE, GRAY, LINES, SMALL, VERMILLION, legend, look, new_figure
 
 _COLORS = {'train': BLUE, 'validation': VERMILLION}
 _POINTS = 400  # of a curve; more than that cannot be told apart
-_COLOR_FIELD = re.compile(r'color_column(\d+)')
 
 
 def learning_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
@@ -101,16 +99,6 @@ def _mark_rates(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
                 size=SMALL - 1,
                 color=GRAY,
             )
-
-
-def color_columns(metrics: Sequence[dict[str, Any]]) -> dict[int, list[tuple[float, float]]]:
-    """For each column, from 1, its pairs of epoch and share of color (0..1); empty where the metrics have none."""
-    found: dict[int, list[tuple[float, float]]] = {}
-    for line in metrics:
-        for field, value in line.items():
-            if match := _COLOR_FIELD.fullmatch(field):
-                found.setdefault(int(match[1]), []).append((line['epoch'], value))
-    return dict(sorted(found.items()))
 
 
 def color_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:

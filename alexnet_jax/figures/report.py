@@ -8,16 +8,16 @@ import math
 import pathlib
 import shlex
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
-from ml_collections import ConfigDict
 from rich.console import Console
 
-from alexnet_jax.commands.inspect import Line, lines
+from alexnet_jax.config import Config
 from alexnet_jax.evaluation.published import ROWS, Row, rows_for
-from alexnet_jax.runs.build import build
+from alexnet_jax.model.summary import Line, column_exchanges, network_lines
 from alexnet_jax.runs.checkpoint import Checkpoints
+from alexnet_jax.runs.eval_json import read_evaluation
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.files import write_bytes
@@ -27,39 +27,7 @@ _KINDS = (('.svg', 'image/svg+xml'), ('.png', 'image/png'))  # the sharper first
 _PICTURES = ('learning_curves', 'color', 'kernels', 'predictions', 'neighbors', 'codes')
 
 
-class Exchange(NamedTuple):
-    """What a column receives from the others, for one image, forward.
-
-    Attributes:
-      into: the layer that sees it, or 'softmax'.
-      values: how many numbers.
-      size: their bytes.
-    """
-
-    into: str
-    values: int
-    size: int
-
-
-class Result(NamedTuple):
-    """Errors (0..1) of a network, or of several averaged, for 'center' or 'ten' views."""
-
-    what: str
-    views: str
-    top1_error: float
-    top5_error: float
-
-
-class Evaluation(NamedTuple):
-    """What eval.json says: on which images, how many, and the results, the most important last."""
-
-    source: str
-    split: str
-    examples: int
-    results: list[Result]
-
-
-def write_report(config: ConfigDict, workdir: str, console: Console) -> pathlib.Path:
+def write_report(config: Config, workdir: str, console: Console) -> pathlib.Path:
     """Writes WORKDIR/report.html from what the run has left there; what is missing is said in a sentence.
 
     It reads metrics.jsonl, eval.json, figures/ and the names of the checkpoints; nothing is compiled or drawn.
@@ -94,19 +62,20 @@ def _template() -> jinja2.Template:
     return environment.get_template('report.html.jinja')
 
 
-def contents(config: ConfigDict, workdir: str) -> dict[str, Any]:
+def contents(config: Config, workdir: str) -> dict[str, Any]:
     """What the page says, by the names that its template uses."""
     directory = pathlib.Path(workdir)
-    evaluation = _evaluation(directory / 'eval.json', config.name)
+    evaluation = read_evaluation(workdir)
     metrics = read_metrics(workdir) if _has_lines(directory / 'metrics.jsonl') else []
-    network = lines(build(config))
+    network = network_lines(config.network, config.columns, config.data.crop_size)
     return {
         'name': config.name,
         'command': ['python', 'launch.py', f'--workdir={shlex.quote(workdir)}'],
         'facts': _facts(config, directory, network, metrics),
-        'config': json.dumps(config.to_dict(), indent=2, ensure_ascii=False),
+        'config': json.dumps(config.fields(), indent=2, ensure_ascii=False),
         'progress': _progress(metrics),
         'evaluation': evaluation,
+        'results': [] if evaluation is None else evaluation.results(config.name),
         'published': () if evaluation is None else rows_for(evaluation.source, evaluation.split),
         'paper_tables': _paper_tables(),
         'pictures': {name: picture(directory / 'figures' / name) for name in _PICTURES},
@@ -116,7 +85,7 @@ def contents(config: ConfigDict, workdir: str) -> dict[str, Any]:
         'network': network,
         'parameters': sum(line.parameters for line in network),
         'multiply_adds': sum(line.multiply_adds for line in network),
-        'exchanges': exchanges(network, config.columns, _BYTES[config.precision]),
+        'exchanges': column_exchanges(network, config.columns, _BYTES[config.precision]),
     }
 
 
@@ -124,31 +93,8 @@ def _has_lines(path: pathlib.Path) -> bool:
     return path.is_file() and b'\n' in path.read_bytes()
 
 
-def _evaluation(path: pathlib.Path, name: str) -> Evaluation | None:
-    """What eval.json says, of one run or of several; None where there is none.
-
-    Raises:
-      UserError: it is damaged.
-    """
-    if not path.exists():
-        return None
-    try:
-        found = json.loads(path.read_bytes())
-        runs = found.get('runs', [])
-        each = [(f'{run["workdir"]}, step {run["step"]}', run['views']) for run in runs]
-        what = f'{len(runs)} runs averaged' if runs else f'{name}, step {found["step"]} (epoch {found["epoch"]})'
-        results = [
-            Result(which, views, float(errors['top1_error']), float(errors['top5_error']))
-            for which, of_views in [*each, (what, found['views'])]
-            for views, errors in of_views.items()
-        ]
-        return Evaluation(found['source'], found['split'], int(found['examples']), results)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f'{path} is damaged ({error!r}); make it again with --mode=eval, or delete it.') from error
-
-
 def _facts(
-    config: ConfigDict, directory: pathlib.Path, network: Sequence[Line], metrics: Sequence[dict[str, Any]]
+    config: Config, directory: pathlib.Path, network: Sequence[Line], metrics: Sequence[dict[str, Any]]
 ) -> list[tuple[str, str]]:
     """What a reader wants to know of the run first: pairs of what it is called and what it is."""
     data, control = config.data, config.rate_control
@@ -179,7 +125,7 @@ def _facts(
     return [(name, value) for name, value in facts if value]
 
 
-def _trained(config: ConfigDict, metrics: Sequence[dict[str, Any]]) -> str:
+def _trained(config: Config, metrics: Sequence[dict[str, Any]]) -> str:
     if not metrics:
         return ''
     last = metrics[-1]
@@ -248,28 +194,6 @@ def picture(path_without_ending: pathlib.Path) -> str | None:
             except OSError as error:
                 raise UserError(f'{path} cannot be read: {error}.') from error
     return None
-
-
-def exchanges(network: Sequence[Line], columns: int, size: int) -> list[Exchange]:
-    """What a column receives from the other ones for an image, worked out from the table of layers.
-
-    Wherever columns meet, each receives what the others hold; last of all their logits, for the softmax.
-
-    Args:
-      network: as `inspection.lines` gives it.
-      columns: how many there are.
-      size: bytes of a value.
-    """
-    if columns == 1:
-        return []
-    found = []
-    for place, line in enumerate(network):
-        if line.kind == 'Exchange':
-            into = next((after.name for after in network[place:] if after.parameters), 'softmax')
-            found.append((into, math.prod(line.output)))
-    found.append(('softmax', math.prod(network[-1].output)))
-    received = [(into, values * (columns - 1) // columns) for into, values in found]
-    return [Exchange(into, values, values * size) for into, values in received]
 
 
 def per_cent(value: float | None, digits: int = 2) -> str:

@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.textpath import TextToPath
+from rich.console import Console
 
-from alexnet_jax.runtime.errors import writing
+from alexnet_jax.runtime.errors import say, writing
 from alexnet_jax.runtime.files import write_bytes
 
 # Okabe and Ito's colors, which the color-blind tell apart.
@@ -156,4 +157,14 @@ def save(figure: Figure, path_without_ending: pathlib.Path, line_art: bool = Fal
             path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, drawn.getvalue())
         written.append(path)
+    return written
+
+
+def write_figure(
+    figure: Figure, path_without_ending: pathlib.Path, console: Console, line_art: bool = False
+) -> list[pathlib.Path]:
+    """Saves a figure as `save` does, and says where."""
+    written = save(figure, path_without_ending, line_art)
+    for path in written:
+        say(console, f'wrote {path}')
     return written

@@ -1,20 +1,19 @@
-"""The network of section 3.5 and Figure 2, as a table, and the Flax module that runs any such table.
+"""The network: a Flax module that runs a table of layers, such as Figure 2's, in columns (sections 3.2 and 3.5).
 
-A column is what the paper puts on one GPU: half of every layer's kernels. The module holds a column's
-parameters along a leading axis, and runs `columns.here` of `columns.count` columns: both of them on one
-device, or one of them on each of two devices. It is a pure function of parameters, images and draws.
+A column is what the paper puts on one GPU: half of every layer's kernels. Parameters have the column as their leading
+axis, and the module computes all columns or, inside `jax.shard_map`, those of one device.
 """
 
 import zlib
-from typing import Any, assert_never
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, assert_never, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alexnet_jax.model import fft_convolution as fourier
-from alexnet_jax.model import layers
+from alexnet_jax.model import layers as functions
 from alexnet_jax.model.columns import Columns
 from alexnet_jax.model.layer_specs import (
     AveragePooling,
@@ -35,198 +34,193 @@ from alexnet_jax.model.layer_specs import (
 )
 from alexnet_jax.runtime.errors import UserError
 
-
-def figure_2(classes: int = 1000) -> dict[str, Layer]:
-    """The paper's network: Figure 2 and section 3.5, initialized as section 5 says."""
-    return dict(
-        # The first layer filters the 224 x 224 x 3 image with 96 kernels of 11 x 11 x 3, stride 4: 55 x 55.
-        conv1=Convolution(kernels=96, size=11, stride=4),
-        relu1=ReLU(),
-        norm1=LocalResponseNormalization(),
-        pool1=MaxPooling(),  # 27 x 27
-        # The second takes the pooled output of its own column: 256 kernels of 5 x 5 x 48.
-        conv2=Convolution(kernels=256, size=5, pad=2, bias=1.0),
-        relu2=ReLU(),
-        norm2=LocalResponseNormalization(),
-        pool2=MaxPooling(),  # 13 x 13
-        # "The kernels of the third convolutional layer are connected to all kernel maps in the second layer."
-        exchange3=Exchange(),
-        conv3=Convolution(kernels=384, size=3, pad=1),  # 3 x 3 x 256
-        relu3=ReLU(),
-        # Fourth and fifth follow without pooling or normalization between them, within their column.
-        conv4=Convolution(kernels=384, size=3, pad=1, bias=1.0),  # 3 x 3 x 192
-        relu4=ReLU(),
-        conv5=Convolution(kernels=256, size=3, pad=1, bias=1.0),  # 3 x 3 x 192
-        relu5=ReLU(),
-        pool5=MaxPooling(),  # 6 x 6
-        # "The neurons in the fully-connected layers are connected to all neurons in the previous layer."
-        flatten5=Flatten(),
-        exchange6=Exchange(),
-        fc6=Dense(units=4096, bias=1.0),
-        relu6=ReLU(),
-        drop6=Dropout(),
-        exchange7=Exchange(),
-        fc7=Dense(units=4096, bias=1.0),
-        relu7=ReLU(),
-        drop7=Dropout(),
-        exchange8=Exchange(),
-        fc8=Dense(units=classes),
-    )
+Parameters = dict[str, dict[str, Array]]
 
 
-class Parameters(nn.Module):
-    """Kernel and bias of a layer for the columns that live here, drawn as section 5 says.
+class Convolve(Protocol):
+    """A convolution of all columns: `layers.convolution` for each, or a faster function with the same values."""
+
+    def __call__(self, xs: list[Array], kernels: Array, biases: Array, *, stride: int, pad: int) -> list[Array]:
+        """Takes each column's [batch, height, width, channels]; kernels and biases have a leading column axis."""
+
+
+class LayerParameters(nn.Module):
+    """Kernel and bias of one layer, initialized as section 5 says.
 
     Attributes:
-      shape: of the kernel, [columns here, ..., outputs].
-      std, bias: of the kernel's draws, and the constant that biases begin with.
-      places: rows and columns of a map, where every one of them has a bias of its own.
+      shape: of the kernel, [local columns, ..., outputs].
+      std: standard deviation of the normal distribution that kernels are drawn from.
+      bias: initial value of every bias.
+      positions: rows and columns of a map, where each position has its own biases.
     """
 
     shape: tuple[int, ...]
     std: float
     bias: float
-    places: tuple[int, ...] = ()
+    positions: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self) -> tuple[Array, Array]:
-        """Returns the kernel, of `shape`, and the bias, [columns here, *places, outputs]."""
+        """Returns the kernel, of `shape`, and the bias, [local columns, *positions, outputs]."""
         kernel = self.param('kernel', nn.initializers.normal(self.std), self.shape)
-        biases = (self.shape[0], *self.places, self.shape[-1])
-        bias = self.param('bias', nn.initializers.constant(self.bias), biases)
-        return kernel, bias
+        bias_shape = (self.shape[0], *self.positions, self.shape[-1])
+        return kernel, self.param('bias', nn.initializers.constant(self.bias), bias_shape)
 
 
 class AlexNet(nn.Module):
-    """Runs a table of layers on the columns that live on this device.
+    """A network of columns, from a table of layers.
+
+        network = AlexNet(figure_2(classes=1000))
+        variables = network.init(jax.random.key(0), images)
+        logits = network.apply(variables, images, train=True, rngs={'dropout': key})
 
     Attributes:
-      table: the layers; its last line gives the logits.
-      columns: how many columns there are, how many live here, and how they meet.
+      layers: names and specifications in order, as a mapping or as pairs; the last one is dense and gives the logits.
+      columns: number of columns, all computed here; or a `Columns`, inside `jax.shard_map`.
       dtype: type of the activations; parameters are float32.
-      at_once: how many images a convolution takes at a time, None for all; see `layers.convolution`.
-      fourier: whether convolutions go through Fourier transforms where that saves work; float32 only.
+      convolve: computes the convolutions, in place of `layers.convolution`.
     """
 
-    table: Table
-    columns: Columns
+    layers: Mapping[str, Layer] | Table
+    columns: int | Columns = 2
     dtype: Any = jnp.float32
-    at_once: int | None = None
-    fourier: bool = False
+    convolve: Convolve | None = None
+
+    def __post_init__(self) -> None:
+        self.layers = tuple(self.layers.items() if isinstance(self.layers, Mapping) else self.layers)
+        if isinstance(self.columns, int):
+            self.columns = Columns(self.columns, self.columns)
+        super().__post_init__()
+
+    @property
+    def table(self) -> Table:
+        """The layers as pairs of name and specification."""
+        return cast(Table, self.layers)
+
+    @property
+    def split(self) -> Columns:
+        """The columns, and which of them are local."""
+        return cast(Columns, self.columns)
 
     @nn.compact
-    def __call__(self, images: Array, dropout_seeds: Array | None = None) -> Array:
+    def __call__(self, images: Array, train: bool | None = None, dropout_seeds: Array | None = None) -> Array:
         """Computes the logits.
 
         Args:
-          images: float [batch, height, width, 3], the training mean subtracted, in 0..255 units.
-          dropout_seeds: in training uint32 [batch], one an example, from which its dropout is drawn;
-            None at test time.
+          images: float [batch, height, width, 3], in 0..255 units, the training mean subtracted.
+          train: whether dropout is active; None: exactly if an rng named 'dropout' or `dropout_seeds` is given.
+          dropout_seeds: uint32 [batch], a seed for each image's dropout, as the sharded training step gives them; by
+            default they are drawn from the rng 'dropout'.
 
         Returns:
           float32 [batch, classes].
 
         Raises:
           UserError: the table does not fit the images or the number of columns.
+          flax.errors.InvalidRngError: train=True, and neither an rng 'dropout' nor `dropout_seeds` is given.
         """
-        values = [images.astype(self.dtype)] * self.columns.here  # one array a column
+        if train is None:
+            train = dropout_seeds is not None or self.has_rng('dropout')
+        if not train:
+            dropout_seeds = None
+        elif dropout_seeds is None and any(isinstance(layer, Dropout) for _, layer in self.table):
+            dropout_seeds = jax.random.bits(self.make_rng('dropout'), images.shape[:1], jnp.uint32)
+
+        values = [images.astype(self.dtype)] * self.split.local  # one array a column
         for name, layer in self.table:
             with jax.named_scope(name):  # by which a profile tells the layers apart
                 values = self._apply_layer(name, layer, values, dropout_seeds)
-            self.sow('intermediates', f'after_{name}', values)  # what inspection reads; free otherwise
-        return self.columns.gather_logits(values)[:, : classes_of(self.table)].astype(jnp.float32)
+            self.sow('intermediates', f'after_{name}', values)
+        return self.split.gather_logits(values)[:, : classes_of(self.table)].astype(jnp.float32)
 
-    def _apply_layer(self, name: str, layer: Layer, values: list[Array], dropout_seeds: Array | None) -> list[Array]:
-        """What one line of the table makes of each column's values."""
-        columns = self.columns
+    def _apply_layer(self, name: str, layer: Layer, xs: list[Array], dropout_seeds: Array | None) -> list[Array]:
+        """Each local column's output of one layer."""
+
+        def each(function: Callable[..., Array], *parameters: Iterable[Array], **options: Any) -> list[Array]:
+            return [function(x, *own, **options) for x, *own in zip(xs, *parameters, strict=True)]
+
         match layer:
             case Convolution(_, size, stride, pad):
-                kernels = self._parameters(name, layer, (size, size, values[0].shape[-1]), layer.kernels)
-                self._check_fits(name, values[0], size, stride, pad)
-                if self.fourier and stride == 1 and fourier.saves(values[0].shape, kernels[0].shape[1:], pad):
-                    return fourier.convolution(values, *kernels, pad=pad)
-                return [
-                    layers.convolution(x, kernel, bias, stride=stride, pad=pad, at_once=self.at_once)
-                    for x, kernel, bias in zip(values, *kernels, strict=True)
-                ]
+                kernels, biases = self._parameters(name, layer, (size, size, xs[0].shape[-1]))
+                _check_window_fits(name, xs[0], size, stride, pad)
+                if self.convolve:
+                    return self.convolve(xs, kernels, biases, stride=stride, pad=pad)
+                return each(functions.convolution, kernels, biases, stride=stride, pad=pad)
             case LocallyConnected(_, size, stride, pad):
-                self._check_fits(name, values[0], size, stride, pad)
-                places = tuple(layers.outputs_along(n, size, stride, pad) for n in values[0].shape[1:3])
-                sees = (*places, size * size * values[0].shape[-1])
-                kernels = self._parameters(name, layer, sees, layer.kernels, places)
-                return [
-                    layers.locally_connected(x, kernel, bias, size=size, stride=stride, pad=pad)
-                    for x, kernel, bias in zip(values, *kernels, strict=True)
-                ]
+                _check_window_fits(name, xs[0], size, stride, pad)
+                positions = tuple(functions.outputs_along(n, size, stride, pad) for n in xs[0].shape[1:3])
+                inputs = (*positions, size * size * xs[0].shape[-1])
+                parameters = self._parameters(name, layer, inputs, positions)
+                return each(functions.locally_connected, *parameters, size=size, stride=stride, pad=pad)
             case Dense():
-                if values[0].ndim != 2:
-                    raise UserError(
-                        f'config.network.{name}: a dense layer takes a vector; put a flatten line before it.'
-                    )
-                kernels = self._parameters(name, layer, (values[0].shape[-1],), layer.units)
-                return [layers.dense(x, kernel, bias) for x, kernel, bias in zip(values, *kernels, strict=True)]
+                if xs[0].ndim != 2:
+                    raise UserError(f'config.network.{name}: a dense layer takes a vector; put a flatten layer before.')
+                return each(functions.dense, *self._parameters(name, layer, xs[0].shape[-1:]))
             case ReLU():
-                return [layers.relu(x) for x in values]
+                return each(functions.relu)
             case Tanh():
-                return [layers.tanh(x) for x in values]
-            case SpatialNormalization(k, size, alpha, beta):
-                return [layers.spatial_normalization(x, k=k, size=size, alpha=alpha, beta=beta) for x in values]
+                return each(functions.tanh)
             case LocalResponseNormalization(k, n, alpha, beta):
-                return [layers.local_response_normalization(x, k=k, n=n, alpha=alpha, beta=beta) for x in values]
+                return each(functions.local_response_normalization, k=k, n=n, alpha=alpha, beta=beta)
+            case SpatialNormalization(k, size, alpha, beta):
+                return each(functions.spatial_normalization, k=k, size=size, alpha=alpha, beta=beta)
             case MaxPooling(size, stride):
-                self._check_fits(name, values[0], size, stride, 0)
-                return [layers.max_pooling(x, size=size, stride=stride) for x in values]
+                _check_window_fits(name, xs[0], size, stride)
+                return each(functions.max_pooling, size=size, stride=stride)
             case AveragePooling(size, stride):
-                self._check_fits(name, values[0], size, stride, 0)
-                return [layers.average_pooling(x, size=size, stride=stride) for x in values]
+                _check_window_fits(name, xs[0], size, stride)
+                return each(functions.average_pooling, size=size, stride=stride)
             case Flatten():
-                return [x.reshape(x.shape[0], -1) for x in values]
+                return [x.reshape(x.shape[0], -1) for x in xs]
             case Exchange():
-                return [columns.exchange(values)] * columns.here
+                return [self.split.exchange(xs)] * self.split.local
             case Dropout(rate):
-                keys = self._dropout_keys(name, dropout_seeds)
-                return [layers.dropout(x, key, rate=rate) for x, key in zip(values, keys, strict=True)]
+                if dropout_seeds is None:
+                    return each(functions.dropout, rate=rate)
+                keys = [_dropout_keys(name, dropout_seeds, column) for column in self.split.indices()]
+                return each(functions.dropout, keys, rate=rate)
             case _:
                 assert_never(layer)
 
     def _parameters(
-        self, name: str, layer: Learned, sees: tuple[int, ...], outputs: int, places: tuple[int, ...] = ()
+        self, name: str, layer: Learned, inputs: tuple[int, ...], positions: tuple[int, ...] = ()
     ) -> tuple[Array, Array]:
-        """Kernels and biases of a layer whose outputs are dealt evenly to the columns.
+        """Kernels and biases of a layer, its outputs divided evenly among the columns.
 
-        The last layer's are rounded up where the classes do not divide; `__call__` cuts off the rest.
+        The last layer's are rounded up where the columns do not divide the classes; `__call__` drops the excess.
         """
-        count = self.columns.count
+        field = 'units' if isinstance(layer, Dense) else 'kernels'
+        outputs, count = getattr(layer, field), self.split.count
         if outputs % count and name != self.table[-1][0]:
-            field = 'units' if isinstance(layer, Dense) else 'kernels'
-            raise UserError(f'config.network.{name}.{field}={outputs} cannot be dealt to {count} columns evenly.')
-        shape = (self.columns.here, *sees, -(-outputs // count))
-        return Parameters(shape, layer.std, layer.bias, places, name=name)()
-
-    def _check_fits(self, name: str, x: Array, size: int, stride: int, pad: int) -> None:
-        if x.ndim != 4 or min(layers.outputs_along(n, size, stride, pad) for n in x.shape[1:3]) < 1:
             raise UserError(
-                f'config.network.{name}: a window of {size} x {size} does not fit its input of '
-                f'{" x ".join(map(str, x.shape[1:]))}; give larger images (config.data.crop_size) or leave layers out.'
+                f'config.network.{name}.{field}={outputs} must be divisible by the number of columns, {count}.'
             )
+        shape = (self.split.local, *inputs, -(-outputs // count))
+        return LayerParameters(shape, layer.std, layer.bias, positions, name=name)()
 
-    def _dropout_keys(self, name: str, seeds: Array | None) -> list[Array | None]:
-        """Keys for each column here, [batch]: drawn by example, layer and column, never by device."""
-        if seeds is None:
-            return [None] * self.columns.here
-        layer = zlib.crc32(name.encode())
 
-        def key(seed: Array, column: Array) -> Array:
-            return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), layer), column)
+def _check_window_fits(name: str, x: Array, size: int, stride: int, pad: int = 0) -> None:
+    if x.ndim != 4 or min(functions.outputs_along(n, size, stride, pad) for n in x.shape[1:3]) < 1:
+        raise UserError(
+            f'config.network.{name}: a window of {size} x {size} does not fit its input of '
+            f'{" x ".join(map(str, x.shape[1:]))}; give larger images (config.data.crop_size) or remove layers.'
+        )
 
-        return [jax.vmap(key, (0, None))(seeds, column) for column in self.columns.indices()]
+
+def _dropout_keys(name: str, seeds: Array, column: Array | int) -> Array:
+    """Random keys, [batch], that depend on the example's seed, the layer and the column, never on the device."""
+
+    def key(seed: Array, column: Any) -> Array:
+        return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode())), column)
+
+    return jax.vmap(key, (0, None))(seeds, column)
 
 
 def classes_of(table: Table) -> int:
-    """Number of classes that a table tells apart: the units of its last line.
+    """Number of classes: the units of the last layer.
 
     Raises:
-      UserError: the last line is not a dense layer.
+      UserError: the last layer is not dense.
     """
     name, layer = table[-1] if table else ('', None)
     if not isinstance(layer, Dense):
@@ -234,17 +228,17 @@ def classes_of(table: Table) -> int:
     return layer.units
 
 
-def initial_parameters(table: Table, columns: int, crop_size: int, seed: int) -> dict[str, dict[str, Array]]:
-    """Parameters of all columns as section 5 draws them: normal kernels, constant biases, float32.
+def initial_parameters(layers: Mapping[str, Layer] | Table, columns: int, crop_size: int, seed: int) -> Parameters:
+    """Initial parameters of all columns, as in section 5: normal kernels, constant biases, float32.
 
-    The same for a given seed wherever they will live: the leading axis of every array is the column.
+    They depend on the seed alone, not on the devices: what `AlexNet.init` gives with `jax.random.key(seed)`.
 
     Args:
-      table: the network.
+      layers: of the network.
       columns: number of columns.
       crop_size: height and width of the images, in pixels.
-      seed: of the draws.
+      seed: of the random draws.
     """
-    network = AlexNet(table, Columns(columns, columns))
     images = jax.ShapeDtypeStruct((1, crop_size, crop_size, 3), jnp.float32)
-    return network.lazy_init(jax.random.key(seed), images)['params']
+    variables = AlexNet(layers, columns).lazy_init(jax.random.key(seed), images)
+    return cast(Parameters, variables['params'])

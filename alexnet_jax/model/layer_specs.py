@@ -1,21 +1,34 @@
-"""The vocabulary in which networks are written down: a table with one layer a line.
+"""Layer specifications: the vocabulary in which networks are written down.
 
-A table is an ordered mapping from a layer's name to a layer. Every column runs every line; `Exchange`
-is the only line at which columns see each other's values. Kernel and unit counts are totals over all
-columns, as in the paper. Nothing here computes; `model.py` says what each line means.
+A network is a table, an ordered mapping from a layer's name to its specification. Every column runs every layer;
+`Exchange` is the only one at which columns see each other's activations. Numbers of kernels and units are totals over
+all columns, as in the paper. Nothing is computed here; `alexnet.py` runs a table, `layers.py` holds the arithmetic.
 """
 
-import dataclasses
-import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from ml_collections import ConfigDict
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
 
-from alexnet_jax.runtime.errors import UserError
+Count = Annotated[int, Field(ge=1, le=2**20)]  # of kernels or units
+Size = Annotated[int, Field(ge=1, le=2**14)]  # pixels, or channels
+Padding = Annotated[int, Field(ge=0, le=2**14)]  # pixels
+NotNegative = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+_STRICT = ConfigDict(extra='forbid', strict=True, allow_inf_nan=False)
 
 
-@dataclasses.dataclass(frozen=True)
+def _no_gaps(pooling: Any) -> Any:
+    if pooling.stride > pooling.size:
+        raise ValueError(
+            f'pooling windows of {pooling.size} must not be {pooling.stride} apart; the stride is at most the size'
+        )
+    return pooling
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Convolution:
     """`kernels` filters of size x size; 1 + ceil((n + 2 pad - size) / stride) outputs along each side.
 
@@ -23,114 +36,118 @@ class Convolution:
     there, as in the 2012 code: 224 pixels, size 11 and stride 4 give 55 outputs.
     """
 
-    kernels: int
-    size: int
-    stride: int = 1
-    pad: int = 0
-    std: float = 0.01
+    kernels: Count
+    size: Size
+    stride: Size = 1
+    pad: Padding = 0
+    std: NotNegative = 0.01
     bias: float = 0.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class LocallyConnected:
     """A convolution whose kernels and biases differ from place to place: cuda-convnet's "local" layers.
 
     The outputs of a place are `kernels`, each of size x size; how many places there are is as with `Convolution`.
     """
 
-    kernels: int
-    size: int
-    stride: int = 1
-    pad: int = 0
-    std: float = 0.01
+    kernels: Count
+    size: Size
+    stride: Size = 1
+    pad: Padding = 0
+    std: NotNegative = 0.01
     bias: float = 0.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class Dense:
     """`units` fully connected neurons (the paper's fully-connected layers)."""
 
-    units: int
-    std: float = 0.01
+    units: Count
+    std: NotNegative = 0.01
     bias: float = 0.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class ReLU:
     """max(0, x), section 3.1."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class Tanh:
     """tanh(x), the saturating nonlinearity that section 3.1 compares with."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class LocalResponseNormalization:
     """Section 3.3: x / (k + alpha * sum of squares over n adjacent channels) ** beta, within a column.
 
     The 2012 code divides alpha by n; write the quotient to follow it.
     """
 
-    k: float = 2.0
-    n: int = 5
-    alpha: float = 1e-4
-    beta: float = 0.75
+    k: NotNegative = 2.0
+    n: Size = 5
+    alpha: NotNegative = 1e-4
+    beta: NotNegative = 0.75
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class SpatialNormalization:
     """The 2012 code's other normalization: the same formula over the size x size places around, within a map.
 
     The paper does not mention it. The code divides its scale by the places of the window; alpha is the quotient.
     """
 
-    k: float = 1.0
-    size: int = 5
-    alpha: float = 0.001 / 25
-    beta: float = 0.75
+    k: NotNegative = 1.0
+    size: Size = 5
+    alpha: NotNegative = 0.001 / 25
+    beta: NotNegative = 0.75
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class MaxPooling:
     """Section 3.4: windows of size x size, `stride` apart; they overlap where the stride is smaller."""
 
-    size: int = 3
-    stride: int = 2
+    size: Size = 3
+    stride: Size = 2
+
+    _check = model_validator(mode='after')(_no_gaps)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class AveragePooling:
     """The mean of each window of size x size, of what there is of it; LeNet-5's pooling, side by side."""
 
-    size: int = 2
-    stride: int = 2
+    size: Size = 2
+    stride: Size = 2
+
+    _check = model_validator(mode='after')(_no_gaps)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class Exchange:
     """Every column receives the values of all columns, column 1's before column 2's (last axis)."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class Flatten:
     """A map becomes a vector: height, then width, then channel."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class Dropout:
     """Section 4.2: in training an output is 0 with probability `rate`; at test time all count (1 - rate)."""
 
-    rate: float = 0.5
+    rate: Probability = 0.5
 
 
 Normalization = LocalResponseNormalization | SpatialNormalization
 Pooling = MaxPooling | AveragePooling
-Learned = Convolution | LocallyConnected | Dense  # layers that have parameters
+Learned = Convolution | LocallyConnected | Dense  # layers with parameters
 Layer = Learned | ReLU | Tanh | Normalization | Pooling | Exchange | Flatten | Dropout
 Table = tuple[tuple[str, Layer], ...]
 
-_TYPES: dict[str, type] = {
+TYPES: dict[str, type[Layer]] = {  # as configs name them
     'convolution': Convolution,
     'locally_connected': LocallyConnected,
     'dense': Dense,
@@ -144,67 +161,9 @@ _TYPES: dict[str, type] = {
     'flatten': Flatten,
     'dropout': Dropout,
 }
-_NAMES = {cls: name for name, cls in _TYPES.items()}
 
 
-def to_config(layers: Mapping[str, Layer]) -> ConfigDict:
-    """Writes a table as a config, so that `--config.network.conv1.kernels=48` and the like work."""
-    config = ConfigDict(sort_keys=False)
-    for name, layer in layers.items():
-        config[name] = ConfigDict({'type': _NAMES[type(layer)], **dataclasses.asdict(layer)}, sort_keys=False)
-    return config
-
-
-def from_config(config: Mapping[str, Any]) -> Table:
-    """Reads a table back from a config.
-
-    Raises:
-      UserError: a line has an unknown type, or a field that its type does not have.
-    """
-    table = []
-    for name, line in config.items():
-        if not isinstance(line, Mapping | ConfigDict):
-            raise UserError(f"config.network.{name}={line!r} is no layer: it must have a type and that type's fields.")
-        fields = dict(line)
-        kind = fields.pop('type', None)
-        if not isinstance(kind, str) or kind not in _TYPES:
-            raise UserError(
-                f'config.network.{name}: unknown type of layer {kind!r}; known are {", ".join(sorted(_TYPES))}.'
-            )
-        known = [field.name for field in dataclasses.fields(_TYPES[kind])]
-        for field, value in fields.items():
-            if field not in known:
-                raise UserError(
-                    f'config.network.{name}.{field}: a layer of type {kind!r} has no such field; '
-                    f'it has {", ".join(known) or "none"}.'
-                )
-            _check_value(f'config.network.{name}.{field}', field, value)
-        try:
-            table.append((name, _TYPES[kind](**fields)))
-        except TypeError as error:
-            raise UserError(f'config.network.{name} (type {kind!r}) is incomplete: {error}.') from error
-        layer = table[-1][1]
-        if isinstance(layer, Pooling) and layer.stride > layer.size:
-            raise UserError(f'config.network.{name}: pooling windows of {layer.size} must not lie further apart.')
-    return tuple(table)
-
-
-def _check_value(path: str, field: str, value: Any) -> None:
-    whole = {'kernels': 1, 'units': 1, 'size': 1, 'stride': 1, 'n': 1, 'pad': 0}  # the least that makes sense
-    if field in whole:
-        most = 2**20 if field in ('kernels', 'units') else 2**14
-        if type(value) is not int or not whole[field] <= value <= most:
-            raise UserError(
-                f'{path}={value!r:.100} must be a whole number, at least {whole[field]} and at most {most:,}.'
-            )
-    elif (
-        type(value) not in (int, float)
-        or abs(value) > 2**1000
-        or not math.isfinite(value)
-        or (value < 0 and field != 'bias')
-    ):
-        raise UserError(
-            f'{path}={value!r:.100} must be a finite number' + ('.' if field == 'bias' else ', at least 0.')
-        )
-    if field == 'rate' and value >= 1:
-        raise UserError(f'{path}={value!r} must be below 1.')
+def layer_fields(layers: Mapping[str, Layer] | Table) -> dict[str, dict[str, Any]]:
+    """A table as plain fields, {name: {'type': ..., field: value, ...}}, in its order: what configs hold."""
+    names = {cls: name for name, cls in TYPES.items()}
+    return {name: {'type': names[type(layer)], **vars(layer)} for name, layer in dict(layers).items()}

@@ -1,16 +1,18 @@
-"""Checkpoints with Orbax: the newest few, and the best by validation error; none is trusted unexamined."""
+"""Checkpoints with Orbax: the newest few, and the best by validation error; each is verified on restore."""
 
 import math
 import pathlib
 import re
 import shutil
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from alexnet_jax.runs.checksums import examine, path_of
+from alexnet_jax.model.alexnet import Parameters
+from alexnet_jax.runs.checksums import examine, name_of
 from alexnet_jax.runs.progress import Progress, from_fields, to_fields
 from alexnet_jax.runtime.distributed import is_leader, leader_first, several
 from alexnet_jax.runtime.errors import UserError, writing
@@ -18,13 +20,15 @@ from alexnet_jax.runtime.files import read_json
 from alexnet_jax.runtime.formatting import format_bytes
 from alexnet_jax.training.step import TrainState, state_sharding
 
+State = TypeVar('State', TrainState, dict[str, Parameters])  # all of a checkpoint's arrays, or the parameters alone
+
 
 class DamagedError(UserError):
     """A checkpoint cannot be read, or is not what was saved."""
 
 
 class NotFiniteStateError(Exception):
-    """A state holds infinities or what is no number, and was not saved."""
+    """A state holds infinities or NaN, and was not saved."""
 
 
 class Checkpoints:
@@ -55,7 +59,7 @@ class Checkpoints:
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
         )
-        handlers = {'state': ocp.StandardCheckpointHandler(), 'progress': ocp.JsonCheckpointHandler()}
+        handlers = {'state': ocp.PyTreeCheckpointHandler(), 'progress': ocp.JsonCheckpointHandler()}
         try:
             self._manager = ocp.CheckpointManager(self.directory, item_handlers=handlers, options=options)
         except Exception as error:  # where it finds something else than checkpoints it raises many kinds
@@ -98,10 +102,10 @@ class Checkpoints:
           top1_error: validation error of this very state, where it has been measured.
 
         Raises:
-          NotFiniteStateError: the state holds infinities or what is no number.
+          NotFiniteStateError: the state holds infinities or NaN.
           UserError: this save or the one before did not get to the disk, as where it is full.
         """
-        marks, finite = examine(state)
+        checksums, finite = examine(state)
         if not finite:
             raise NotFiniteStateError(
                 f'parameters or velocity are not finite after step {progress.step}, at the learning rate '
@@ -109,7 +113,7 @@ class Checkpoints:
             )
         metrics = None if top1_error is None else {'top1_error': top1_error}
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(to_fields(progress, marks))
+            state=ocp.args.PyTreeSave(state), progress=ocp.args.JsonSave(to_fields(progress, checksums))
         )
         self._needed = sum(x.nbytes for x in jax.tree.leaves(state))
         free = shutil.disk_usage(self.directory).free
@@ -135,12 +139,13 @@ class Checkpoints:
             f'{kept}; make room, and give the same command to carry on.'
         ) from error
 
-    def restore(self, step: int, like: TrainState, mesh: Mesh) -> tuple[TrainState, Progress]:
-        """Reads a checkpoint onto a mesh, which need not be the one that wrote it.
+    def restore(self, step: int, like: State, mesh: Mesh) -> tuple[State, Progress]:
+        """Restores a checkpoint, or a part of it, onto a mesh, which need not be the one that wrote it.
 
         Args:
           step: one of `steps()`.
-          like: shapes of the state that is expected, as `jax.eval_shape` gives them.
+          like: shapes of the expected state, as `jax.eval_shape` gives them: a `TrainState`, or {'parameters': ...}
+            alone, which reads half as many bytes.
           mesh: the devices to restore to.
 
         Raises:
@@ -150,17 +155,19 @@ class Checkpoints:
         target = jax.tree.map(
             lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), like, state_sharding(like, mesh)
         )
+        restore_args = ocp.checkpoint_utils.construct_restore_args(target)
+        args = ocp.args.Composite(
+            state=ocp.args.PyTreeRestore(target, restore_args, partial_restore=True), progress=ocp.args.JsonRestore()
+        )
         try:
             self._check_files(step)
             self._check_same_network(step, like)
-            restored = self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore())
-            )
-            progress, saved_marks = from_fields(dict(restored.progress))
+            restored = self._manager.restore(step, args=args)
+            progress, saved_checksums = from_fields(dict(restored.progress))
             if progress.step != step:
                 raise ValueError(f'it says that it is of step {progress.step}')
-            marks, _ = examine(restored.state)
-            changed = [name for name, mark in saved_marks.items() if marks[name] != mark]
+            checksums, _ = examine(restored.state)
+            changed = [name for name, checksum in checksums.items() if saved_checksums[name] != checksum]
             if changed:
                 raise ValueError(f'{changed[0]} is not what was saved')
             return restored.state, progress
@@ -172,16 +179,14 @@ class Checkpoints:
                 '--checkpoint.'
             ) from error
 
-    def restore_newest(
-        self, like: TrainState, mesh: Mesh, say: Callable[[str], None]
-    ) -> tuple[TrainState, Progress] | None:
-        """Reads the newest checkpoint that is whole.
+    def restore_newest(self, like: State, mesh: Mesh, say: Callable[[str], None]) -> tuple[State, Progress] | None:
+        """Restores the newest checkpoint that is intact.
 
-        Damaged ones are put aside, to WORKDIR/damaged_checkpoints, unless this is read-only.
+        Damaged ones are moved to WORKDIR/damaged_checkpoints, unless this is read-only.
 
         Args:
           like, mesh: as for `restore`.
-          say: tells the user of a damaged checkpoint.
+          say: told of damaged checkpoints.
 
         Returns:
           None where there is no checkpoint at all.
@@ -245,12 +250,9 @@ class Checkpoints:
             if not (path.is_file() or path.is_dir()):
                 raise ValueError(f'{path} is no plain file')
 
-    def _check_same_network(self, step: int, shapes: TrainState) -> None:
-        found = self._manager.item_metadata(step).state
-        found = {
-            path_of(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(found['parameters'])
-        }
-        wanted = {path_of(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(shapes.parameters)}
+    def _check_same_network(self, step: int, like: State) -> None:
+        found = _shapes(self._manager.item_metadata(step).state.tree['parameters'])
+        wanted = _shapes(like['parameters'] if isinstance(like, dict) else like.parameters)
         for name in [*wanted, *found]:
             if found.get(name) != wanted.get(name):
                 there, here = (str(list(x[name])) if name in x else 'does not exist' for x in (found, wanted))
@@ -283,6 +285,10 @@ class Checkpoints:
             self._manager.close()
         except Exception as error:  # of a save in the background that `wait` was not told of
             self._cannot_be_saved(_first_line(error), error)
+
+
+def _shapes(parameters: Any) -> dict[str, tuple[int, ...]]:
+    return {name_of(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(parameters)}
 
 
 def _error(metrics: dict[str, float]) -> float:

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
+from alexnet_jax.config import Config
 from alexnet_jax.runs.build import Experiment, build, state_shapes
-from alexnet_jax.runs.checksums import path_of
+from alexnet_jax.runs.checksums import name_of
 from alexnet_jax.runs.trained import open_run
 from alexnet_jax.runs.workdir import read_config
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.training.layer_rates import fits
+from alexnet_jax.training.optimizer import matches
 from alexnet_jax.training.step import TrainState
 
 
@@ -31,9 +31,9 @@ def check_pretrained(experiment: Experiment) -> None:
         )
     parameters = state_shapes(experiment).parameters
     for which in config.new_layers:
-        if not isinstance(which, str) or not any(fits(name, which) for name in parameters):
+        if not isinstance(which, str) or not any(matches(name, which) for name in parameters):
             raise UserError(
-                f'config.pretrained.new_layers: {which!r} names no layer with parameters; there are '
+                f'config.pretrained.new_layers: {which!r} matches no layer with parameters; there are '
                 f'{", ".join(parameters)}.'
             )
     theirs = state_shapes(build(run)).parameters
@@ -43,7 +43,7 @@ def check_pretrained(experiment: Experiment) -> None:
         if there is None or there.shape != leaf.shape:
             found = f'is {list(there.shape)} there' if there else 'does not exist there'
             raise UserError(
-                f'config.pretrained.workdir={config.workdir!r}: the parameter {path_of(path)} is {list(leaf.shape)} '
+                f'config.pretrained.workdir={config.workdir!r}: the parameter {name_of(path)} is {list(leaf.shape)} '
                 f'here and {found}. Add {layer!r} to config.pretrained.new_layers to have it drawn anew, or take the '
                 "run's config.network."
             )
@@ -71,17 +71,16 @@ def with_pretrained(experiment: Experiment, state: TrainState, say: Callable[[st
     return state.replace(parameters=state.parameters | taken)
 
 
-def _taken(parameters: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
+def _taken(parameters: dict[str, Any], config: Config) -> dict[str, Any]:
     return {
         layer: arrays
         for layer, arrays in parameters.items()
-        if not any(fits(layer, which) for which in config.new_layers)
+        if not any(matches(layer, which) for which in config.new_layers)
     }
 
 
-def _config_of(experiment: Experiment) -> ConfigDict:
+def _config_of(experiment: Experiment) -> Config:
     """The config of the run, on this experiment's mesh."""
-    run = read_config(experiment.config.pretrained.workdir)
-    run.mesh, run.batch_size = experiment.config.mesh, experiment.config.batch_size
-    run.accumulation_steps = 1  # it only has to divide the batch
-    return run
+    own = experiment.config
+    changes = {'mesh': own.mesh, 'batch_size': own.batch_size, 'accumulation_steps': 1}
+    return read_config(own.pretrained.workdir).replace(**changes)

@@ -1,4 +1,4 @@
-"""Where a run stands besides its arrays, as a checkpoint keeps it."""
+"""Progress of a run: the part of a checkpoint that is not arrays."""
 
 import dataclasses
 import json
@@ -11,14 +11,14 @@ from alexnet_jax.training.optimizer import RateControl
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Where a run stands, besides the arrays.
+    """Progress of a run.
 
     Attributes:
-      step: updates made so far; it is the position in the data as well (see `pipeline.py`).
+      step: updates made so far, which is the position in the data too (see `data/pipeline.py`).
       epoch: epochs completed and validated.
-      control: the learning rate and what decides when it changes.
-      window: sums of the metrics since the last line of the log, and 'steps', how many steps they are of; empty
-        where a line has just been written.
+      control: state of the learning rate's control.
+      window: sums of the metrics since the last line of the log, and their number of 'steps'; empty right after a
+        line.
     """
 
     step: int
@@ -27,14 +27,14 @@ class Progress:
     window: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-def to_fields(progress: Progress, marks: dict[str, int]) -> dict[str, Any]:
-    """What is written as JSON: the progress, the marks of the arrays (`integrity.py`), and a checksum of both."""
-    fields = json.loads(json.dumps(dataclasses.asdict(progress) | {'marks': marks}))
+def to_fields(progress: Progress, checksums: dict[str, int]) -> dict[str, Any]:
+    """The progress, the arrays' checksums (`checksums.py`) and a checksum of both, as JSON."""
+    fields = json.loads(json.dumps(dataclasses.asdict(progress) | {'marks': checksums}))  # 'marks': their first name
     return fields | {'crc32': _checksum(fields)}
 
 
 def from_fields(fields: dict[str, Any]) -> tuple[Progress, dict[str, int]]:
-    """Reads back what `to_fields` made: the progress, and the marks.
+    """Reads back what `to_fields` made: the progress, and the arrays' checksums.
 
     Raises:
       ValueError, TypeError, KeyError: it is not what was written, or makes no sense.

@@ -1,84 +1,61 @@
-"""Whether a run may carry on with a config that is not quite the one it began with."""
+"""Resuming a run: which fields of its config may differ from those that it began with."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ml_collections import ConfigDict
-
+from alexnet_jax.config import Config, resume_rule
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.runs.workdir import read_config, remembered_data
 from alexnet_jax.runtime.errors import UserError
 
-# What does not touch the result, or only how far the run goes and what it tells. A field stands for all below it.
-HARMLESS = (
-    'name',
-    'epochs',
-    'log_every_steps',
-    'checkpoint_every_steps',
-    'keep_checkpoints',
-    'evaluation',
-    'mesh',
-    'accumulation_steps',
-    'data.threads',
-    'data.directory',
-    'data.source_directory',
-    'data.skip_broken',
-    'data.images_per_shard',
-)
-# What the position in the data or the arrays of the checkpoint are made for.
-FIXED = ('batch_size', 'columns', 'network')
-
 
 def differences(before: dict[str, Any], now: dict[str, Any], path: str = '') -> Iterator[tuple[str, Any, Any]]:
-    """Fields in which two configs differ: their path and both values, None where a config does not have the field."""
-    if list(before) != list(now) and set(before) == set(now) and path.startswith('network'):
+    """Fields in which two configs differ: dotted name and both values, None where a config lacks the field.
+
+    Args:
+      before, now: nested fields, as `Config.fields` gives them.
+      path: of both, with a trailing dot.
+    """
+    if list(before) != list(now) and set(before) == set(now):
         yield path.rstrip('.'), ', '.join(before), ', '.join(now)  # the order of layers counts
-    for name in [*before, *(name for name in now if name not in before)]:
+    for name in dict.fromkeys([*before, *now]):
         one, other = before.get(name), now.get(name)
         if isinstance(one, dict) and isinstance(other, dict):
             yield from differences(one, other, f'{path}{name}.')
-        elif _plain(one) != _plain(other):
+        elif one != other:
             yield path + name, one, other
 
 
-def _plain(value: Any) -> Any:
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def _below(field: str, above: Sequence[str]) -> bool:
-    return any(field == one or field.startswith(f'{one}.') for one in above)
-
-
-def check_continuation(config: ConfigDict, data: PreparedDataSet, workdir: str, allowed: Sequence[str]) -> list[str]:
-    """Compares with the config and the data set that a run began with.
+def check_resume(config: Config, data: PreparedDataSet, workdir: str, allowed: Sequence[str]) -> list[str]:
+    """Compares a config and a data set with those that a run began with.
 
     Args:
-      config: the one to carry on with.
-      data: the prepared data set to carry on with.
+      config: the one to resume with.
+      data: the prepared data set to resume with.
       workdir: of the run.
-      allowed: fields that may change although they touch the result: --allow_changes.
+      allowed: fields, or sections of them, that may change although they change the result: --allow_changes.
 
     Returns:
-      For the user: a line for each field that differs and does no harm, or was allowed.
+      For the user, a line for each field that differs and may.
 
     Raises:
       UserError: a field differs that must not, or the data set is another one.
     """
     lines = []
-    for field, before, now in differences(read_config(workdir).to_dict(), config.to_dict()):
+    for field, before, now in differences(read_config(workdir).fields(), config.fields()):
         text = f'config.{field}: {before!r} before, {now!r} now'
-        if not _below(field, HARMLESS):
-            if _below(field, FIXED):
+        match resume_rule(field):
+            case 'fixed':
                 raise UserError(
-                    f'{workdir} holds a run with another config. {text}; a run cannot carry on with that. Give the old '
-                    'value, or another --workdir to begin anew.'
+                    f'{workdir} holds a run with another config. {text}; a run cannot resume with that. Give the old '
+                    'value, or another --workdir to start a new run.'
                 )
-            if not _below(field, allowed):
+            case 'ask' if not any(field == one or field.startswith(f'{one}.') for one in allowed):
                 raise UserError(
                     f'{workdir} holds a run with another config. {text}. Give the old value, or another --workdir to '
-                    f'begin anew, or --allow_changes={field} to carry on with the new value all the same.'
+                    f'start a new run, or --allow_changes={field} to resume with the new value all the same.'
                 )
-        lines.append(f'Carrying on with another value of {text}.')
+        lines.append(f'Resuming with another value of {text}.')
     _check_same_data(remembered_data(workdir), data, workdir)
     return lines
 
@@ -88,6 +65,6 @@ def _check_same_data(before: PreparedDataSet, now: PreparedDataSet, workdir: str
     for field in ('class_ids', 'shards', 'rgb_mean'):
         if getattr(before, field) != getattr(now, field):
             raise UserError(
-                f'{now.directory} is not the data set that the run in {workdir} began with: {field} of its manifest '
-                'differ. Name the old one with config.data.directory, or another --workdir to begin anew.'
+                f'{now.directory} is not the data set that the run in {workdir} began with: {field} of the manifests '
+                'differ. Name the old one with config.data.directory, or another --workdir to start a new run.'
             )

@@ -1,28 +1,27 @@
-"""Where a run stands and how well it does, read from what it has left; nothing is computed anew or compiled."""
+"""Summary of a run, from its files; nothing is computed or compiled."""
 
 import dataclasses
 import math
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
+from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.evaluation.published import images_of
+from alexnet_jax.evaluation.color import color_columns
 from alexnet_jax.model.alexnet import classes_of, initial_parameters
-from alexnet_jax.model.layer_specs import from_config
-from alexnet_jax.runs.build import check
+from alexnet_jax.runs.eval_json import EVAL_JSON, Evaluation, read_evaluation
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runs.workdir import read_config, remembered_data
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.runtime.files import read_json
 from alexnet_jax.training.optimizer import RateControl, after_epoch
 
 
 @dataclasses.dataclass(frozen=True)
 class Errors:
-    """Top-1 and top-5 errors (0..1) of a network after so many steps."""
+    """Top-1 and top-5 errors (0..1) at a step."""
 
     step: int
     top1_error: float
@@ -30,34 +29,24 @@ class Errors:
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """What eval.json says: of which images, how many, and the errors by kind of view, 'center' or 'ten'."""
-
-    source: str
-    split: str
-    examples: int
-    views: dict[str, Errors]
-
-
-@dataclasses.dataclass(frozen=True)
-class Standing:
-    """A run, as it stands.
+class Summary:
+    """A run, finished or not.
 
     Attributes:
       workdir: of the run.
-      config: that it was made with.
-      data: what it remembers of its data set.
+      config: of the run.
+      data: its data set, without images.
       step: updates made.
-      epoch: passes over the training set, with fractions.
-      ended: whether it has ended by itself; otherwise it may be carried on with, or is training right now.
-      last, best: errors of its last validation, and of that with the lowest top-1 error: of the center view.
-      evaluation: what `--mode=eval` has found; None where it has not been asked.
-      parameters: kernels and biases, all columns together.
-      colors: for each column the last share of color (0..1) in its first layer, as `color.py` has it; may be empty.
+      epoch: passes over the training set, fractional.
+      ended: whether training is complete.
+      last, best: errors of its last validation, and of that with the lowest top-1 error, center view.
+      evaluation: eval.json, if there is one.
+      parameters: number of kernel and bias values, all columns together.
+      colors: for each column the last share of color (0..1) in its first layer; may be empty.
     """
 
     workdir: str
-    config: ConfigDict
+    config: Config
     data: PreparedDataSet
     step: int
     epoch: float
@@ -68,16 +57,23 @@ class Standing:
     parameters: int
     colors: tuple[float, ...]
 
+    @property
+    def evaluated(self) -> dict[str, Errors]:
+        """The errors of eval.json by kind of view, 'center' or 'ten'."""
+        if self.evaluation is None or self.evaluation.step is None:
+            return {}
+        step, by_view = self.evaluation.step, self.evaluation.views
+        return {views: Errors(step, one.top1_error, one.top5_error) for views, one in by_view.items()}
 
-def read_standing(workdir: str) -> Standing:
-    """Reads a run's config.json, data_set/, metrics.jsonl and, where there is one, eval.json.
+
+def summarize(workdir: str) -> Summary:
+    """Reads a run's config.json, data_set/, metrics.jsonl and, if there is one, eval.json.
 
     Raises:
-      UserError: it is no run, has not been validated yet, or one of these is damaged; begins with the workdir.
+      UserError: it is not a run, has not been validated yet, or a file is damaged; the message names the workdir.
     """
     config = read_config(workdir)
     try:
-        check(config)
         parameters = _parameters(config)
     except UserError as error:
         raise UserError(f'{workdir}: {error}') from error
@@ -85,16 +81,20 @@ def read_standing(workdir: str) -> Standing:
     validations = [line for line in metrics if line['split'] == 'validation']
     if not validations:
         raise UserError(f'{workdir} has not been validated yet; let it train to the end of an epoch, or leave it out.')
-    path = pathlib.Path(workdir)
     try:
-        errors = [_errors(line['step'], line) for line in validations]
+        errors = [_errors(line) for line in validations]
         epoch = float(metrics[-1]['epoch'])
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f'{path / "metrics.jsonl"} is damaged: a line has no epoch or errors from 0 to 1; leave the run out, or '
-            'train it again.'
+            f'{pathlib.Path(workdir, "metrics.jsonl")} is damaged: a line has no epoch or errors from 0 to 1; leave '
+            'the run out, or train it again.'
         ) from error
-    return Standing(
+    evaluation = read_evaluation(workdir)
+    if evaluation and evaluation.step is None:
+        raise UserError(
+            f'{pathlib.Path(workdir, EVAL_JSON)} is damaged (it has no step); make it again with --mode=eval.'
+        )
+    return Summary(
         workdir=workdir,
         config=config,
         data=remembered_data(workdir),
@@ -103,41 +103,30 @@ def read_standing(workdir: str) -> Standing:
         ended=epoch >= config.epochs or _finished(config, errors),
         last=errors[-1],
         best=min(errors, key=lambda one: one.top1_error),
-        evaluation=_evaluation(path / 'eval.json'),
+        evaluation=evaluation,
         parameters=parameters,
-        colors=tuple(value for field, value in validations[-1].items() if field.startswith('color_column')),
+        colors=tuple(points[-1][1] for points in color_columns(validations[-1:]).values()),
     )
 
 
-def _parameters(config: ConfigDict) -> int:
-    table = from_config(config.network)
+def _parameters(config: Config) -> int:
+    table = config.network
     classes_of(table)
     shapes = jax.eval_shape(lambda: initial_parameters(table, config.columns, config.data.crop_size, 0))
     return sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
 
 
-def _errors(step: Any, line: dict[str, Any]) -> Errors:
-    """Raises ValueError, TypeError or KeyError for what are no errors."""
-    found = [line[name] for name in ('top1_error', 'top5_error')]
+def _errors(line: Mapping[str, Any]) -> Errors:
+    """Raises ValueError, TypeError or KeyError for a damaged line."""
+    step, found = line['step'], [line[name] for name in ('top1_error', 'top5_error')]
     if type(step) is not int or not all(type(error) in (int, float) and 0 <= error <= 1 for error in found):
-        raise ValueError(f'{line} holds no errors')
+        raise ValueError(f'{line} has no errors')
     return Errors(step, *map(float, found))
 
 
-def _finished(config: ConfigDict, errors: list[Errors]) -> bool:
-    """Whether the control of the learning rate ended the run, by the validations that it saw."""
+def _finished(config: Config, errors: Sequence[Errors]) -> bool:
+    """Whether the learning rate's control ended the run, given its validations."""
     control = RateControl(config.learning_rate)
     for epoch, one in enumerate(errors, 1):
         control = after_epoch(control, one.top1_error, epoch, config.rate_control)
     return control.finished
-
-
-def _evaluation(path: pathlib.Path) -> Evaluation | None:
-    if not path.exists():
-        return None
-    try:
-        found = read_json(path)
-        views = {str(kind): _errors(found['step'], errors) for kind, errors in found['views'].items()}
-        return Evaluation(images_of(str(found['source'])), str(found['split']), int(found['examples']), views)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise UserError(f'{path} is damaged ({error!r:.200}); make it again with --mode=eval, or delete it.') from error

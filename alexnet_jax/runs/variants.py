@@ -1,29 +1,30 @@
-"""What of several runs can be compared, and which of them are one variant seen with several seeds."""
+"""Runs grouped by variant, over seeds, with their errors and differences."""
 
 import collections
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ml_collections import ConfigDict
-
+from alexnet_jax.config import Config, resume_rule, schema
+from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.evaluation.published import Difference, difference_for, images_of
-from alexnet_jax.runs.resume import HARMLESS, differences
-from alexnet_jax.runs.summary import Errors, Standing
+from alexnet_jax.runs.eval_json import EVAL_JSON, Evaluation
+from alexnet_jax.runs.resume import differences
+from alexnet_jax.runs.summary import Errors, Summary
 from alexnet_jax.runtime.errors import UserError
 
-# Fields in which runs of the same variant may differ. A field stands for all below it.
-_FREE = ('seed', *(field for field in HARMLESS if field not in ('name', 'epochs')))
+# Fields in which runs of one variant may differ.
+_FREE = {'seed'}.union(name for name, _ in schema() if resume_rule(name) == 'free') - {'name', 'epochs'}
 _MOST_SHOWN = 2  # fields in the name of a variant
 
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """Where all errors of a comparison come from.
+    """The source of all errors in a comparison.
 
     Attributes:
-      file: 'eval.json', or 'metrics.jsonl': the last validation.
+      file: 'eval.json', or 'metrics.jsonl' for the last validation.
       views: 'ten' or 'center'.
       source: of the images, as config.data.source names it.
       split: of the data set.
@@ -39,7 +40,7 @@ class Measurement:
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """An error (0..1) over several seeds."""
+    """Mean, least and greatest error (0..1) over several seeds."""
 
     mean: float
     least: float
@@ -48,15 +49,15 @@ class Spread:
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """Runs that differ in nothing but the seed, put together.
+    """Runs that differ in the seed alone.
 
     Attributes:
-      name: of their config; with the fields that tell it apart, where another variant here has the same name.
+      name: of their config, and fields that differ if another variant has the same name.
       workdirs: of the runs.
       top1_error, top5_error: over the runs.
       top1_difference, top5_difference: of the means from the base's, in percentage points; positive is worse.
-      published: what is known of the same change to the paper's network.
-      more_color: how many runs carry most color in which column's first layer, by the column's number from 1.
+      published: effect of the same change on the paper's network, if published.
+      more_color: number of runs by the column, from 1, whose first layer has the largest share of color.
     """
 
     name: str
@@ -69,106 +70,109 @@ class Variant:
     more_color: dict[int, int]
 
 
-def check_shared(runs: Sequence[Standing]) -> list[str]:
-    """Notes on how the runs' data sets differ.
+def check_comparable(runs: Sequence[Summary]) -> list[str]:
+    """Notes on differences between the runs' data sets.
 
     Raises:
-      UserError: they hold other images or classes, so that errors say nothing of the networks.
+      UserError: they have other images or classes, so that errors do not compare.
     """
     notes, base = [], runs[0]
     for run in runs[1:]:
-        one, other = base.data, run.data
+        for what, one, other in _data_differences(base.data, run.data):
+            values = f': {one} and {other}' if isinstance(one, str | int) else ''
+            raise UserError(
+                f'{base.workdir} and {run.workdir} cannot be compared: their {what} differ{values}. '
+                'Leave one of them out of --runs.'
+            )
         pairs = {
-            'images': [images_of(data.settings.source) for data in (one, other)],
-            'number of classes': [len(data.class_ids) for data in (one, other)],
-            'classes': [data.class_ids for data in (one, other)],
-            'number of validation images': [data.examples('validation') for data in (one, other)],
-        }
-        if one.settings == other.settings:
-            pairs['validation images'] = [
-                [shard['sha256'] for shard in data.shards['validation']] for data in (one, other)
-            ]
-        for what, (here, there) in pairs.items():
-            if here != there:
-                values = f': {here} and {there}' if isinstance(here, str | int) else ''
-                raise UserError(
-                    f'{base.workdir} and {run.workdir} cannot be compared: they do not share their {what}{values}. '
-                    'Leave one of them out of --runs.'
-                )
-        told = {
-            f'data.{field}': (getattr(one.settings, field), getattr(other.settings, field))
+            f'data.{field}': (getattr(base.data.settings, field), getattr(run.data.settings, field))
             for field in ('image_size', 'storage', 'quality')
         }
-        told['number of training images'] = (one.examples('train'), other.examples('train'))
+        pairs['number of training images'] = (base.data.examples('train'), run.data.examples('train'))
         notes += [
-            f'{run.workdir} was trained on {there} ({what}), {base.workdir} on {here}.'
-            for what, (here, there) in told.items()
-            if here != there
+            f'{run.workdir} was trained on {other} ({what}), {base.workdir} on {one}.'
+            for what, (one, other) in pairs.items()
+            if one != other
         ]
     return notes
 
 
-def measured(runs: Sequence[Standing]) -> tuple[Measurement, list[str]]:
-    """The best measurement that all runs have, and for the user why there is no better one.
+def _data_differences(one: PreparedDataSet, other: PreparedDataSet) -> Iterator[tuple[str, Any, Any]]:
+    """What makes two data sets incomparable, and both values."""
+    pairs: dict[str, list[Any]] = {
+        'images': [images_of(data.settings.source) for data in (one, other)],
+        'numbers of classes': [len(data.class_ids) for data in (one, other)],
+        'classes': [data.class_ids for data in (one, other)],
+        'numbers of validation images': [data.examples('validation') for data in (one, other)],
+    }
+    if one.settings == other.settings:
+        pairs['validation images'] = [[shard['sha256'] for shard in data.shards['validation']] for data in (one, other)]
+    return ((what, first, second) for what, (first, second) in pairs.items() if first != second)
 
-    eval.json is taken where all runs have one, of the same split and images, with ten views or else the center;
-    otherwise the last validation of metrics.jsonl. The two are never mixed.
+
+def choose_measurement(runs: Sequence[Summary]) -> tuple[Measurement, list[str]]:
+    """The best measurement that all runs have, and notes for the user on why it is no better.
+
+    It is eval.json, ten views before the center, if all runs have one on the same images; otherwise the last
+    validation in metrics.jsonl. The two are never mixed.
     """
     data = runs[0].data
     fallback = Measurement(
         'metrics.jsonl', 'center', images_of(data.settings.source), 'validation', data.examples('validation')
     )
-    evaluated = [run for run in runs if run.evaluation]
-    if not evaluated:
+    if not any(run.evaluation for run in runs):
         return fallback, []
     missing = [run.workdir for run in runs if not run.evaluation]
-    kinds = {(one.evaluation.source, one.evaluation.split, one.evaluation.examples): one.workdir for one in evaluated}
-    views = [kind for kind in ('ten', 'center') if all(kind in run.evaluation.views for run in evaluated)]
+    kinds = {_kind(run.evaluation): run.workdir for run in runs if run.evaluation}
+    views = [kind for kind in ('ten', 'center') if all(kind in run.evaluated for run in runs)]
     if missing:
         why = f'{missing[0]} has none (python launch.py --workdir={missing[0]} --mode=eval makes it)'
     elif len(kinds) > 1:
-        told = [
+        why = ', '.join(
             f'that of {one} is of {source}, {split}, {count:,} images' for (source, split, count), one in kinds.items()
-        ]
-        why = ', '.join(told)
+        )
     elif not views:
-        why = 'they share no kind of view'
+        why = 'they have no kind of view in common'
     else:
         (kind,) = kinds
-        return Measurement('eval.json', views[0], *kind), []
+        return Measurement(EVAL_JSON, views[0], *kind), []
     return fallback, [f'errors are of the last validation, center view, as not all have the same eval.json: {why}.']
 
 
-def errors_of(run: Standing, measurement: Measurement) -> Errors:
+def _kind(evaluation: Evaluation) -> tuple[str, str, int]:
+    return images_of(evaluation.source), evaluation.split, evaluation.examples
+
+
+def errors_of(run: Summary, measurement: Measurement) -> Errors:
     """A run's errors by the measurement that all runs have."""
-    return run.last if measurement.file == 'metrics.jsonl' else run.evaluation.views[measurement.views]
+    return run.evaluated[measurement.views] if measurement.file == EVAL_JSON else run.last
 
 
-def unfinished(runs: Sequence[Standing], measurement: Measurement) -> list[str]:
-    """Notes on runs whose errors are not of their end."""
+def notes_on_progress(runs: Sequence[Summary], measurement: Measurement) -> list[str]:
+    """Notes on runs that are not complete, or were evaluated before their last step."""
     notes = [
         f'{run.workdir} has not ended (epoch {run.epoch:.2f} of {run.config.epochs}); its errors are those so far.'
         for run in runs
         if not run.ended
     ]
     for run in runs:
-        at = errors_of(run, measurement).step
-        if measurement.file == 'eval.json' and at != run.step:
-            notes.append(f'{run.workdir} was evaluated at step {at}, and has trained to step {run.step}.')
+        step = errors_of(run, measurement).step
+        if measurement.file == EVAL_JSON and step != run.step:
+            notes.append(f'{run.workdir} was evaluated at step {step}, and has trained to step {run.step}.')
     return notes
 
 
-def put_together(runs: Sequence[Standing], measurement: Measurement) -> list[Variant]:
-    """Variants in the order in which they are first named, the base first.
+def group_by_variant(runs: Sequence[Summary], measurement: Measurement) -> list[Variant]:
+    """Variants in order of their first run, the base first.
 
-    Where errors are of ten views, the base's center patch alone follows it, as the paper compares the two as well.
+    With ten views the base's center view follows it, a comparison that the paper makes too.
 
     Raises:
-      UserError: two runs have the same config and the same seed.
+      UserError: two runs have the same config and seed.
     """
-    groups: list[list[Standing]] = []
+    groups: list[list[Summary]] = []
     for run in runs:
-        group = next((group for group in groups if not _apart(group[0].config, run.config)), None)
+        group = next((group for group in groups if not _config_differences(group[0].config, run.config)), None)
         if group is None:
             groups.append([run])
             continue
@@ -179,56 +183,61 @@ def put_together(runs: Sequence[Standing], measurement: Measurement) -> list[Var
                     f'{run.config.seed}. Leave one out of --runs, or train it with another --config.seed.'
                 )
         group.append(run)
-    base = _spreads([errors_of(run, measurement) for run in groups[0]])
-    named: dict[str, ConfigDict] = {}
+    base = groups[0]
+    base_errors = _spreads([errors_of(run, measurement) for run in base])
+    named: dict[str, Config] = {}
     variants = []
     for group in groups:
         config = group[0].config
-        first = named.setdefault(config.name, config)
-        fields = [f'{field}={now!r:.40}' for field, _, now in _apart(first, config)]
-        apart = ', '.join(
-            fields[:_MOST_SHOWN] + ([f'{len(fields) - _MOST_SHOWN} more'] if fields[_MOST_SHOWN:] else [])
-        )
-        spreads = _spreads([errors_of(run, measurement) for run in group])
+        fields = [
+            f'{field}={now!r:.40}'
+            for field, _, now in _config_differences(named.setdefault(config.name, config), config)
+        ]
+        hidden = [f'{len(fields) - _MOST_SHOWN} more'] if len(fields) > _MOST_SHOWN else []
         family, _, change = config.name.rpartition(':')
-        published = difference_for(family, change) if family == groups[0][0].config.name and not apart else None
-        variants.append(_variant(f'{config.name}, {apart}' if apart else config.name, group, spreads, base, published))
-        center = [run.evaluation.views.get('center') for run in group if measurement.views == 'ten']
-        if group is groups[0] and center and all(center):
-            name, published = f'{config.name}, center patch alone', difference_for(config.name, 'center_patch')
-            variants.append(_variant(name, group, _spreads(center), base, published))
+        published = difference_for(family, change) if family == base[0].config.name and not fields else None
+        name = ', '.join([config.name, *fields[:_MOST_SHOWN], *hidden])
+        errors = [errors_of(run, measurement) for run in group]
+        variants.append(_variant(name, group, errors, base_errors, published))
+        center = [run.evaluated['center'] for run in group if 'center' in run.evaluated]
+        if group is base and measurement.views == 'ten' and len(center) == len(group):
+            published = difference_for(config.name, 'center_patch')
+            variants.append(_variant(f'{config.name}, center patch alone', group, center, base_errors, published))
     return variants
 
 
-def _apart(one: ConfigDict, other: ConfigDict) -> list[tuple[str, Any, Any]]:
-    """The fields that make two configs two variants, with both values; their names first."""
-    return [
-        found
-        for found in differences(one.to_dict(), other.to_dict())
-        if not any(found[0] == free or found[0].startswith(f'{free}.') for free in _FREE)
-    ]
+def _config_differences(one: Config, other: Config) -> list[tuple[str, Any, Any]]:
+    """The fields that make two configs two variants, with both values."""
+    return [found for found in differences(one.fields(), other.fields()) if found[0] not in _FREE]
 
 
 def _spreads(errors: Sequence[Errors]) -> tuple[Spread, Spread]:
-    found = []
-    for name in ('top1_error', 'top5_error'):
-        values = [getattr(one, name) for one in errors]
-        found.append(Spread(math.fsum(values) / len(values), min(values), max(values)))
-    return found[0], found[1]
+    """Of the top-1 and the top-5 errors."""
+    columns = ([one.top1_error for one in errors], [one.top5_error for one in errors])
+    top1, top5 = (Spread(math.fsum(values) / len(values), min(values), max(values)) for values in columns)
+    return top1, top5
 
 
 def _variant(
     name: str,
-    group: Sequence[Standing],
-    spreads: tuple[Spread, Spread],
+    group: Sequence[Summary],
+    errors: Sequence[Errors],
     base: tuple[Spread, Spread],
     published: Difference | None,
 ) -> Variant:
-    """One line of the comparison; `spreads` and `base` are of top-1 and top-5."""
-    points = [100 * (here.mean - there.mean) for here, there in zip(spreads, base, strict=True)]
+    top1, top5 = _spreads(errors)
     most = collections.Counter(
         1 + run.colors.index(max(run.colors))
         for run in group
         if len(run.colors) > 1 and all(map(math.isfinite, run.colors))
     )
-    return Variant(name, tuple(run.workdir for run in group), *spreads, *points, published, dict(sorted(most.items())))
+    return Variant(
+        name,
+        tuple(run.workdir for run in group),
+        top1,
+        top5,
+        100 * (top1.mean - base[0].mean),
+        100 * (top5.mean - base[1].mean),
+        published,
+        dict(sorted(most.items())),
+    )

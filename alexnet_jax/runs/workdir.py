@@ -7,10 +7,8 @@ WORKDIR/lock                                     held by the process that trains
 
 import contextlib
 import pathlib
-from typing import Any
 
-from ml_collections import ConfigDict
-
+from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import PreparedDataSet, open_prepared, write_description
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import UserError, writing
@@ -35,42 +33,31 @@ def make_workdir(workdir: str) -> None:
         raise UserError(f'--workdir={workdir} cannot be written: {error}. Name another one.') from error
 
 
-def write_config(config: ConfigDict, workdir: str) -> None:
-    """Writes config.json: every field that the run uses."""
-    write_json(pathlib.Path(workdir) / CONFIG, config.to_dict())
+def write_config(config: Config, workdir: str) -> None:
+    """Writes config.json: all fields of the run."""
+    write_json(pathlib.Path(workdir) / CONFIG, config.fields())
 
 
-def read_config(workdir: str | pathlib.Path) -> ConfigDict:
-    """The config that a run was made with.
+def read_config(workdir: str | pathlib.Path) -> Config:
+    """The config that a run was made with; fields that did not exist then have their defaults.
 
     Raises:
-      UserError: there is no config.json, or it is damaged.
+      UserError: there is no config.json, or it is damaged or not a config.
     """
     path = pathlib.Path(workdir) / CONFIG
     try:
         fields = read_json(path)
         if not isinstance(fields, dict):
             raise ValueError('it holds no fields')
-        return _in_order(fields)
+        return Config.from_fields(fields)
     except OSError as error:
         raise UserError(
             f'{workdir} is not the directory of a run: {path} cannot be read ({error.strerror}).'
         ) from error
     except ValueError as error:
         raise UserError(f'{path} is damaged: {error}.') from error
-
-
-def _in_order(fields: dict[str, Any]) -> ConfigDict:
-    """A config whose fields stay in the order given, at every depth: a network's layers come one after the other."""
-    config = ConfigDict(sort_keys=False)
-    for name, value in fields.items():
-        config[name] = _in_order(value) if isinstance(value, dict) else _tuples(value)
-    return config
-
-
-def _tuples(value: Any) -> Any:
-    """JSON knows lists alone; an experiment's fields are tuples, and can be set as such on the command line."""
-    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from error
 
 
 def remember_data(data: PreparedDataSet, workdir: str) -> None:

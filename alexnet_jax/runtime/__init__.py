@@ -1,1 +1,1 @@
-"""Errors, files, devices, processes: what every room above stands on."""
+"""Errors, files, devices and processes, used by every other package."""

@@ -1,84 +1,85 @@
-"""Which devices JAX may use; to be settled before the first of them is touched."""
+"""Choice of JAX's devices, to be made before the first of them is used; memory and processor cores."""
 
 import ctypes
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alexnet_jax.runtime.errors import UserError
 
 if TYPE_CHECKING:
     import jax
 
-_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # what <malloc.h> calls them
+_MALLOC_OPTIONS = {-1: -1, -4: 0, -8: 1}  # of <malloc.h>: never trim, never map, one arena
 
 
 def choose_platform(simulated: int = 0, processes: int = 1) -> str:
-    """Chooses the CPU where there is no NVIDIA driver, so that no plugin stumbles over its absence.
+    """Chooses the CPU where there is no NVIDIA driver, so that no plugin fails for want of it.
 
     Args:
-      simulated: CPU devices to make over all processes, where the CPU is used; 0 for one.
+      simulated: CPU devices to simulate over all processes, where the CPU is used; 0 for one.
       processes: of this run.
 
     Returns:
-      One line that says what is used, for the user.
+      A line for the user that says what is used.
 
     Raises:
       UserError: JAX_PLATFORMS asks for devices that are not there.
     """
-    import jax  # not above: a mistake on the command line is found before it, which takes a while to import
+    import jax  # late: importing it takes a while, and mistakes on the command line are found first
 
-    chosen = os.environ.get('JAX_PLATFORMS', '') or jax.config.jax_platforms or ''
-    if not chosen and not _has_nvidia_driver():
+    config: Any = jax.config  # its attributes are made at run time
+    chosen = os.environ.get('JAX_PLATFORMS', '') or config.jax_platforms or ''
+    has_driver = _has_nvidia_driver()
+    if not chosen and not has_driver:
         chosen = 'cpu'
-        jax.config.update('jax_platforms', chosen)
-    if {'cuda', 'gpu'} & set(chosen.split(',')) and not _has_nvidia_driver():
+        config.update('jax_platforms', chosen)
+    if {'cuda', 'gpu'} & set(chosen.split(',')) and not has_driver:
         raise UserError(f'JAX_PLATFORMS={chosen} asks for a GPU, and there is no NVIDIA driver; unset it.')
-    # JAX warns that a GPU may be present on this machine; that is what was just looked into.
+    # JAX warns that a GPU may be present on this machine, which has just been checked.
     logging.getLogger('jax._src.xla_bridge').setLevel(logging.ERROR)
-    simulated //= processes
     if chosen.split(',')[0] == 'cpu':
         keep_freed_memory()
-        if simulated > 1:
-            jax.config.update('jax_num_cpu_devices', simulated)
+        if simulated // processes > 1:
+            config.update('jax_num_cpu_devices', simulated // processes)
     try:
         devices = jax.devices()
     except RuntimeError as error:
-        raise UserError(f'JAX_PLATFORMS={chosen} cannot be had: {str(error).splitlines()[0]}') from error
-    together = f', in {processes} processes' if processes > 1 else ''
+        raise UserError(f'JAX_PLATFORMS={chosen} is not available: {str(error).splitlines()[0]}') from error
+    in_processes = f', in {processes} processes' if processes > 1 else ''
     if devices[0].platform == 'cpu':
-        reason = 'JAX finds no GPU' if _has_nvidia_driver() else 'no NVIDIA driver found'
+        reason = 'JAX finds no GPU' if has_driver else 'no NVIDIA driver found'
         reason = 'as JAX_PLATFORMS asks' if os.environ.get('JAX_PLATFORMS') else reason
         simulation = f', simulating {len(devices)} devices' if len(devices) > 1 else ''
-        return f'Running on the CPU ({reason}){simulation}{together}.'
+        return f'Running on the CPU ({reason}){simulation}{in_processes}.'
     kinds = ', '.join(sorted({device.device_kind for device in devices}))
-    return f'Running on {len(devices)} device(s): {kinds}{together}.'
+    return f'Running on {len(devices)} device(s): {kinds}{in_processes}.'
 
 
 def keep_freed_memory() -> None:
-    """Has the C library keep what is freed, for all threads together; where it is not glibc nothing is done.
+    """Lets glibc's malloc keep freed memory, in one arena; without glibc it does nothing.
 
-    Otherwise a step on a CPU gives gigabytes back to the system, and gets them again page by page: a fifth of the time
-    of the paper's network. To be called before the first thread allocates.
+    Otherwise a step on a CPU returns gigabytes to the system and gets them back page by page, a fifth of the time of
+    the paper's network. To be called before the first thread allocates.
     """
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt:
-        for name, value in ((_TRIM_THRESHOLD, -1), (_MMAP_MAX, 0), (_ARENA_MAX, 1)):  # never, none, one
-            mallopt(name, value)
+        for option, value in _MALLOC_OPTIONS.items():
+            mallopt(option, value)
 
 
 def memory_of(device: 'jax.Device') -> int:
-    """Bytes of memory that a device has; all of the machine's for a CPU."""
+    """Memory of a device in bytes; for a CPU all of the machine's."""
     statistics = device.memory_stats() or {}
     if 'bytes_limit' in statistics:
-        return statistics['bytes_limit']
+        return int(statistics['bytes_limit'])
     if 'SC_PHYS_PAGES' in os.sysconf_names:
         return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     return 2**40
 
 
 def available_cores() -> int:
-    """Processor cores that this process may use; where the system does not say, those that there are."""
+    """Processor cores that this process may use; where the system does not say, those of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""Several processes, on one machine or many: who joins, who writes, and how all of them stop together."""
+"""Several processes, on one machine or many: joining, the leader, and stopping together."""
 
 import contextlib
 import faulthandler
@@ -14,37 +14,36 @@ from jax.experimental import multihost_utils
 
 from alexnet_jax.runtime.errors import StoppedError, UserError
 
-HEARTBEAT = 30  # seconds without a sign of life after which a process counts as lost
+HEARTBEAT = 30  # seconds of silence after which a process counts as lost
 _ADDRESS = re.compile(r'([\w.-]+|\[[0-9a-fA-F:]+\]):([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3})')  # ports to 64,999
-_AGAIN = 'Start all of them again; the run carries on from the newest checkpoint.'
+_AGAIN = 'Start all of them again; the run resumes from the latest checkpoint.'
 
 
 def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> int:
-    """Joins the other processes of a run, if there are any; before JAX looks for devices.
+    """Joins the other processes of a run, if there are any; to be called before JAX looks for devices.
 
-    What SLURM (`srun`) and Open MPI (`mpirun`) set in the environment is enough; otherwise all three are given.
+    Under SLURM (`srun`) and Open MPI (`mpirun`) the environment is enough; otherwise all arguments are needed.
 
     Args:
       coordinator: HOST:PORT of process 0.
-      processes: how many there are.
-      process: the number of this one, from 0.
+      processes: their number.
+      process: number of this one, from 0.
 
     Returns:
-      How many processes there are.
+      The number of processes.
 
     Raises:
-      UserError: something is missing, or the others cannot be reached.
+      UserError: an argument is missing, or the other processes cannot be reached.
     """
     given = [value is not None for value in (coordinator, processes, process)]
-    found = _of_environment()
+    found = _from_environment()
     if not any(given) and found is None:
         return 1
-    if all(given):
-        count, number, arguments = processes, process, (coordinator, processes, process)
-    elif given == [True, False, False] and found:  # Open MPI 5 does not say where process 0 is
-        count, number, arguments = *found, (coordinator, *found)
-    elif not any(given) and ('SLURM_STEP_NODELIST' in os.environ or 'OMPI_MCA_orte_hnp_uri' in os.environ):
-        count, number, arguments = *found, (None, None, None)
+    automatic = not any(given) and ('SLURM_STEP_NODELIST' in os.environ or 'OMPI_MCA_orte_hnp_uri' in os.environ)
+    if processes is not None and process is not None and coordinator is not None:
+        count, number = processes, process
+    elif found and (automatic or given == [True, False, False]):  # Open MPI 5 does not say where process 0 is
+        count, number = found
     elif not any(given):
         raise UserError('Open MPI does not say where process 0 is; give --coordinator=HOST:PORT, a free port there.')
     else:
@@ -58,7 +57,12 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
         raise UserError(f'--process={number} must be from 0 to {count - 1}, as --processes={count}.')
     try:
         jax.distributed.initialize(
-            *arguments, initialization_timeout=120, heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=60
+            coordinator,
+            None if automatic else count,
+            None if automatic else number,
+            initialization_timeout=120,
+            heartbeat_timeout_seconds=HEARTBEAT,
+            shutdown_timeout_seconds=60,
         )
     except (RuntimeError, ValueError) as error:
         where = coordinator or 'the address that the environment gives'
@@ -66,12 +70,12 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
         raise UserError(
             f'process {number} of {count} cannot join the others at {where}: {first}. Are all of them started?'
         ) from error
-    faulthandler.disable()  # where a process is lost, JAX aborts the others: that is no fault to look into
+    faulthandler.disable()  # JAX aborts the others when a process is lost; the dump would tell nothing
     return count
 
 
-def _of_environment() -> tuple[int, int] | None:
-    """Number of processes and of this one, where SLURM or Open MPI have started several."""
+def _from_environment() -> tuple[int, int] | None:
+    """The number of processes and that of this one, if SLURM or Open MPI started several."""
     for count, number in (('SLURM_STEP_NUM_TASKS', 'SLURM_PROCID'), ('OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK')):
         if int(os.environ.get(count) or 1) > 1 and number in os.environ:
             return int(os.environ[count]), int(os.environ[number])
@@ -80,36 +84,36 @@ def _of_environment() -> tuple[int, int] | None:
 
 def several() -> bool:
     """Whether this run has more than one process."""
-    return jax.process_count() > 1
+    return bool(jax.process_count() > 1)
 
 
 def is_leader() -> bool:
-    """Whether this is process 0, which alone writes logs and prints."""
-    return jax.process_index() == 0
+    """Whether this is process 0, the only one that writes logs and prints."""
+    return bool(jax.process_index() == 0)
 
 
 @contextlib.contextmanager
-def leader_first(what: str) -> Iterator[None]:
-    """What is done within, process 0 has done when the others begin."""
+def leader_first(name: str) -> Iterator[None]:
+    """A block that the other processes enter when process 0 has left it; `name` is that of the barrier."""
     if several() and not is_leader():
-        multihost_utils.sync_global_devices(what)
+        multihost_utils.sync_global_devices(name)
     try:
         yield
     finally:
         if several() and is_leader():
-            multihost_utils.sync_global_devices(what)
+            multihost_utils.sync_global_devices(name)
 
 
 def any_process(flag: bool) -> bool:
-    """Whether the flag is set in any process; all of them must ask."""
+    """Whether the flag is set in any process; a collective, which all of them must call."""
     return bool(multihost_utils.process_allgather(np.array(flag)).any()) if several() else flag
 
 
 @contextlib.contextmanager
 def leaving_together() -> Iterator[None]:
-    """Of several processes, ends this one at once when it fails: the others then notice, and none waits for another.
+    """Ends a process that fails at once if it is one of several, so that the others notice instead of waiting for it.
 
-    Where a process is lost without a word, JAX ends the others after `HEARTBEAT` seconds at the latest.
+    If a process dies silently, JAX ends the others within `HEARTBEAT` seconds.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The errors that end the program by design, a mistake of the user's and a stop that was asked for; what is printed."""
+"""Errors that end the program by design: a user's mistake, and a stop that was asked for."""
 
 import contextlib
 import pathlib
@@ -9,26 +9,27 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-_LONGEST = 3000  # characters of a message; a name in it may be of any length
+_MAX_LENGTH = 3000  # characters of a message, as names in it may be of any length
 
 
 class UserError(Exception):
-    """Something that the user can put right; the message says what was wrong, where, and what to do.
+    """A problem that the user can solve; the message says what was wrong, where, and what to do.
 
-    `ending_plainly` prints the message without a traceback and exits with code 2. Anything else that is raised is a
-    defect of this software and keeps its traceback.
+    `exit_codes` prints it without a traceback and exits with code 2. Every other exception is a defect of this software
+    and keeps its traceback.
     """
 
     def __init__(self, message: str) -> None:
-        message = message if len(message) <= _LONGEST else f'{message[: _LONGEST // 2]} ... {message[-_LONGEST // 2 :]}'
-        super().__init__(shown(message))
+        if len(message) > _MAX_LENGTH:
+            message = f'{message[: _MAX_LENGTH // 2]} ... {message[-_MAX_LENGTH // 2 :]}'
+        super().__init__(printable(message))
 
 
 class StoppedError(Exception):
-    """A run stopped early and saved its state, as a signal asked.
+    """A run stopped early on a signal and saved its state.
 
     Attributes:
-      code: the exit code by convention, 128 and the number of the signal.
+      code: exit code by convention, 128 plus the number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -38,7 +39,7 @@ class StoppedError(Exception):
 
 @contextlib.contextmanager
 def writing(path: str | pathlib.Path) -> Iterator[None]:
-    """Turns what the system has against writing a file, such as a full disk, into a UserError."""
+    """Turns an OSError from writing a file, such as a full disk, into a UserError."""
     try:
         yield
     except OSError as error:
@@ -46,8 +47,8 @@ def writing(path: str | pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ending_plainly() -> Iterator[None]:
-    """Ends the process as a program's user expects: a message without a traceback, and an exit code that tells why."""
+def exit_codes() -> Iterator[None]:
+    """Ends the process on the errors of this file with a message, without a traceback, and an exit code."""
     try:
         yield
     except UserError as error:
@@ -56,15 +57,15 @@ def ending_plainly() -> Iterator[None]:
     except StoppedError as stopped:
         sys.exit(stopped.code)
     except KeyboardInterrupt:
-        print('interrupted; the same command carries on from the newest checkpoint', file=sys.stderr)
+        print('interrupted; the same command resumes from the latest checkpoint', file=sys.stderr)
         sys.exit(130)
 
 
-def shown(text: str) -> str:
-    """A text that is safe to print: control characters and what is no text, as file names may hold, are spelled out."""
+def printable(text: str) -> str:
+    """A text that is safe to print: control characters and lone surrogates, as in file names, are escaped."""
     return re.sub(r'[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]', lambda found: ascii(found[0])[1:-1], text)
 
 
 def say(console: Console, line: str) -> None:
-    """Prints a line as it is: a path in it stays whole, and brackets in it are no markup."""
-    console.print(shown(line), highlight=False, markup=False, soft_wrap=True)
+    """Prints a line as it is, without wrapping, markup or highlighting."""
+    console.print(printable(line), highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the first asks the run to stop at the next step, a second ends it at once."""
+"""SIGTERM and Ctrl-C: the first stops the run after the current step, a second at once."""
 
 import os
 import signal
@@ -14,16 +14,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """While it is entered, signals are noted instead of raised.
+    """A context in which signals are recorded instead of raised.
 
-    Python runs its own handlers between two of its instructions only, and compiling a large program is one
-    instruction that takes many seconds. So a thread listens for signals, and can act while the compiler works.
+    Python runs handlers only between two of its instructions, and compiling a large program is one instruction of many
+    seconds. So a thread listens for signals and can act while the compiler works.
     """
 
     def __init__(self, console: Console) -> None:
         """Says on `console` what a signal does."""
         self._console = console
-        self._noted = 0
+        self._received = 0
         self._graceful = False
 
     def __enter__(self) -> Self:
@@ -43,31 +43,31 @@ class Interruption:
         os.close(self._writing)
 
     def something_to_save(self) -> None:
-        """From now on the first signal is only noted; before, there is nothing to lose, and it ends the run."""
+        """From now on the first signal is only recorded; until then nothing would be lost, and it ends the run."""
         self._graceful = True
 
     @property
     def asked(self) -> bool:
         """Whether a signal has asked the run to stop."""
-        return bool(self._noted)
+        return bool(self._received)
 
     def stopped(self) -> StoppedError:
-        """What to raise once everything is saved."""
-        return StoppedError(self._noted or signal.SIGTERM)  # another process was asked, and all of them stop
+        """The error to raise once everything is saved."""
+        return StoppedError(self._received or signal.SIGTERM)  # the signal may have reached another process alone
 
     def _listen(self, reading: int) -> None:
         while received := os.read(reading, 1):
             number = received[0]
             if number not in _SIGNALS:
                 continue
-            if self._noted or not self._graceful:
+            if self._received or not self._graceful:
                 self._end(number)
-            self._noted = number
-            self._say(f'{signal.Signals(number).name}: finishing the step and saving; once more to stop at once.')
+            self._received = number
+            self._say(f'{signal.Signals(number).name}: finishing the step and saving; send it again to stop at once.')
         os.close(reading)
 
     def _end(self, number: int) -> None:
-        self._say(f'{signal.Signals(number).name}: stopped; the same command carries on from the newest checkpoint.')
+        self._say(f'{signal.Signals(number).name}: stopped; the same command resumes from the latest checkpoint.')
         self._console.show_cursor()
         self._console.file.flush()
         os._exit(128 + number)

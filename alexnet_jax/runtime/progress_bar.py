@@ -1,4 +1,4 @@
-"""How far something is that takes a while: a progress bar on a terminal, plain lines elsewhere."""
+"""Progress of long tasks."""
 
 from types import TracebackType
 from typing import Self
@@ -13,7 +13,7 @@ class Display:
     """A progress bar on a terminal, plain lines elsewhere."""
 
     def __init__(self, console: Console, total: int, first: int, name: str = 'training', unit: str = 'steps') -> None:
-        """Shows `first` of `total`, in `unit`, as done."""
+        """Shows `first` of `total` units as done; `unit` is the plural."""
         self._console, self._total, self._name, self._unit = console, total, name, unit
         wide = console.width >= 100  # on 80 columns there is room for the figures, and for a short bar
         self._bar = Progress(
@@ -39,14 +39,14 @@ class Display:
         self._bar.stop()
 
     def update(self, done: int, status: str = '') -> None:
-        """Moves the bar; elsewhere than on a terminal nothing is shown."""
+        """Moves the bar, if there is one."""
         self._bar.update(self._task, completed=done, status=status)
 
     def line(self, text: str) -> None:
-        """Prints a line that stays, above the bar."""
+        """Prints a permanent line above the bar."""
         say(self._console, text)
 
     def plain(self, done: int, status: str) -> None:
-        """Prints a line where there is no bar to show it."""
+        """Prints a line if there is no bar to show it."""
         if not self._console.is_terminal:
             self.line(f'{self._name}: {self._unit[:-1]} {done}/{self._total}, {status}')

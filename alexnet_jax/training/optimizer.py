@@ -1,14 +1,17 @@
-"""Section 5: the update rule, and the control of the learning rate."""
+"""Section 5: the update rule, the control of the learning rate, and rates of single layers."""
 
 import dataclasses
-from collections.abc import Sequence
+import fnmatch
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.tree_util import tree_map_with_path
 
+from alexnet_jax.config import RateControlConfig
 from alexnet_jax.runtime.errors import UserError
 
 
@@ -17,16 +20,15 @@ def update_rule(
 ) -> optax.GradientTransformation:
     """The paper's update: v <- momentum v - weight_decay rate w - rate gradient; w <- w + v.
 
-    The rate sits inside the velocity: after a drop the velocity gathered so far keeps its size. `optax.sgd`
-    puts the rate outside, which is another rule as soon as the rate changes.
+    The learning rate is inside the velocity: after a drop, the accumulated velocity keeps its size. `optax.sgd`
+    applies the rate outside, which is a different rule as soon as the rate changes.
 
     Args:
-      learning_rate: epsilon of section 5, a scalar; may differ from call to call. Or one for each array, in a tree
-        shaped like the parameters (`layer_rates.py`): where it is 0 the array is frozen, as in the 2012 code, and
-        neither parameter nor velocity changes.
+      learning_rate: epsilon of section 5, a scalar, which may differ from call to call; or a tree of scalars shaped
+        like the parameters (`layer_rates`): a rate of 0 freezes an array, parameter and velocity, as in the 2012 code.
       momentum: 0.9 in the paper.
       weight_decay: 0.0005 in the paper.
-      decay_biases: whether it is applied to every parameter, as the paper's formula is; the 2012 code spares biases.
+      decay_biases: whether biases decay too, as in the paper's formula; not so in the 2012 code.
 
     Returns:
       A transformation whose state is that of `optax.trace`: the velocity, shaped like the parameters.
@@ -66,14 +68,14 @@ def _frozen_where_zero(rates: Any, rule: optax.GradientTransformation) -> optax.
 
 @dataclasses.dataclass(frozen=True)
 class RateControl:
-    """The learning rate of a run, and what decides when it changes; a checkpoint holds all of it.
+    """State of the learning rate's control, part of every checkpoint.
 
     Attributes:
-      learning_rate: epsilon in force.
-      best_error: lowest validation error so far (0..1); 1, always wrong, before the first.
+      learning_rate: the current epsilon.
+      best_error: lowest validation error so far (0..1); 1 before the first.
       error_to_beat: the error at the last improvement by more than the tolerance.
       epochs_without_improvement: validations since then.
-      drops: how often the rate has been divided.
+      drops: number of drops so far.
       finished: whether the run has ended.
     """
 
@@ -85,53 +87,48 @@ class RateControl:
     finished: bool = False
 
 
-def on_plateau(
-    control: RateControl, error: float, *, divide_by: float, drops: int, patience: int, tolerance: float
-) -> RateControl:
+def after_epoch(control: RateControl, error: float, epoch: int, config: RateControlConfig) -> RateControl:
+    """The state after an epoch's validation: by the config's schedule where there is one, else on a plateau.
+
+    Args:
+      control: the state before.
+      error: validation error after `epoch` epochs, 0..1.
+      epoch: epochs completed.
+      config: when the rate changes.
+    """
+    if config.schedule:
+        return _on_schedule(control, error, epoch, config)
+    return _on_plateau(control, error, config)
+
+
+def _on_plateau(control: RateControl, error: float, config: RateControlConfig) -> RateControl:
     """The paper's heuristic: divide the rate when the validation error stops improving, then end.
 
     "We ... divide the learning rate by 10 when the validation error rate stopped improving with the current
     learning rate. The learning rate was ... reduced three times prior to termination."
-
-    Args:
-      control: the state before this validation.
-      error: validation error after one more epoch, 0..1.
-      divide_by: 10 in the paper.
-      drops: 3 in the paper; when the error stops improving once more, the run is finished.
-      patience: validations without improvement that count as having stopped.
-      tolerance: an improvement undercuts the error at the last improvement by more than this, 0..1.
     """
-    control = _note(control, error, tolerance)
-    if control.epochs_without_improvement < patience:
+    control = _with_error(control, error, config.tolerance)
+    if control.epochs_without_improvement < config.patience:
         return control
-    if control.drops >= drops:
+    if control.drops >= config.drops:
         return dataclasses.replace(control, finished=True)
     return dataclasses.replace(
         control,
-        learning_rate=control.learning_rate / divide_by,
+        learning_rate=control.learning_rate / config.divide_by,
         drops=control.drops + 1,
         epochs_without_improvement=0,
     )
 
 
-def on_schedule(
-    control: RateControl, error: float, *, epoch: int, schedule: Sequence[tuple[int, float]]
-) -> RateControl:
-    """A fixed list instead of the heuristic: the last rate whose epoch has been reached.
-
-    Args:
-      control: the state before this validation.
-      error: validation error after `epoch` epochs, 0..1.
-      epoch: epochs completed.
-      schedule: pairs (epoch, rate), as `check_schedule` wants them.
-    """
-    rate = ([control.learning_rate] + [rate for first, rate in schedule if first <= epoch])[-1]
+def _on_schedule(control: RateControl, error: float, epoch: int, config: RateControlConfig) -> RateControl:
+    """A fixed list instead of the heuristic: the last rate whose epoch has been reached."""
+    rate = ([control.learning_rate] + [rate for first, rate in config.schedule if first <= epoch])[-1]
     drops = control.drops + (rate < control.learning_rate)
-    return dataclasses.replace(_note(control, error, 0.0), learning_rate=rate, drops=drops)
+    return dataclasses.replace(_with_error(control, error, 0.0), learning_rate=rate, drops=drops)
 
 
-def _note(control: RateControl, error: float, tolerance: float) -> RateControl:
-    """Takes a validation error into account; one that is not a number improves nothing."""
+def _with_error(control: RateControl, error: float, tolerance: float) -> RateControl:
+    """Takes a validation error into account; NaN is no improvement."""
     improved = error < control.error_to_beat - tolerance
     return dataclasses.replace(
         control,
@@ -141,36 +138,52 @@ def _note(control: RateControl, error: float, tolerance: float) -> RateControl:
     )
 
 
-def check_schedule(schedule: Sequence[tuple[int, float]]) -> None:
-    """Raises UserError where `schedule` is not a list of (epoch, rate) with ascending epochs from 1 on."""
-    try:
-        epochs = [epoch for epoch, _ in schedule]
-        fine = epochs == sorted({int(epoch) for epoch in epochs}) and all(float(rate) >= 0 for _, rate in schedule)
-    except (TypeError, ValueError, OverflowError):
-        fine = False
-    if not fine or (epochs and epochs[0] < 1):
-        raise UserError(
-            f'config.rate_control.schedule={schedule!r} must be pairs (epochs completed, rate from then on) in '
-            'ascending order, for example ((23, 0.001), (51, 0.0001)).'
-        )
+def layer_rates(parameters: Any, rate: float, epochs: float, config: RateControlConfig) -> Any:
+    """The learning rate of every array: "an equal learning rate for all layers", unless the config has rules.
 
-
-def after_epoch(control: RateControl, error: float, epoch: int, config) -> RateControl:
-    """The state after an epoch's validation: by `config.schedule` where there is one, else on a plateau.
+    The 2012 code had them: its biases learned at another rate, and towards the end of a run its first layer was slowed
+    down and then frozen. A rule is (epochs, which, number) and is due after so many passes over the training set;
+    `which` is as in `matches`. Of the rules that are due and match an array the last one holds; `layer_rates` take
+    precedence over `layer_factors`, and an array that no rule matches learns at the current rate.
 
     Args:
-      control: the state before.
-      error: validation error after `epoch` epochs, 0..1.
-      epoch: epochs completed.
-      config: the experiment's `rate_control`.
+      parameters: {layer: {'kernel', 'bias'}}; only the names count.
+      rate: the current learning rate.
+      epochs: passes over the training set, with their fraction.
+      config: holds the rules.
+
+    Returns:
+      float32 scalars in the structure of the parameters; or `rate` alone, as float32, where there are no rules.
     """
-    if config.schedule:
-        return on_schedule(control, error, epoch=epoch, schedule=config.schedule)
-    return on_plateau(
-        control,
-        error,
-        divide_by=config.divide_by,
-        drops=config.drops,
-        patience=config.patience,
-        tolerance=config.tolerance,
-    )
+    if not config.layer_rates and not config.layer_factors:
+        return np.float32(rate)
+
+    def rate_of(name: str) -> np.float32:
+        own = _last_match(config.layer_rates, name, epochs)
+        factor = _last_match(config.layer_factors, name, epochs)
+        return np.float32(own if own is not None else rate if factor is None else rate * factor)
+
+    return {layer: {array: rate_of(f'{layer}.{array}') for array in arrays} for layer, arrays in parameters.items()}
+
+
+def _last_match(rules: Sequence[tuple[float, str, float]], name: str, epochs: float) -> float | None:
+    numbers = [number for first, which, number in rules if first <= epochs and matches(name, which)]
+    return numbers[-1] if numbers else None
+
+
+def matches(name: str, which: str) -> bool:
+    """Whether 'conv1', 'conv1.kernel', 'conv*' or '*.bias', say, matches 'LAYER.ARRAY' or a layer's name."""
+    return fnmatch.fnmatchcase(name, which) or fnmatch.fnmatchcase(name.split('.')[0], which)
+
+
+def check_layer_rules(config: RateControlConfig, layers: Iterable[str]) -> None:
+    """Raises UserError where a rule matches none of the layers, which are those with parameters."""
+    layers = list(layers)
+    names = [f'{layer}.{array}' for layer in layers for array in ('kernel', 'bias')]
+    for field in ('layer_rates', 'layer_factors'):
+        for _, which, _ in getattr(config, field):
+            if not any(matches(name, which) for name in names):
+                raise UserError(
+                    f'config.rate_control.{field}: {which!r} matches no layer with parameters; there are '
+                    f'{", ".join(layers)}.'
+                )

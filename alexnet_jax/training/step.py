@@ -11,11 +11,12 @@ from jax import Array, lax
 from jax.sharding import Mesh
 
 from alexnet_jax.data.augment import Statistics, training_images
+from alexnet_jax.data.device_feed import Batch
+from alexnet_jax.evaluation.metrics import top_k_errors
 from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.columns import DATA, EVERYWHERE, PER_COLUMN, PER_EXAMPLE, sharding
 from alexnet_jax.training.optimizer import update_rule
 
-Batch = dict[str, Array]
 Metrics = dict[str, Array]
 _METRICS = ('loss', 'top1_error', 'top5_error')  # of a batch
 
@@ -44,17 +45,6 @@ def initial_state(parameters: dict[str, dict[str, Array]]) -> TrainState:
 def state_sharding(state: Any, mesh: Mesh) -> Any:
     """Where each array of a `TrainState` lives: parameters and velocity with their column."""
     return jax.tree.map(lambda x: sharding(mesh, PER_COLUMN if x.ndim else EVERYWHERE), state)
-
-
-def wrong(logits: Array, labels: Array, top: int) -> Array:
-    """Which examples' labels are not among the `top` largest logits: float32 [batch], 1 or 0.
-
-    Of equal logits the earlier class counts as larger, as with argmax; what is not a number is wrong.
-    """
-    true = jnp.take_along_axis(logits, labels[:, None], axis=1)
-    earlier = labels[:, None] < jnp.arange(logits.shape[1])
-    beaten = jnp.sum((true > logits) | ((true == logits) & earlier), axis=1)
-    return (logits.shape[1] - 1 - beaten >= top).astype(jnp.float32)
 
 
 def make_train_step(
@@ -91,14 +81,17 @@ def make_train_step(
         def share_of_loss(parameters: Any) -> tuple[Array, Array]:
             with jax.named_scope('input'):  # by which a profile tells it from the layers
                 images = training_images(batch, statistics)
-            logits = network.apply({'params': parameters}, images, batch['dropout_seed'])
+            logits = network.apply({'params': parameters}, images, dropout_seeds=batch['dropout_seed'])
             with jax.named_scope('loss'):
                 losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch['label'])
                 return losses.sum() / batch_size, logits
 
         (loss, logits), gradients = jax.value_and_grad(share_of_loss, has_aux=True)(parameters)
         with jax.named_scope('loss'):
-            errors = {f'top{top}_error': wrong(logits, batch['label'], top).sum() / batch_size for top in (1, 5)}
+            errors = {
+                f'top{k}_error': top_k_errors(logits, batch['label'], k).sum(dtype=jnp.float32) / batch_size
+                for k in (1, 5)
+            }
         return gradients, {'loss': loss, **errors}
 
     def on_device(parameters: Any, batch: Batch, statistics: Statistics) -> tuple[Any, Metrics]:

@@ -3,8 +3,10 @@
 import fakes
 import numpy as np
 import pytest
+from configs import typed
 
-from alexnet_jax.model.layer_specs import Convolution, Dense, Flatten, MaxPooling, ReLU, to_config
+from alexnet_jax.config import network_config
+from alexnet_jax.model.layer_specs import Convolution, Dense, Flatten, MaxPooling, ReLU
 from alexnet_jax.runs.build import build
 from alexnet_jax.runtime.errors import UserError
 from benchmarks import limits
@@ -19,7 +21,7 @@ def small_experiment(**fields):
     for name in ('conv1', 'conv2', 'conv3', 'conv4', 'conv5'):
         config.network[name].kernels //= 2
     config.update_from_flattened_dict(fields)
-    return build(config)
+    return build(typed(config))
 
 
 def test_operations_and_parameters_are_those_of_figure_2():
@@ -35,7 +37,7 @@ def test_operations_and_parameters_are_those_of_figure_2():
 def test_bytes_of_activations_by_hand():
     config = digits.get_config()
     config.mesh.data = config.mesh.column = config.columns = 1
-    config.network = to_config(
+    config.network = network_config(
         {
             'conv1': Convolution(kernels=2, size=8, stride=8),
             'relu1': ReLU(),
@@ -49,7 +51,7 @@ def test_bytes_of_activations_by_hand():
     # and read for the kernels. The pooled 4 x 4 x 2: written, read forward and for the kernels; gradient written, read.
     # conv2's 4 x 4 x 3 and fc's 10: three times, and their gradients three times. The image: once, in bytes.
     values = 5 * 128 + 5 * 32 + 6 * 48 + 6 * 10
-    assert limits.activation_bytes(build(config), 2) == 2 * values + 64 * 64 * 3
+    assert limits.activation_bytes(build(typed(config)), 2) == 2 * values + 64 * 64 * 3
 
 
 def made_side(order, name, duration, clock):

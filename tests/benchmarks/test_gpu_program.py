@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from configs import typed
 from small_run import get_config
 
 from alexnet_jax.model.columns import DATA
@@ -60,8 +61,7 @@ def programs():
     """Experiment and program of a small network on two H200s, by precision."""
     found = {}
     for precision in ('float32', 'bfloat16'):
-        config = get_config()
-        config.mesh.column, config.precision = 2, precision
+        config = typed(get_config()).replace(**{'mesh.column': 2, 'precision': precision})
         try:
             experiment = experiment_on(config, 'h200')
         except UserError as error:
@@ -136,7 +136,7 @@ def _maps():
 
 def test_products_of_the_program_are_those_of_the_network(programs):
     for experiment, program in programs.values():
-        found = kernels(program.as_text(), names_of(experiment.table))
+        found = kernels(program.as_text(), names_of(experiment.config.network))
         here = experiment.config.batch_size // experiment.mesh.shape[DATA]
         assert 2 * sum(kernel.flops for kernel in found) == here * limits.flops(experiment)  # half of it a device
         layers = {kernel.layer for kernel in found}

@@ -8,17 +8,19 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from configs import typed
 from matplotlib.colors import to_hex
 from rich.console import Console
 
 from alexnet_jax.commands.compare import compare
+from alexnet_jax.config import config_dict
 from alexnet_jax.evaluation.published import DIFFERENCES, difference_for
 from alexnet_jax.figures.comparison import difference_bars
 from alexnet_jax.figures.style import BLUE, ORANGE
 from alexnet_jax.runs.build import build, state_shapes
 from alexnet_jax.runs.metrics_log import read_metrics
-from alexnet_jax.runs.summary import read_standing
-from alexnet_jax.runs.variants import Spread, Variant, measured, put_together
+from alexnet_jax.runs.summary import summarize
+from alexnet_jax.runs.variants import Spread, Variant, choose_measurement, group_by_variant
 from alexnet_jax.runs.workdir import read_config
 from alexnet_jax.runtime.errors import UserError
 from experiments.ablations import ABLATIONS
@@ -48,7 +50,7 @@ def made(trained, tmp_path):
     def make(directory, name='digits', seed=0, top1=0.2, lines=None, evaluation=None, manifest=None, **fields):
         workdir = tmp_path / directory
         workdir.mkdir()
-        config = read_config(trained[1])
+        config = config_dict(read_config(trained[1]).fields())
         config.update_from_flattened_dict({'name': name, 'seed': seed} | fields)
         (workdir / 'config.json').write_text(json.dumps(config.to_dict()))
         shutil.copytree(trained[1] / 'data_set', workdir / 'data_set')
@@ -82,7 +84,7 @@ def test_real_runs(trained, another, tmp_path):
         errors = [line[f'top{top}_error'] for line in last]
         assert variant[f'top{top}_error']['mean'] == pytest.approx(np.mean(errors), abs=1e-15)
         assert (variant[f'top{top}_error']['least'], variant[f'top{top}_error']['most']) == (min(errors), max(errors))
-    shapes = jax.tree.leaves(state_shapes(build(trained[0])).parameters)
+    shapes = jax.tree.leaves(state_shapes(build(typed(trained[0]))).parameters)
     for run, line, (config, workdir) in zip(result['runs'], last, (trained, another), strict=True):
         assert run['workdir'] == str(workdir) and run['seed'] == config.seed and run['ended'] and run['step'] == 135
         assert run['parameters'] == sum(math.prod(x.shape) for x in shapes)
@@ -103,7 +105,7 @@ def test_nothing_is_left_without_a_workdir(made, tmp_path):
 
 
 def test_the_best_validation_is_not_the_last(made):
-    standing = read_standing(made('base', top1=0.2))
+    standing = summarize(made('base', top1=0.2))
     assert (standing.last.top1_error, standing.last.top5_error, standing.last.step) == (0.2, 0.05, 135)
     assert (standing.best.top1_error, standing.best.step) == (0.19, 90)
 
@@ -121,7 +123,7 @@ def test_the_best_validation_is_not_the_last(made):
 )
 def test_whether_a_run_has_ended(made, errors, fields, ended):
     run = made('run', lines=[validation(epoch, error) for epoch, error in enumerate(errors, 1)], **fields)
-    assert read_standing(run).ended == ended
+    assert summarize(run).ended == ended
     on = console()
     notes = compare([run], None, on)['notes']
     assert [f'{run} has not ended' in note for note in notes] == [True] * (not ended)
@@ -224,7 +226,7 @@ def test_the_center_view_where_not_all_have_ten(made):
         made('a', evaluation=evaluated(0.1, 0.02)),
         made('b', seed=1, evaluation=evaluated(0.2, 0.02, views=['center'])),
     ]
-    measurement, notes = measured([read_standing(run) for run in runs])
+    measurement, notes = choose_measurement([summarize(run) for run in runs])
     assert (measurement.file, measurement.views, notes) == ('eval.json', 'center', [])
     result = compare(runs, None, console())
     assert [run['errors']['top1_error'] for run in result['runs']] == pytest.approx([0.115, 0.215])
@@ -381,10 +383,10 @@ def other_source(manifest):
 @pytest.mark.parametrize(
     'manifest, words',
     [
-        (other_source, 'images: digits and folder'),
-        (other_classes, 'do not share their classes'),
-        (more_validation, 'number of validation images: 360 and 361'),
-        (other_data, 'do not share their validation images'),
+        (other_source, 'images differ: digits and folder'),
+        (other_classes, 'their classes differ'),
+        (more_validation, 'numbers of validation images differ: 360 and 361'),
+        (other_data, 'their validation images differ'),
     ],
 )
 def test_runs_on_other_data_are_not_compared(made, manifest, words):
@@ -417,7 +419,7 @@ def test_other_sizes_of_the_same_images_are_told(made):
         ({'evaluation': evaluated(0.1, 0.02, step=None)}, 'eval.json is damaged'),
         ({'evaluation': evaluated(2, 0.02)}, 'eval.json is damaged'),
         ({'evaluation': {'views': []}}, 'eval.json is damaged'),
-        ({'columns': 3}, 'dealt to 3 columns'),
+        ({'columns': 3}, 'divisible by the number of columns, 3'),
         ({'rate_control.patience': 0}, 'rate_control.patience'),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -433,7 +435,7 @@ def test_names_that_make_no_sense(made, tmp_path):
     for runs, workdir, words in (
         ([], None, '--runs is missing'),
         ([''], None, '--runs is missing'),
-        ([base, ''], None, 'without a name'),
+        ([base, ''], None, 'has an empty name'),
         ([base, base], None, 'twice'),
         ([base, f'{tmp_path}/other/../base/'], None, 'twice'),
         ([base, other], None, 'the same run: digits with seed 0'),
@@ -453,4 +455,4 @@ def test_names_are_no_markup(made):
     on = console()
     compare([run], None, on)
     assert '[red]$x_[/nothing]' in on.file.getvalue()
-    assert put_together([read_standing(run)], measured([read_standing(run)])[0])[0].name == '[red]$x_[/nothing]'
+    assert group_by_variant([summarize(run)], choose_measurement([summarize(run)])[0])[0].name == '[red]$x_[/nothing]'

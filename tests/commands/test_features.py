@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from configs import typed
 from PIL import Image
 from small_run import TRAINING, VALIDATION
 
@@ -19,9 +20,10 @@ from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import Statistics
 from alexnet_jax.data.dataset import open_prepared
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
-from alexnet_jax.evaluation.activations import line_of, make_feature_step
-from alexnet_jax.model.alexnet import AlexNet, figure_2, initial_parameters
+from alexnet_jax.evaluation.activations import activation_of, make_feature_step
+from alexnet_jax.model.alexnet import AlexNet, initial_parameters
 from alexnet_jax.model.columns import Columns, columns_on, make_mesh
+from alexnet_jax.model.figure_2 import figure_2
 from alexnet_jax.model.layer_specs import Convolution, Dense, Dropout, Exchange, Flatten, MaxPooling, ReLU
 from alexnet_jax.runs import feature_store as feature_files
 from alexnet_jax.runs.feature_store import FeatureFiles
@@ -75,7 +77,7 @@ def on_one_device(small):
 def on_mesh(small, mesh, line):
     parameters, images, statistics = small
     parameters, mesh = jax.tree.map(np.asarray, parameters), make_mesh(2, *mesh)
-    step = make_feature_step(AlexNet(TABLE, columns_on(mesh, 2)), mesh, line=line, crop_size=CROP)
+    step = make_feature_step(AlexNet(TABLE, columns_on(mesh, 2)), mesh, layer=line, crop_size=CROP)
     return np.asarray(step(parameters, to_devices({'image': images}, mesh), statistics_to_devices(statistics, mesh)))
 
 
@@ -111,7 +113,7 @@ def test_no_later_line_is_computed():
     statistics = Statistics(jax.ShapeDtypeStruct((64, 64, 3), jnp.float32), jax.ShapeDtypeStruct((3, 3), jnp.float32))
 
     def operations(line):
-        step = make_feature_step(AlexNet(table, columns_on(mesh, 2)), mesh, line=line, crop_size=64)
+        step = make_feature_step(AlexNet(table, columns_on(mesh, 2)), mesh, layer=line, crop_size=64)
         return step.lower(shapes, image, statistics).compile().cost_analysis()['flops']
 
     first, last = operations('pool1'), operations('fc8')
@@ -122,18 +124,18 @@ def test_no_later_line_is_computed():
 
 def test_a_layer_with_weights_means_what_its_relu_gives():
     table = tuple(figure_2(10).items())
-    found = {name: line_of(table, name) for name, _ in table}
+    found = {name: activation_of(table, name) for name, _ in table}
     changed = {name: line for name, line in found.items() if name != line}
     weights = ['conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7']
     assert changed == {name: f'relu{name[-1]}' for name in weights}
-    assert line_of(TABLE, 'conv2') == 'conv2'  # no ReLU follows
+    assert activation_of(TABLE, 'conv2') == 'conv2'  # no ReLU follows
     with pytest.raises(UserError, match=r'--layer=fc9: .*conv1, relu1, norm1.*fc8\.'):
-        line_of(table, 'fc9')
+        activation_of(table, 'fc9')
 
 
 def extract(run, layer='fc7', split=None, images=(), on=None):
     config, workdir = run
-    return features.extract(config, str(workdir), 'newest', layer, split, list(images), on or fakes.console())
+    return features.extract(typed(config), str(workdir), 'newest', layer, split, list(images), on or fakes.console())
 
 
 @pytest.fixture(scope='module')
@@ -191,7 +193,7 @@ def test_logits_agree_with_the_predictions(trained, run):
     values, _, _, _ = opened(extract(run, 'fc8', 'validation'))
     config, workdir = run
     batch = next(pipeline.evaluation_batches(open_prepared(config.data.directory), 'validation', batch_size=64))
-    wanted = predictor(open_run(config, str(workdir), 'newest'), 'center')(batch)['log_probabilities']
+    wanted = predictor(open_run(typed(config), str(workdir), 'newest'), 'center')(batch)['log_probabilities']
     found = jax.nn.log_softmax(jnp.asarray(values[:64], jnp.float32))
     np.testing.assert_allclose(found, wanted, atol=0.02)
     assert np.std(wanted) > 0.5
@@ -201,7 +203,7 @@ def test_what_is_there_is_not_computed_again(trained, extracted, monkeypatch):
     before, on = fakes.contents(extracted[1]), fakes.console()
     monkeypatch.setattr(features, '_write', None)
     assert extract(trained, split='validation', on=on) == extracted[1]
-    assert f'{extracted[1]} is there already.' in on.file.getvalue()
+    assert f'{extracted[1]} is complete already.' in on.file.getvalue()
     assert fakes.contents(extracted[1]) == before
 
 
@@ -260,7 +262,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path, monkeypatch)
         moments.append(tmp_path / f'moment{len(moments)}')
         shutil.copytree(partial, moments[-1])
 
-    original_append, original_json = feature_files._append, feature_files.write_json
+    original_append, original_replace = feature_files._append, feature_files.replace_file
 
     def append(file, data):
         snapshot()
@@ -268,14 +270,14 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path, monkeypatch)
         snapshot()
         original_append(file, data[len(data) // 2 :])
 
-    def write_json(path, values):
+    def replace_file(path, content):
         snapshot()
-        original_json(path, values)
+        original_replace(path, content)
         snapshot()
 
     with monkeypatch.context() as patched:
         patched.setattr(feature_files, '_append', append)
-        patched.setattr(feature_files, 'write_json', write_json)
+        patched.setattr(feature_files, 'replace_file', replace_file)
         assert write(partial, tmp_path / 'x', about) == 0
     wanted = fakes.contents(tmp_path / 'x')
     values, labels, names, found = opened(tmp_path / 'x')
@@ -334,7 +336,9 @@ def test_a_full_disk_is_said_and_what_is_done_is_kept(tmp_path, monkeypatch):
     with FeatureFiles(partial, {'values': 600}, 3) as files:
         files.add(np.zeros((1, 600), np.float16), [0], ['a'], [])
         monkeypatch.setattr(feature_files, '_append', append)
-        with pytest.raises(UserError, match=r'No space left on device\. 1\.1 MB are needed in all; what is done is k'):
+        with pytest.raises(
+            UserError, match=r'No space left on device\. 1\.1 MB are needed in all; finished images are k'
+        ):
             files.add(np.ones((1, 600), np.float16), [1], ['b'], [])
     monkeypatch.setattr(feature_files, '_append', original)
     with FeatureFiles(partial, {'values': 600}, 3) as files:
@@ -368,7 +372,7 @@ def test_pictures_of_ones_own(run, tmp_path):
     of_split = opened(extract(run, split='validation'))[0]
     np.testing.assert_allclose(values, of_split[:3], rtol=2e-3, atol=1e-3)
 
-    with pytest.raises(UserError, match='1 of 4 images'):  # it is there already, and still not without a fault
+    with pytest.raises(UserError, match='1 of 4 images'):  # it is complete already, and still not without a fault
         extract(run, images=[str(folder)])
     other = extract(run, images=[str(folder / '3' / 'a.png')])
     assert other.name != directory.name and other.name.startswith('fc7-images-')
@@ -386,7 +390,7 @@ def test_values_beyond_float16_are_refused(run, monkeypatch):
         return dataclasses.replace(opened, parameters=jax.tree.map(lambda x: x * 1e6, opened.parameters))
 
     monkeypatch.setattr(features, 'open_run', open_run)
-    with pytest.raises(UserError, match=r'conv1 has a value that is not a number, or beyond 65,504'):
+    with pytest.raises(UserError, match=r'conv1 has a value that is NaN, or beyond 65,504'):
         extract(run, 'conv1', 'validation')
 
 

@@ -4,10 +4,11 @@ import io
 import pathlib
 
 import pytest
+from configs import typed
 from rich.console import Console
 
-from alexnet_jax.commands.inspect import Line
-from alexnet_jax.commands.inspect_beside import inspect_beside, pairs
+from alexnet_jax.commands.inspect import inspect_beside, pairs
+from alexnet_jax.model.summary import Line
 from alexnet_jax.runtime.errors import UserError
 from experiments import digits, paper
 
@@ -17,7 +18,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 def rows(one, other):
     """What is printed of two configs, a list of words a line."""
     on = Console(file=io.StringIO(), width=160)
-    inspect_beside(one, other, on)
+    inspect_beside(typed(one), typed(other), on)
     return [line.split() for line in on.file.getvalue().splitlines()]
 
 
@@ -80,9 +81,9 @@ def test_no_devices_are_needed():
 def test_the_second_is_named_where_it_makes_no_sense():
     wrong = paper.get_config()
     wrong.columns = 3
-    with pytest.raises(UserError, match=r'^--beside: .*cannot be dealt to 3 columns'):
+    with pytest.raises(UserError, match=r'^--beside: .*must be divisible by the number of columns, 3'):
         rows(paper.get_config(), wrong)
-    with pytest.raises(UserError, match=r'^config.network.*cannot be dealt to 3 columns'):
+    with pytest.raises(UserError, match=r'^config.network.*must be divisible by the number of columns, 3'):
         rows(wrong, paper.get_config())
 
 
@@ -125,7 +126,7 @@ COMMANDS = {
     ),
     'no get_config': ([*INSPECT, '--beside={tmp}/without.py'], 2, ['--beside={tmp}/without.py', 'get_config']),
     'a dictionary': ([*INSPECT, '--beside={tmp}/dictionary.py'], 2, ['--beside={tmp}/dictionary.py', 'not dict']),
-    'lacks fields': ([*INSPECT, '--beside={tmp}/short.py'], 2, ['--beside: the config has no field', 'paper.py']),
+    'only some fields': ([*INSPECT, '--beside={tmp}/short.py'], 0, ['digits and paper', '60,965,224']),
     'no such variant': ([*INSPECT, '--beside=experiments/paper.py:litteral'], 2, ['litteral', 'literal']),
     'no variants': (
         [*INSPECT, '--beside=tests/three_layers.py:x'],

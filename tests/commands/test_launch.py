@@ -27,6 +27,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from configs import typed
 from launching import Ended, environment
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -173,7 +174,7 @@ def restored(workdir, step):
     """A checkpoint's arrays by name, and its progress."""
     config = digits.get_config()
     config.update_from_flattened_dict(TINY | {'mesh.data': 1, 'mesh.column': 1})
-    experiment = build(config)
+    experiment = build(typed(config))
     state, progress = Checkpoints(workdir, read_only=True).restore(step, state_shapes(experiment), experiment.mesh)
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}, progress
@@ -423,7 +424,7 @@ def test_ctrl_c_ends_a_run_quietly(on_a_terminal):
     _, code, screen, _ = on_a_terminal
     assert code == 130
     assert b'Traceback' not in screen
-    assert b'carries on' in screen.splitlines()[-1]
+    assert b'resumes' in screen.splitlines()[-1]
     assert screen.rfind(b'\x1b[?25h') > screen.rfind(b'\x1b[?25l')  # the cursor is back
 
 

@@ -5,6 +5,7 @@ import json
 import fakes
 import numpy as np
 import pytest
+from configs import typed
 from small_run import TRAINING, VALIDATION, copied
 
 from alexnet_jax.commands import neighbors as retrieval
@@ -17,7 +18,7 @@ def retrieved(trained, tmp_path_factory):
     """Workdir, what was returned, and what was printed."""
     config, workdir = copied(trained, tmp_path_factory.mktemp('retrieved'))
     on = fakes.console()
-    return workdir, retrieve(config, str(workdir), 'newest', 'fc7', on), on.file.getvalue()
+    return workdir, retrieve(typed(config), str(workdir), 'newest', 'fc7', on), on.file.getvalue()
 
 
 def opened(workdir, split):
@@ -67,15 +68,15 @@ def test_a_second_time_takes_the_values_that_are_there(retrieved, trained, monke
     workdir, report, _ = retrieved
     monkeypatch.setattr(retrieval, '_LENGTHS', (32,))
     on = fakes.console()
-    again = retrieve(trained[0], str(workdir), 'newest', 'fc7', on)
-    assert on.file.getvalue().count('is there already') == 2
+    again = retrieve(typed(trained[0]), str(workdir), 'newest', 'fc7', on)
+    assert on.file.getvalue().count('is complete already') == 2
     assert [one['recall'] for one in again['codes']] == [report['codes'][0]['recall']]
 
 
 def test_codes_of_256_bits_are_kept_beside_the_values(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(retrieval, '_LENGTHS', (256,))
     config, workdir = copied(trained, tmp_path)
-    report = retrieve(config, str(workdir), 'newest', 'pool1', fakes.console())
+    report = retrieve(typed(config), str(workdir), 'newest', 'pool1', fakes.console())
     assert [one['bits'] for one in report['codes']] == [256]
     (directory,) = (workdir / 'features').glob('pool1-train-step*')
     codes = np.load(directory / 'codes-256.npy')

@@ -6,11 +6,11 @@ import pathlib
 import fakes
 import numpy as np
 import pytest
+from configs import typed
 from PIL import Image
 
-from alexnet_jax.commands.predict import predict, truth_of
-from alexnet_jax.data.images import normalized
-from alexnet_jax.data.pictures import find_pictures, read_pictures
+from alexnet_jax.commands.predict import class_of_folder, predict
+from alexnet_jax.data.images import find_image_files, normalized, read_image_files
 from alexnet_jax.runs.trained import open_run, predictor
 from alexnet_jax.runtime.errors import UserError
 
@@ -42,7 +42,7 @@ def predicted(run, images, as_json=False):
     config, workdir = run
     on, error = fakes.console(), None
     try:
-        predict(config, str(workdir), 'newest', [str(image) for image in images], as_json, on)
+        predict(typed(config), str(workdir), 'newest', [str(image) for image in images], as_json, on)
     except UserError as raised:
         error = str(raised)
     return on.file.getvalue(), error
@@ -51,7 +51,7 @@ def predicted(run, images, as_json=False):
 def direct(run, path):
     """Probabilities of one picture, averaged over ten views."""
     config, workdir = run
-    opened = open_run(config, str(workdir), 'newest')
+    opened = open_run(typed(config), str(workdir), 'newest')
     image = normalized(path.read_bytes(), opened.data.image_size)
     return np.exp(np.asarray(predictor(opened, 'ten')({'image': image[None]})['log_probabilities'])[0])
 
@@ -99,9 +99,8 @@ def test_one_that_cannot_be_read_does_not_stop_the_rest(run, pictures):
     printed, error = predicted(run, [pictures / 'text.png', pictures / 'color.jpg'])
     assert f'cannot be read: {pictures / "text.png"}: no image' in printed
     assert str(pictures / 'color.jpg') in printed and (run[1] / 'predictions' / 'color.png').exists()
-    assert error == f'1 of 2 images cannot be read, the first: {pictures / "text.png"}: no image in a format that ' + (
-        'is read here.'
-    )
+    first = f'{pictures / "text.png"}: no image in a supported format.'
+    assert error == f'1 of 2 images cannot be read, the first: {first}'
 
 
 def test_more_pictures_than_a_batch(run, pictures, capsys):
@@ -122,15 +121,15 @@ def test_more_pictures_than_a_batch(run, pictures, capsys):
 def test_what_was_named_and_is_not_there(run, pictures, tmp_path):
     (tmp_path / 'empty').mkdir()
     assert 'there is no file' in predicted(run, [pictures / 'color.jpg', tmp_path / 'nothing.jpg'])[1]
-    assert 'holds no picture' in predicted(run, [tmp_path / 'empty'])[1]
+    assert 'has no image' in predicted(run, [tmp_path / 'empty'])[1]
     assert '--images is missing' in predicted(run, [])[1]
 
 
 def test_the_truth_is_the_name_of_the_folder(trained):
-    data = open_run(trained[0], str(trained[1]), 'newest').data
-    assert truth_of('somewhere/7/picture.png', data) == 7
-    assert truth_of('7/somewhere/picture.png', data) is None
-    assert truth_of('picture.png', data) is None
+    data = open_run(typed(trained[0]), str(trained[1]), 'newest').data
+    assert class_of_folder('somewhere/7/picture.png', data) == 7
+    assert class_of_folder('7/somewhere/picture.png', data) is None
+    assert class_of_folder('picture.png', data) is None
 
 
 @pytest.mark.parametrize('threads', [1, 3])
@@ -138,8 +137,8 @@ def test_pictures_come_in_order_whatever_the_threads(tmp_path, threads):
     for number in range(40):
         content = fakes.encoded(np.full((8, 8, 3), number)) if number % 7 else b'broken'
         (tmp_path / f'{number:02d}.png').write_bytes(content)
-    paths = find_pictures([str(tmp_path)])
-    found = list(read_pictures(paths, 8, threads))
+    paths = find_image_files([str(tmp_path)])
+    found = list(read_image_files(paths, 8, threads))
     assert [picture.path for picture in found] == paths and len(paths) == 40
     for number, picture in enumerate(found):
         if number % 7:

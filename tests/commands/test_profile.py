@@ -7,15 +7,16 @@ import fakes
 import jax
 import pytest
 import small_run
+from configs import typed
 
 from alexnet_jax.commands.inspect import compiled_step
 from alexnet_jax.commands.profile import profile
 from alexnet_jax.model.layer_specs import Convolution, Dense, MaxPooling, ReLU
-from alexnet_jax.model.origins import EXCHANGES, OTHER, SCOPES, Origin, origins
 from alexnet_jax.runs.build import build
 from alexnet_jax.runs.workdir import read_config
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.runtime.trace import Operation, dealt, read_operations
+from alexnet_jax.runtime.trace import Operation, read_operations, time_shares
+from alexnet_jax.training.attribution import EXCHANGES, OTHER, SCOPES, Origin, origins
 
 # Instructions.
 
@@ -73,8 +74,8 @@ def test_every_instruction_has_its_layer_its_direction_and_its_kind():
 def in_two_parts():
     config = small_run.get_config()
     config.accumulation_steps, config.mesh.data = 2, 2
-    experiment = build(config)
-    return origins(compiled_step(experiment).as_text(), experiment.table)
+    experiment = build(typed(config))
+    return origins(compiled_step(experiment).as_text(), experiment.config.network)
 
 
 def test_every_line_and_every_scope_of_a_step_is_found_in_its_program(in_two_parts):
@@ -89,10 +90,10 @@ def test_every_line_and_every_scope_of_a_step_is_found_in_its_program(in_two_par
 
 
 def time_of(*operations, contains=()):
-    shares, idle, whole = dealt([Operation(*one) for one in operations], lambda name: name in contains)
-    times = {name: share.time for name, share in shares.items()}
-    assert sum(times.values()) + idle == pytest.approx(whole)
-    return times, idle, whole
+    found = time_shares([Operation(*one) for one in operations], lambda name: name in contains)
+    times = {name: share.time for name, share in found.by_name.items()}
+    assert sum(times.values()) + found.idle == pytest.approx(found.total)
+    return times, found.idle, found.total
 
 
 def test_a_moment_goes_in_equal_parts_to_what_is_in_progress():
@@ -112,7 +113,7 @@ def test_of_several_devices_the_mean_counts():
 
 
 def test_nothing_ran():
-    assert dealt([], lambda name: False) == ({}, 0.0, 0.0)
+    assert time_of() == ({}, 0.0, 0.0)
 
 
 def written(text, directory):
@@ -182,20 +183,20 @@ def profiled(trained, tmp_path_factory):
     before = {path: path.read_bytes() for path in workdir.rglob('*') if path.is_file()}
     console = fakes.console()
     console.width = 120
-    found = profile(config, str(workdir), 3, console)
+    found = profile(typed(config), str(workdir), 3, console)
     return found, workdir, before, console.file.getvalue()
 
 
 def test_the_parts_add_up_to_the_step(profiled):
     found, *_ = profiled
-    assert found.steps == 3 and found.plain_ms > 0
+    assert found.steps == 3 and found.ms_without_profiler > 0
     layers = sum(forward + backward for forward, backward in found.by_layer().values())
     assert layers + found.idle_ms == pytest.approx(found.ms)
     assert sum(found.by_kind().values()) == pytest.approx(layers)
     assert {'conv1', 'fc7', 'update', 'input'} <= set(found.by_layer())
     forward, backward = found.by_layer()['conv1']
     assert forward > 0 and backward > 0
-    assert any(row.runs == 1 for row in found.rows)  # once a step, of three
+    assert any(row.runs == 1 for row in found.operations)  # once a step, of three
 
 
 def test_the_tables_and_the_way_to_the_trace_are_told(profiled):
@@ -203,7 +204,7 @@ def test_the_tables_and_the_way_to_the_trace_are_told(profiled):
     line = next(line for line in said.splitlines() if line.split()[:1] == ['fc7'])  # of the first table
     both = sum(found.by_layer()['fc7'])
     assert line.split()[-2:] == [f'{both:,.2f}', f'{both / found.ms:.1%}']
-    assert found.rows[0].name in said and 'nothing in progress' in said and 'convolution' in said
+    assert found.operations[0].name in said and 'idle' in said and 'convolution' in said
     (trace,) = (workdir / 'profile').rglob('*.xplane.pb')
     assert f'tensorboard --logdir={workdir / "profile"}' in said
     assert str(next(trace.parent.glob('*.trace.json.gz'))) in said
@@ -219,7 +220,7 @@ def test_the_rest_of_the_workdir_stays_as_it_was(profiled):
 
 def test_without_a_data_set_batches_are_made_up(trained, tmp_path):
     config = read_config(trained[1])
-    config.data.source, config.data.directory = 'imagenet2012', str(tmp_path / 'none')
+    config = config.replace(**{'data.source': 'imagenet2012', 'data.directory': str(tmp_path / 'none')})
     console = fakes.console()
     assert profile(config, str(tmp_path / 'run'), 1, console).ms > 0
     assert f"There is no data set in '{tmp_path / 'none'}': the profile is of batches that are made up." in (
@@ -240,11 +241,11 @@ def test_a_profile_that_cannot_be_written_leaves_nothing(trained, tmp_path, monk
     stop = jax.profiler.stop_trace
     monkeypatch.setattr(jax.profiler, 'stop_trace', full)
     with pytest.raises(UserError, match=r'run/profile cannot be written: .*No space left on device'):
-        profile(config, str(tmp_path / 'run'), 1, fakes.console())
+        profile(typed(config), str(tmp_path / 'run'), 1, fakes.console())
     assert list((tmp_path / 'run').rglob('*.xplane.pb')) == []
 
 
 def test_a_file_in_the_place_of_the_profile_is_a_clear_error(trained, tmp_path):
     pathlib.Path(tmp_path, 'profile').touch()
     with pytest.raises(UserError, match='profile cannot be written: File exists'):
-        profile(trained[0], str(tmp_path), 1, fakes.console())
+        profile(typed(trained[0]), str(tmp_path), 1, fakes.console())

@@ -15,7 +15,7 @@ from PIL import Image
 
 from alexnet_jax.commands import flags as arguments
 from alexnet_jax.runtime import compilation_cache
-from alexnet_jax.runtime.compilation_cache import default_directory, keep_compiled, tidy
+from alexnet_jax.runtime.compilation_cache import default_directory, enable_compilation_cache, prune
 from experiments import digits
 
 # What is imported.
@@ -111,7 +111,7 @@ def unsettled(monkeypatch, tmp_path):
 
 
 def test_programs_are_kept_where_the_system_wants_it(unsettled):
-    assert keep_compiled() is None
+    assert enable_compilation_cache() is None
     directory = default_directory()
     assert directory.is_relative_to(unsettled / 'alexnet_jax') and directory.is_dir()
     assert directory.stat().st_mode & 0o077 == 0  # what others could write there would be run
@@ -134,7 +134,7 @@ def test_what_the_user_has_settled_stays(how, unsettled, monkeypatch, tmp_path):
     else:
         jax.config.update('jax_enable_compilation_cache', False)
     before = jax.config.jax_compilation_cache_dir
-    assert keep_compiled() is None
+    assert enable_compilation_cache() is None
     assert jax.config.jax_compilation_cache_dir == before
     assert jax.config.jax_persistent_cache_min_compile_time_secs == 1
     assert not unsettled.exists()
@@ -143,26 +143,26 @@ def test_what_the_user_has_settled_stays(how, unsettled, monkeypatch, tmp_path):
 def test_the_least_time_that_the_user_has_settled_stays(unsettled, monkeypatch):
     monkeypatch.setenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '5')
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 5.0)
-    assert keep_compiled() is None
+    assert enable_compilation_cache() is None
     assert jax.config.jax_persistent_cache_min_compile_time_secs == 5
 
 
 def test_without_a_place_one_line_says_so(unsettled):
     unsettled.write_text('a file')
-    line = keep_compiled()
+    line = enable_compilation_cache()
     assert 'Not a directory' in line and 'JAX_COMPILATION_CACHE_DIR' in line and '\n' not in line
     assert jax.config.jax_compilation_cache_dir is None
 
 
 def test_without_a_home_one_line_says_so(unsettled, monkeypatch):
     monkeypatch.setattr(compilation_cache, 'default_directory', raising(RuntimeError('no home directory')))
-    assert 'no home directory' in keep_compiled()
+    assert 'no home directory' in enable_compilation_cache()
 
 
 def test_several_processes_keep_nothing(monkeypatch):
     asked = []
     monkeypatch.setattr(arguments, 'choose_platform', lambda **_: 'on the CPU')
-    monkeypatch.setattr(arguments, 'keep_compiled', lambda: asked.append(1))
+    monkeypatch.setattr(arguments, 'enable_compilation_cache', lambda: asked.append(1))
     arguments.start(digits.get_config(), processes=2)
     assert not asked
     arguments.start(digits.get_config())
@@ -181,11 +181,11 @@ def entry(directory, name, size, age):
 def test_the_oldest_go_first(tmp_path):
     paths = [entry(tmp_path, name, 1000, age) for name, age in (('old', 300), ('older', 400), ('new', 100))]
     size = sum(path.stat().st_size for path in paths)
-    tidy(tmp_path, most=size - 1)
+    prune(tmp_path, max_bytes=size - 1)
     assert [path.exists() for path in paths] == [True, False, True]
-    tidy(tmp_path, most=size)
+    prune(tmp_path, max_bytes=size)
     assert [path.exists() for path in paths] == [True, False, True]
-    tidy(tmp_path, most=0)
+    prune(tmp_path, max_bytes=0)
     assert [path.name for path in tmp_path.iterdir()] == ['checked']
 
 
@@ -194,15 +194,15 @@ def test_what_was_cut_short_goes(left, tmp_path):
     (tmp_path / 'processor').mkdir()
     paths = [entry(tmp_path / 'processor', name, 1000, 0) for name in ('whole', 'cut')]
     paths[1].write_bytes(paths[1].read_bytes()[:left])
-    tidy(tmp_path, most=2**20)
+    prune(tmp_path, max_bytes=2**20)
     assert [path.exists() for path in paths] == [True, False]
 
 
 def test_what_was_looked_at_is_not_read_again(tmp_path, monkeypatch):
     entry(tmp_path, 'one', 1000, 60)
-    tidy(tmp_path, most=2**20)
-    monkeypatch.setattr(compilation_cache, '_whole', raising(AssertionError))
-    tidy(tmp_path, most=2**20)
+    prune(tmp_path, max_bytes=2**20)
+    monkeypatch.setattr(compilation_cache, '_is_whole', raising(AssertionError))
+    prune(tmp_path, max_bytes=2**20)
 
 
 def test_a_second_start_loads_what_the_first_has_compiled(trained, tmp_path):

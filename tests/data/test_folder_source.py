@@ -143,9 +143,9 @@ def test_link_in_a_circle_is_named(tmp_path):
         (['only/1.jpg', 'only/2.jpg'], r"only one class, 'only'"),
         (['train/1.jpg', 'validation/a/1.jpg'], r'train has no folder'),
         (['train/a/1.jpg', 'train/a/2.jpg'], r"only one class, 'a'"),
-        (['a/1.jpg', 'b/notes.txt', 'c/1.jpg'], r'/b has no picture'),
-        (['a/1.jpg', 'b/.hidden.jpg'], r'/b has no picture'),
-        (['train/a/1.jpg', 'train/b/1.jpg', 'val/a/1.jpg', 'val/b/1.txt'], r'val/b has no picture'),
+        (['a/1.jpg', 'b/notes.txt', 'c/1.jpg'], r'/b has no image'),
+        (['a/1.jpg', 'b/.hidden.jpg'], r'/b has no image'),
+        (['train/a/1.jpg', 'train/b/1.jpg', 'val/a/1.jpg', 'val/b/1.txt'], r'val/b has no image'),
         (['train/a/1.jpg', 'train/b/1.jpg', 'val/a/1.jpg', 'val/c/1.jpg'], r"val has the class 'c'"),
         (['train/a/1.jpg', 'train/b/1.jpg', 'val/a/1.jpg', 'test/d/1.jpg'], r"test has the class 'd'"),
         (['train/a/1.jpg', 'train/b/1.jpg', 'val/a/1.jpg', 'validation/a/1.jpg'], r"both 'val' and 'validation'"),
@@ -153,7 +153,7 @@ def test_link_in_a_circle_is_named(tmp_path):
         (['Train/a/1.jpg', 'valid/a/1.jpg'], r"'valid' beside 'Train'"),
         (['val/a/1.jpg', 'test/a/1.jpg'], r'no folder "train"'),
         (['car/1.jpg', 'plane/1.jpg', 'train/1.jpg'], r"'car' beside .*'train'.*belong into .*/train"),
-        (['a/1.jpg', 'b/1.jpg'], r'no picture for validation'),
+        (['a/1.jpg', 'b/1.jpg'], r'no image for validation'),
     ],
 )
 def test_folder_that_cannot_be_used(tmp_path, paths, message):

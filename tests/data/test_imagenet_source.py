@@ -287,7 +287,7 @@ def test_downloads_that_stopped_in_a_file_made_at_full_size(small):
     with tarfile.open(small / VAL) as tar:
         last = max(member.offset for member in tar.getmembers())
     (small / VAL).write_bytes(whole[:last] + bytes(5 << 20))
-    broken(small, VAL, 'is damaged or not wholly downloaded')
+    broken(small, VAL, 'is damaged or not completely downloaded')
 
 
 def test_damaged_headers(small):
@@ -296,7 +296,7 @@ def test_damaged_headers(small):
         second = sorted(member.offset for member in tar.getmembers())[1]
     content[second + 20] ^= 1
     (small / VAL).write_bytes(content)
-    broken(small, VAL, f'is damaged: at byte {second:,} there is no header')
+    broken(small, VAL, f'is damaged: there is no valid header at byte {second:,}')
 
 
 def test_class_tars_cut_short_inside_the_training_tar(small):
@@ -351,7 +351,7 @@ def test_links_and_devices(small, kind, file):
         member.type, member.linkname = kind, 'elsewhere'
         tar.addfile(member)
     (small / file).write_bytes(written.getvalue())
-    broken(small, file, f"holds '{member.name}', which is a link or something else")
+    broken(small, file, f"holds '{member.name}', which is a link or another special file")
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ def test_validation_tars_with_what_does_not_belong_there(small, names, pattern):
         (b'x', b'99 path=a\n', "holds 'a.*, where only images"),
         (b'x', b'0 path=a\n', 'is not a tar file'),
         (b'x', b'11 size=-5\n', 'is not a tar file|with -5 bytes, which cannot be an image'),  # depends on Python
-        (b'x', b'22 GNU.sparse.map=0,5\n', 'which is a link or something else'),
+        (b'x', b'22 GNU.sparse.map=0,5\n', 'which is a link or another special file'),
         (b'x', b'30 path=../n01440764_1.JPEG  \n'[:30].replace(b'  \n', b'.x\n'), 'leads out of the tar'),
         (b'L', b'../../n01440764_1.JPEG\0', 'leads out of the tar'),
         (b'L', None, 'is not a tar file'),

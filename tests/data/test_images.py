@@ -387,7 +387,7 @@ def test_huge_images_are_refused_before_they_are_decoded(kind):
 
 
 def test_the_largest_number_of_pixels_is_still_accepted(monkeypatch):
-    monkeypatch.setattr(images, '_MOST_PIXELS', 30 * 20)
+    monkeypatch.setattr(images, '_MAX_PIXELS', 30 * 20)
     assert normalized(encoded(noise(30, 20)), SIZE).shape == (SIZE, SIZE, 3)
     with pytest.raises(ValueError, match=r'21 x 30 pixels are more than 600'):
         normalized(encoded(noise(30, 21)), SIZE)

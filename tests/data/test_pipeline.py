@@ -13,6 +13,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from fakes import encoded, noise
 from fakes import prepared as prepare
 
+from alexnet_jax.config import DataConfig
 from alexnet_jax.data import records
 from alexnet_jax.data.augment import statistics_of, training_images
 from alexnet_jax.data.dataset import open_prepared
@@ -78,8 +79,9 @@ def stored_images(data, split):
 
 def train(data, count, **options):
     """The first batches."""
-    options = {'batch_size': 8, 'crop_size': CROP, 'mirror': True, 'color_std': 0.1, 'seed': 0} | options
-    return list(itertools.islice(training_batches(data, **options), count))
+    given = {name: options.pop(name) for name in ('batch_size', 'seed', 'first_step', 'positions') if name in options}
+    config = DataConfig(**({'crop_size': CROP} | options))
+    return list(itertools.islice(training_batches(data, config, **({'batch_size': 8, 'seed': 0} | given)), count))
 
 
 def evaluate(data, split='train', **options):

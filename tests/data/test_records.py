@@ -151,8 +151,8 @@ def test_locate_and_where(written, storage):
     shards = shards_of(written[0], storage)
     places = [(shard, place) for shard, count in enumerate(COUNTS) for place in range(count)]
     assert [shards.locate(index) for index in range(13)] == places
-    assert shards.where(5) == f'{written[0][2]}, record 0,'
-    assert shards.where(12) == f'{written[0][3]}, record 1,'
+    assert shards.description(5) == f'{written[0][2]}, record 0,'
+    assert shards.description(12) == f'{written[0][3]}, record 1,'
 
 
 def test_no_shards_at_all():

@@ -90,11 +90,11 @@ def test_opposite_codes_differ_in_every_bit():
 
 def test_search_says_what_cannot_be_had():
     codes = np.zeros((10, 2), np.uint32)
-    with pytest.raises(UserError, match='nearest 11 of 10'):
+    with pytest.raises(UserError, match='nearest 11 of 10 codes'):
         hamming_nearest(codes, codes, 11)
     with pytest.raises(UserError, match='nearest 0 of 10'):
         hamming_nearest(codes, codes, 0)
-    with pytest.raises(UserError, match='not of one length'):
+    with pytest.raises(UserError, match='differ in length'):
         hamming_nearest(codes, codes[:, :1], 1)
 
 
@@ -192,7 +192,7 @@ def test_training_says_what_cannot_be_had():
             train_autoencoder(values, bits, seed=0)
         with pytest.raises(UserError, match='multiple of 32'):
             random_hyperplanes(values, bits, 0)
-    with pytest.raises(UserError, match='two feature vectors'):
+    with pytest.raises(UserError, match='at least two feature vectors'):
         train_autoencoder(values[:1], 32, seed=0)
     with pytest.raises(UserError, match='all the same'):
         train_autoencoder(np.ones((50, 16), np.float16), 32, seed=0)

@@ -184,23 +184,23 @@ def test_no_query():
 def test_what_is_not_finite_is_an_error(bad):
     values, queries = like_relu(50, 8, 19), like_relu(3, 8, 20)
     values[33, 5] = bad
-    with pytest.raises(UserError, match='Row 33 holds a value that is not a finite number'):
+    with pytest.raises(UserError, match='Row 33 has a value that is not finite'):
         nearest(values, queries, 2, block=20)
     queries[2, 0] = bad
-    with pytest.raises(UserError, match='Query 2 holds a value that is not a finite number'):
+    with pytest.raises(UserError, match='Query 2 has a value that is not finite'):
         nearest(like_relu(50, 8, 19), queries, 2)
 
 
 def test_what_is_too_large_for_float32_is_an_error():
     values = like_relu(50, 8, 19, np.float32)
     values[40] = 1e18
-    with pytest.raises(UserError, match=r'Row 40 holds .* too large'):
+    with pytest.raises(UserError, match=r'Row 40 has .* too large'):
         nearest(values, values[:1], 2)
 
 
 def test_what_cannot_be_searched():
     values = like_relu(5, 8, 0)
-    with pytest.raises(UserError, match='6 nearest neighbors are asked for, and there are 5'):
+    with pytest.raises(UserError, match='There are 5 rows, fewer than the 6 nearest neighbors'):
         nearest(values, values, 6)
     with pytest.raises(ValueError, match='rows of 8 values and queries of 7'):
         nearest(values, values[:, :7], 1)

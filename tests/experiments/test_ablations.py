@@ -9,10 +9,11 @@ import fakes
 import jax
 import numpy as np
 import pytest
+from configs import typed
 from learning import drawn
 from ml_collections import ConfigDict
 
-from alexnet_jax.commands.inspect import lines, lowered_step, step_arguments
+from alexnet_jax.commands.inspect import lines_of, lowered_step, step_arguments
 from alexnet_jax.data.pipeline import training_batches
 from alexnet_jax.runs.build import build, state_shapes
 from alexnet_jax.runtime.errors import UserError
@@ -206,7 +207,7 @@ def test_new_lines_are_as_their_models():
 @pytest.mark.parametrize(('base', 'layers'), [('paper', PAPER), ('digits', DIGITS)])
 def test_parameters_are_those_of_the_arithmetic(base, layers, name):
     layers = layers | CHANGED[base].get(name, {})
-    shapes = state_shapes(build(config_of(base, name))).parameters
+    shapes = state_shapes(build(typed(config_of(base, name)))).parameters
     found = {line: sum(int(np.prod(x.shape)) for x in layer.values()) for line, layer in shapes.items()}
     assert found == {line: outputs * sees + outputs for line, (outputs, sees) in filter(all, layers.items())}
     if base == 'paper' and name in ('', 'single_tower'):
@@ -215,7 +216,7 @@ def test_parameters_are_those_of_the_arithmetic(base, layers, name):
 
 @pytest.mark.parametrize('name', ABLATIONS)
 def test_maps_keep_their_sizes(name):
-    found = {line.name: line.output for line in lines(build(config_of('paper', name)))}
+    found = {line.name: line.output for line in lines_of(typed(config_of('paper', name)))}
     sides = SIDES | OTHER_SIDES.get(name, {})
     for line in GONE.get(name, ()):
         sides.pop(line, None)
@@ -226,7 +227,7 @@ def test_maps_keep_their_sizes(name):
 
 @pytest.mark.parametrize('name', [name for name in ABLATIONS if name not in (*ONE_COLUMN, *SAME_NETWORK)])
 def test_columns_meet_where_it_says_and_nowhere_else(name):
-    text = lowered_step(build(config_of('paper', name, column=2))).as_text()
+    text = lowered_step(build(typed(config_of('paper', name, column=2)))).as_text()
     received = RECEIVED.get(name, IN_THE_PAPER)
     assert re.findall(r'stablehlo\.all_gather.*-> tensor<2x([\dx]+)xf32>', text) == received
     assert text.count('stablehlo.reduce_scatter') == len(received) - 1  # backward; the loss needs none
@@ -236,9 +237,9 @@ def test_columns_meet_where_it_says_and_nowhere_else(name):
 
 @pytest.mark.parametrize('name', ONE_COLUMN)
 def test_one_column_cannot_be_split(name):
-    with pytest.raises(UserError, match=r'config\.mesh\.column=2: 1 column'):
-        build(config_of('paper', name, column=2))
-    assert all(line.sees in ('', 'image', 'own column') for line in lines(build(config_of('paper', name))))
+    with pytest.raises(UserError, match=r'config\.mesh\.column=2 must be a divisor of the number of columns, 1'):
+        build(typed(config_of('paper', name, column=2)))
+    assert all(line.sees in ('', 'image', 'own column') for line in lines_of(typed(config_of('paper', name))))
 
 
 # --- Learning, at a tiny size: maps of 13, 6, 3 and 1 pixels ---
@@ -286,7 +287,7 @@ def test_it_learns_in_the_training_step_with_a_device_a_column(name):
     """Every kernel of every column has a part in it."""
     config = ablated(tiny(), name)
     config.mesh.column = config.columns
-    experiment = build(config)
+    experiment = build(typed(config))
     step = lowered_step(experiment).compile()
     rate = 0.02 if name == 'tanh' else 0.002  # tanh with biases of 1 begins flat
     state, *rest = made_up_arguments(experiment, np.random.default_rng(0), rate)
@@ -310,8 +311,8 @@ def test_data_fields_do_what_they_say(tmp_path):
     data = fakes.prepared(fakes.tinted(train=64), tmp_path / 'data', image_size=24)
 
     def batch(config):
-        fields = {name: config.data[name] for name in ('random_crop', 'mirror', 'color_std')}
-        return next(training_batches(data, batch_size=64, crop_size=16, seed=0, **fields))
+        config.data.crop_size = 16
+        return next(training_batches(data, config.data, batch_size=64, seed=0))
 
     found = {name: batch(paper.get_config(name)) for name in ('', 'no_color', 'no_crop_no_mirror')}
     varied = {

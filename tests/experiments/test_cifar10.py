@@ -4,13 +4,13 @@ import jax
 import numpy as np
 import pytest
 import reference
+from configs import table_of, typed
 from learning import losses
 from ml_collections import ConfigDict
 
-from alexnet_jax.commands.inspect import lines
+from alexnet_jax.commands.inspect import lines_of
 from alexnet_jax.model.alexnet import AlexNet, initial_parameters
 from alexnet_jax.model.columns import Columns
-from alexnet_jax.model.layer_specs import from_config
 from alexnet_jax.runs.build import build
 from alexnet_jax.runtime.errors import UserError
 from experiments import cifar10
@@ -27,7 +27,7 @@ PARAMETERS['tanh'] = PARAMETERS['no_normalization']
 
 @pytest.mark.parametrize('variant', PARAMETERS)
 def test_parameters_and_multiply_adds(variant):
-    found = {line.name: line for line in lines(build(cifar10.get_config(variant)))}
+    found = {line.name: line for line in lines_of(typed(cifar10.get_config(variant)))}
     assert sum(line.parameters for line in found.values()) == PARAMETERS[variant]
     sizes = {name: line.output for name, line in found.items()}
     kernels3 = 32 if variant else 64
@@ -35,7 +35,7 @@ def test_parameters_and_multiply_adds(variant):
     assert (sizes['local3'], sizes['local4']) == ((6, 6, kernels3), (6, 6, 32))
     assert found['conv1'].multiply_adds == 24 * 24 * 5 * 5 * 3 * 64
     assert found['local3'].multiply_adds == PLACES * 3 * 3 * 64 * kernels3
-    assert found['local3'].kernel == f'{kernels3} of 3x3x64 at each of 6x6 places'
+    assert found['local3'].kernel == f'{kernels3} of 3x3x64 at each of 6x6 positions'
     nonlinearities = {line.kind for name, line in found.items() if name.startswith('nonlinearity')}
     assert nonlinearities == ({'Tanh'} if variant == 'tanh' else {'ReLU'})
 
@@ -69,7 +69,7 @@ def test_local_layers_in_two_columns_against_the_reference():
     for name in ('local3', 'flatten4', 'fc10'):
         config.network[name] = network[name]
     config.network.local3.kernels, config.network.local3.stride, config.network.local3.bias = 4, 2, 0.5
-    table = from_config(config.network)
+    table = table_of(config.network)
     parameters = jax.jit(lambda: initial_parameters(table, 2, 6, seed=0))()
     assert parameters['local3']['kernel'].shape == (2, 4, 4, 27, 2)
     assert parameters['local3']['bias'].shape == (2, 4, 4, 2)
@@ -90,8 +90,8 @@ def test_local_layers_in_two_columns_against_the_reference():
 def test_kernels_that_cannot_be_dealt_to_the_columns_are_named():
     config = cifar10.get_config('no_normalization')
     config.columns, config.mesh.data, config.mesh.column, config.network.local4.kernels = 2, 1, 1, 33
-    with pytest.raises(UserError, match=r'network\.local4\.kernels=33 cannot be dealt to 2 columns'):
-        build(config)
+    with pytest.raises(UserError, match=r'network\.local4\.kernels=33 must be divisible by the number of columns, 2'):
+        build(typed(config))
 
 
 def test_a_few_steps_lower_the_loss():

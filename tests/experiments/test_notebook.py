@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from configs import typed
 from launching import environment
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -73,4 +74,4 @@ def test_imagenettes_config_is_the_papers_network_for_ten_classes(field, value):
     config, base = imagenette.get_config(), paper.get_config()
     assert config[field] == value
     base.network.fc8.units = 10
-    assert build(config).table == build(base).table
+    assert build(typed(config)).config.network == build(base).config.network

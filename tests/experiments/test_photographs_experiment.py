@@ -4,12 +4,13 @@ import json
 
 import fakes
 import pytest
+from configs import typed
 from flax.traverse_util import flatten_dict
 from small_run import FIELDS, NETWORK
 
 from alexnet_jax.commands.train import train
+from alexnet_jax.config import network_config
 from alexnet_jax.data.dataset import open_prepared
-from alexnet_jax.model.layer_specs import to_config
 from alexnet_jax.runs.build import build
 from alexnet_jax.runtime.errors import UserError
 from experiments import digits, paper, photographs
@@ -35,7 +36,7 @@ def test_small_differs_from_the_digits_in_what_is_seen_and_how_long():
     assert differing(config, digits.get_config()) == {'name'} | learning | seen
     assert config.data.source == f'photographs:{config.network.fc8.units}'
     assert config.data.mirror == paper.get_config().data.mirror
-    build(config)
+    build(typed(config))
 
 
 def test_unknown_variant_is_named_together_with_the_known():
@@ -45,11 +46,11 @@ def test_unknown_variant_is_named_together_with_the_known():
 
 def test_five_places_are_learned_from_images_that_are_prepared_when_first_asked_for(tmp_path):
     config = photographs.get_config('small')
-    config.network = to_config(NETWORK)
+    config.network = network_config(NETWORK)
     config.network.fc8.units = 5
     small = {'data.source': 'photographs:5', 'data.directory': str(tmp_path / 'data'), 'epochs': 3, 'batch_size': 16}
     config.update_from_flattened_dict(FIELDS | small)
-    train(config, str(tmp_path / 'run'), fakes.console())
+    train(typed(config), str(tmp_path / 'run'), fakes.console())
     data = open_prepared(tmp_path / 'data')
     assert (data.examples('train'), data.examples('validation')) == (200, 25)
     assert all(' at (' in name for name in data.class_names) and len(data.class_names) == 5

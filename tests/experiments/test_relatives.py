@@ -1,17 +1,16 @@
 """Guards LeNet-5 and the single tower of 2014: parameters counted by hand, sizes of maps, and that they learn."""
 
 import pytest
+from configs import table_of, typed
 from learning import losses
 
-from alexnet_jax.commands.inspect import lines
-from alexnet_jax.model.layer_specs import from_config
-from alexnet_jax.runs.build import build
+from alexnet_jax.commands.inspect import lines_of
 from alexnet_jax.runtime.errors import UserError
 from experiments import lenet5, one_weird_trick
 
 
 def counted(config):
-    return {line.name: line for line in lines(build(config))}
+    return {line.name: line for line in lines_of(typed(config))}
 
 
 def test_lenet5_is_the_one_of_1998_but_for_color():
@@ -76,4 +75,4 @@ def test_one_weird_trick_learns_at_a_small_size():
 )
 def test_new_layers_out_of_bounds_are_named(line, message):
     with pytest.raises(UserError, match=message):
-        from_config({'x': line})
+        table_of({'x': line})

@@ -5,6 +5,7 @@ import re
 import learning
 import numpy as np
 import pytest
+from configs import typed
 
 from alexnet_jax.commands.inspect import lowered_step
 from alexnet_jax.model.layer_specs import LocalResponseNormalization, MaxPooling, SpatialNormalization
@@ -37,7 +38,7 @@ TINY = {
 def test_columns_meet_before_the_layers_that_see_both_and_nowhere_else(module, received):
     config = module.get_config()
     config.mesh.data, config.mesh.column, config.batch_size = 1, 2, 2
-    text = lowered_step(build(config)).as_text()
+    text = lowered_step(build(typed(config))).as_text()
     assert re.findall(r'stablehlo\.all_gather.*-> tensor<2x([\dx]+)xf32>', text) == received
     assert text.count('stablehlo.reduce_scatter') == len(received) - 1
 
@@ -54,7 +55,7 @@ def test_it_learns(module):
 
 
 def test_the_first_normalization_is_of_the_linear_output_and_a_spatial_one_follows_the_second():
-    network = dict(build(source_2012.get_config()).table)
+    network = dict(build(source_2012.get_config()).config.network)
     assert list(network)[:9] == ['conv1', 'norm1', 'pool1', 'relu1', 'conv2', 'relu2', 'norm2', 'spatial2', 'pool2']
     assert network['norm1'] == network['norm2'] == LocalResponseNormalization(k=2.0, n=5, alpha=0.00002, beta=0.75)
     assert network['spatial2'] == SpatialNormalization(k=1.0, size=5, alpha=0.00004, beta=0.75)
@@ -62,13 +63,16 @@ def test_the_first_normalization_is_of_the_linear_output_and_a_spatial_one_follo
 
 
 def test_it_is_the_papers_network_otherwise():
-    ours, base = dict(build(source_2012.get_config()).table), dict(build(paper.get_config()).table)
+    ours, base = (
+        dict(build(source_2012.get_config()).config.network),
+        dict(build(typed(paper.get_config())).config.network),
+    )
     assert set(ours) - set(base) == {'spatial2'} and set(base) <= set(ours)
     assert {name for name in base if ours[name] != base[name]} == {'norm1', 'norm2'}
 
 
 def test_the_sixth_convolution_sees_both_columns_over_the_last_pooling_and_keeps_its_size():
-    table = build(six_convolutions.get_config()).table
+    table = build(typed(six_convolutions.get_config())).config.network
     names = [name for name, _ in table]
     place = names.index('pool5')
     assert names[place + 1 : place + 5] == ['exchange5', 'conv6', 'relu_conv6', 'flatten5']
@@ -81,5 +85,7 @@ def test_noise_is_scaled_back_so_that_variance_stays_and_ends_with_its_epochs():
     config = source_2012.get_config()
     assert config.data.color_rescale and config.data.color_std == 0.1 and config.data.color_epochs == 68
     assert config.data.source == 'imagenet2010' and source_2012.get_config('2012').data.source == 'imagenet2012'
-    assert [layer for _, layer in build(config).table if isinstance(layer, MaxPooling)] == [MaxPooling(3, 2)] * 3
+    assert [layer for _, layer in build(typed(config)).config.network if isinstance(layer, MaxPooling)] == [
+        MaxPooling(3, 2)
+    ] * 3
     assert np.isclose(config.rate_control.schedule[-1][1], 1e-5)

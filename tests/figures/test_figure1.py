@@ -7,8 +7,9 @@ import fakes
 import pytest
 from matplotlib.colors import to_hex
 
+from alexnet_jax.config import network_config
 from alexnet_jax.figures.figure1 import figure_1
-from alexnet_jax.model.layer_specs import Dense, Flatten, to_config
+from alexnet_jax.model.layer_specs import Dense, Flatten
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runtime.errors import UserError
 from experiments import figure1
@@ -75,7 +76,7 @@ def small(tmp_path_factory):
     def config(nonlinearity):
         made = figure1.get_config(nonlinearity)
         between = figure1.NONLINEARITIES[nonlinearity]()
-        made.network = to_config(
+        made.network = network_config(
             {'flatten': Flatten(), 'fc1': Dense(20, std=0.001), 'between': between, 'fc2': Dense(10, std=0.3)}
         )
         made.data.directory, made.data.image_size, made.data.crop_size = f'{data}/made', 8, 8

@@ -9,6 +9,7 @@ import types
 import jax
 import numpy as np
 import pytest
+from configs import typed
 from fakes import Images, console, encoded, noise, prepared, tinted
 from matplotlib.colors import to_hex
 from PIL import Image
@@ -17,9 +18,10 @@ from alexnet_jax.commands import figures
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.device_feed import statistics_to_devices
+from alexnet_jax.evaluation.color import color_columns
 from alexnet_jax.figures import style
 from alexnet_jax.figures.codes import recall_curve
-from alexnet_jax.figures.curves import color_columns, color_curves, learning_curves
+from alexnet_jax.figures.curves import color_curves, learning_curves
 from alexnet_jax.figures.examples import Example, example_of, figure_4_left, figure_4_right, per_cent, short_name
 from alexnet_jax.figures.kernels import figure_3, in_a_row, sheet
 from alexnet_jax.figures.style import fitted, printable, save, text_width
@@ -142,7 +144,14 @@ def test_names_of_columns_do_not_touch(shares):
 
 
 def test_columns_are_found_by_number():
-    lines = [line('validation', 1, 1, **{f'color_column{number}': number / 20 for number in (10, 2, 1)})]
+    lines = [
+        line(
+            'validation',
+            1,
+            1,
+            **{f'color_column{number}': number / 20 for number in (10, 2)} | {'colour_column1': 0.05},
+        )
+    ]
     assert color_columns(lines) == {1: [(1, 0.05)], 2: [(1, 0.1)], 10: [(1, 0.5)]}
     assert color_columns([line('train', 1, 1)]) == {}
     with pytest.raises(ValueError, match='color'):
@@ -390,7 +399,7 @@ def run(data, tmp_path, monkeypatch, coarse):
         elif layer.type == 'dense':
             layer.units = 3 if name == 'fc8' else 8
     config.data.directory = str(data.directory)
-    experiment = build(config)
+    experiment = build(typed(config))
     rng = np.random.default_rng(0)
     shapes = state_shapes(experiment).parameters
     parameters = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
@@ -401,14 +410,19 @@ def run(data, tmp_path, monkeypatch, coarse):
     opened = Run(str(tmp_path), experiment, Progress(34, 3, None), parameters, data, statistics)
     checkpoints = types.SimpleNamespace(steps=lambda: [34], close=lambda: None)
     monkeypatch.setattr(figures, 'Checkpoints', lambda *_, **__: checkpoints)
-    monkeypatch.setattr(figures, 'open_run', lambda *_: opened)
+    monkeypatch.setattr(
+        figures,
+        'open_run',
+        lambda config, *_: dataclasses.replace(opened, experiment=dataclasses.replace(experiment, config=config)),
+    )
     monkeypatch.setattr(figures, 'read_metrics', lambda _: metrics())
     monkeypatch.setattr(figures.report, 'write_report', lambda config, workdir, console: tmp_path / 'report.html')
 
     def draw(which='newest'):
         on = console()
         return [
-            path.relative_to(tmp_path).as_posix() for path in figures.draw_figures(config, str(tmp_path), which, on)
+            path.relative_to(tmp_path).as_posix()
+            for path in figures.draw_figures(typed(config), str(tmp_path), which, on)
         ], on
 
     return types.SimpleNamespace(opened=opened, config=config, checkpoints=checkpoints, draw=draw)
@@ -467,11 +481,11 @@ def test_kernels_that_see_no_colors_are_left_out(run, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, 'first_kernels', lambda *_: np.ones((2, 12288, 8)))
     written, on = run.draw('34')
     assert written == [*CURVES, 'report.html']
-    assert 'no kernels: those of the shape [2, 12288, 8] are no pictures' in on.file.getvalue()
+    assert 'no kernels: those of the shape [2, 12288, 8] do not see red, green and blue' in on.file.getvalue()
 
 
 def test_without_a_checkpoint_there_are_curves(run, tmp_path):
     run.checkpoints.steps = lambda: []
     written, on = run.draw()
     assert written == [*CURVES, 'report.html']
-    assert f'no kernels and no predictions: {tmp_path} holds no checkpoint yet' in on.file.getvalue()
+    assert f'no kernels and no predictions: {tmp_path} has no checkpoint yet' in on.file.getvalue()

@@ -8,12 +8,13 @@ import re
 import shutil
 
 import pytest
+from configs import typed
 from fakes import console
 from PIL import Image
 
-from alexnet_jax.commands.inspect import lines
-from alexnet_jax.figures.report import Exchange, exchanges, per_cent, picture, write_report
-from alexnet_jax.runs.build import build
+from alexnet_jax.commands.inspect import lines_of
+from alexnet_jax.figures.report import per_cent, picture, write_report
+from alexnet_jax.model.summary import ColumnExchange, column_exchanges
 from alexnet_jax.runs.workdir import write_config
 from alexnet_jax.runtime.errors import UserError
 from experiments import digits, paper
@@ -34,7 +35,7 @@ COLORS = {'color_column1': 0.125, 'color_column2': 0.75}
 @pytest.fixture
 def workdir(tmp_path):
     """A run that has left nothing but its config."""
-    write_config(digits.get_config(), tmp_path)
+    write_config(typed(digits.get_config()), tmp_path)
     return tmp_path
 
 
@@ -52,7 +53,7 @@ def fill(workdir, metrics=METRICS, evaluation=EVALUATION, pictures=True):
 
 def written(workdir, config=None):
     on = console()
-    path = write_report(config or digits.get_config(), str(workdir), on)
+    path = write_report(typed(config or digits.get_config()), str(workdir), on)
     assert path == workdir / 'report.html'
     assert on.file.getvalue().replace('\n', '') == f'wrote {path}'
     return path.read_text()
@@ -62,7 +63,7 @@ def written(workdir, config=None):
 def whole(tmp_path_factory):
     """The directory of a run with everything in it, and its report."""
     workdir = tmp_path_factory.mktemp('whole')
-    write_config(digits.get_config(), workdir)
+    write_config(typed(digits.get_config()), workdir)
     fill(workdir)
     return workdir, written(workdir)
 
@@ -221,13 +222,13 @@ def test_the_network_and_its_exchanges(workdir):
     assert ['sum', '', '', '', '60,965,224', '724,406,816'] in table
     assert ['conv3', '21,632', '43,264'] in table and ['softmax', '500', '1,000'] in table
     assert table[-1] == ['sum', '30,836', '61,672']
-    found = exchanges(lines(build(paper.get_config())), 2, 4)
+    found = column_exchanges(lines_of(typed(paper.get_config())), 2, 4)
     assert found == [
-        Exchange('conv3', 13 * 13 * 128, 86528),
-        Exchange('fc6', 6 * 6 * 128, 18432),
-        Exchange('fc7', 2048, 8192),
-        Exchange('fc8', 2048, 8192),
-        Exchange('softmax', 500, 2000),
+        ColumnExchange('conv3', 13 * 13 * 128, 86528),
+        ColumnExchange('fc6', 6 * 6 * 128, 18432),
+        ColumnExchange('fc7', 2048, 8192),
+        ColumnExchange('fc8', 2048, 8192),
+        ColumnExchange('softmax', 500, 2000),
     ]
 
 
@@ -235,7 +236,7 @@ def test_the_network_and_its_exchanges(workdir):
 def test_exchanges_of_other_numbers_of_columns(columns, conv3, workdir):
     config = digits.get_config()
     config.columns = columns
-    found = exchanges(lines(build(config)), columns, 4)
+    found = column_exchanges(lines_of(typed(config)), columns, 4)
     assert [one.values for one in found[:1]] == ([] if columns == 1 else [conv3])
     said = words(written(workdir, config))
     assert ('nothing is exchanged' in said) == (columns == 1) and ('from the others' in said) == (columns == 4)

@@ -3,6 +3,7 @@
 import functools
 import io
 
+from configs import typed
 from made_imagenet import picture, write_imagenet2010, write_imagenet2012
 from rich.console import Console
 
@@ -20,7 +21,7 @@ def import_everything():
 def make_base(base):
     """Prepared data sets, and a run with two checkpoints."""
     from alexnet_jax.commands.train import train
-    from alexnet_jax.runs.build import prepare_data
+    from alexnet_jax.data.opening import prepare_data
     from alexnet_jax.runtime.devices import choose_platform
 
     choose_platform()
@@ -34,12 +35,12 @@ def make_base(base):
         config = small_config()
         config.data.update(storage=kind, directory=str(base / kind), source_directory=str(base / 'source'))
         config.data.images_per_shard = 6
-        prepare_data(config.data, console())
+        prepare_data(typed(config).data, console())
     write_imagenet2012(base / 'imagenet2012', classes=2, per_class=2, validation=2, size=SIZE)
     write_imagenet2010(base / 'imagenet2010', per_class=3, validation=6, test=2, size=SIZE)
     config = small_config()
     config.data.directory = str(base / 'jpeg')
-    train(config, str(base / 'run'), console())
+    train(typed(config), str(base / 'run'), console())
     (base / 'done').touch()
 
 
@@ -72,7 +73,9 @@ def reuse_programs():
 
     def kept(experiment, name, make):
         config = experiment.config
-        key = repr((name, experiment.table, experiment.mesh, config.seed, config.batch_size, config.data.crop_size))
+        key = repr(
+            (name, experiment.config.network, experiment.mesh, config.seed, config.batch_size, config.data.crop_size)
+        )
         if key not in programs:
             programs[key] = make(experiment)
         return programs[key]
@@ -84,80 +87,70 @@ def reuse_programs():
     train_module.training_step = lambda experiment: kept(experiment, 'step', training_step)
 
 
-# --- the modes, as launch.py calls them ---
-
-
-def launched(mode, place, console, config, call, ensemble=False):
+def launched(mode, place, config, call, ensemble=False):
+    """Calls call(config, workdir) as launch.py does."""
     from alexnet_jax.commands import flags as arguments
     from alexnet_jax.runs.workdir import read_config
 
     if config is None and not ensemble:
         config = read_config(place.run)
-    arguments.check(['launch.py'], config, str(place.run), mode, ensemble)
-    with arguments.complete_config():
+    workdir = str(place.run)
+    arguments.check(['launch.py'], config, workdir, mode, ensemble)
+    config = config and typed(config)
+    with arguments.enough_memory():
         arguments.start(config)
-        call(config, str(place.run))
+        call(config, workdir)
 
 
 def prepare(place, console, config):
-    from alexnet_jax.runs.build import check, prepare_data
+    from alexnet_jax.data.opening import prepare_data
 
-    def call(config, workdir):
-        check(config)
-        prepare_data(config.data, console)
-
-    launched('prepare', place, console, config, call)
+    launched('prepare', place, config, lambda config, run: prepare_data(config.data, console))
 
 
 def train(place, console, config=None, allow=()):
     from alexnet_jax.commands import train
 
-    launched('train', place, console, config, lambda config, run: train.train(config, run, console, allow))
+    launched('train', place, config, lambda config, run: train.train(config, run, console, allow))
 
 
 def evaluate(place, console, config=None, which='newest', split='validation'):
-    from alexnet_jax.evaluation.evaluate import evaluate_run
+    from alexnet_jax.commands.evaluate import evaluate_run
 
-    launched('eval', place, console, config, lambda config, run: evaluate_run(config, run, which, split, console))
+    launched('eval', place, config, lambda config, run: evaluate_run(config, run, which, split, console))
 
 
 def ensemble(place, console, workdirs, config=None, which='newest'):
-    from alexnet_jax.evaluation.evaluate import evaluate_ensemble
+    from alexnet_jax.commands.evaluate import evaluate_ensemble
 
     def call(config, run):
         evaluate_ensemble(config, workdirs, run, which, 'validation', console)
 
-    launched('eval', place, console, config, call, ensemble=True)
+    launched('eval', place, config, call, ensemble=True)
 
 
 def predict(place, console, images, config=None, which='newest', as_json=True):
-    from alexnet_jax.commands import predict
+    from alexnet_jax.commands.predict import predict
 
-    def call(config, run):
-        predict.predict(config, run, which, images, as_json, console)
-
-    launched('predict', place, console, config, call)
+    launched('predict', place, config, lambda config, run: predict(config, run, which, images, as_json, console))
 
 
 def features(place, console, images=(), config=None, which='newest', layer='fc7', split=None):
     from alexnet_jax.commands.features import extract
 
-    def call(config, run):
-        extract(config, run, which, layer, split, images, console)
-
-    launched('features', place, console, config, call)
+    launched('features', place, config, lambda config, run: extract(config, run, which, layer, split, images, console))
 
 
 def neighbors(place, console, config=None, layer='fc7'):
     from alexnet_jax.commands.neighbors import retrieve
 
-    launched('neighbors', place, console, config, lambda config, run: retrieve(config, run, 'newest', layer, console))
+    launched('neighbors', place, config, lambda config, run: retrieve(config, run, 'newest', layer, console))
 
 
 def figures(place, console, config=None):
     from alexnet_jax.commands.figures import draw_figures
 
-    launched('figures', place, console, config, lambda config, run: draw_figures(config, run, 'newest', console))
+    launched('figures', place, config, lambda config, run: draw_figures(config, run, 'newest', console))
 
 
 MODES = {

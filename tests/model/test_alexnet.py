@@ -15,10 +15,13 @@ import numpy as np
 import optax
 import pytest
 import reference
+from configs import table_of
 from ml_collections import ConfigDict
 
-from alexnet_jax.model.alexnet import AlexNet, classes_of, figure_2, initial_parameters
+from alexnet_jax.config import network_config
+from alexnet_jax.model.alexnet import AlexNet, classes_of, initial_parameters
 from alexnet_jax.model.columns import Columns
+from alexnet_jax.model.figure_2 import figure_2
 from alexnet_jax.model.layer_specs import (
     Convolution,
     Dense,
@@ -28,8 +31,6 @@ from alexnet_jax.model.layer_specs import (
     LocalResponseNormalization,
     MaxPooling,
     ReLU,
-    from_config,
-    to_config,
 )
 from alexnet_jax.runtime.errors import UserError
 
@@ -78,7 +79,7 @@ def small_batch(batch=BATCH):
 
 def lines_of(network, params, images, seeds=None):
     """The values of every column after each line of the table."""
-    _, state = network.apply({'params': params}, images, seeds, mutable=['intermediates'])
+    _, state = network.apply({'params': params}, images, dropout_seeds=seeds, mutable=['intermediates'])
     return {name.removeprefix('after_'): values for name, (values,) in state['intermediates'].items()}
 
 
@@ -229,7 +230,7 @@ def logits_loss_gradients(network, params, images, labels, seeds=None):
     @jax.jit
     def compute(params, images, seeds):
         def loss(params):
-            logits = network.apply({'params': params}, images, seeds)
+            logits = network.apply({'params': params}, images, dropout_seeds=seeds)
             return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
 
         (value, logits), gradients = jax.value_and_grad(loss, has_aux=True)(params)
@@ -389,7 +390,7 @@ def test_draws_differ_between_layers_columns_and_examples():
 
 def test_an_example_gives_the_same_wherever_it_stands(small):
     network, params, images, seeds, _ = small
-    apply = jax.jit(lambda images, seeds: network.apply({'params': params}, images, seeds))
+    apply = jax.jit(lambda images, seeds: network.apply({'params': params}, images, dropout_seeds=seeds))
     logits = apply(images, seeds)
     order = np.array([2, 0, 1])
     np.testing.assert_allclose(apply(images[order], seeds[order]), logits[order], rtol=1e-5, atol=1e-5)
@@ -426,8 +427,8 @@ def test_bfloat16_activations():
 
 @pytest.mark.parametrize('lines', [figure_2(), figure_2(10), small_layers()], ids=['figure 2', 'ten classes', 'small'])
 def test_table_survives_being_a_config(lines):
-    config = to_config(lines)
-    assert from_config(config) == as_table(lines)
+    config = network_config(lines)
+    assert table_of(config) == as_table(lines)
     assert list(config) == list(lines)  # in order
 
 
@@ -442,14 +443,14 @@ def test_table_of_every_type_survives_being_a_config():
         'g': Dropout(rate=0.25),
         'h': Dense(units=2, std=0.5, bias=0.25),
     }
-    assert from_config(to_config(lines)) == as_table(lines)
+    assert table_of(network_config(lines)) == as_table(lines)
 
 
 def test_table_can_be_changed_as_a_config():
-    config = to_config(figure_2())
+    config = network_config(figure_2())
     config.conv1.kernels = 48
     del config.norm1
-    table = dict(from_config(config))
+    table = dict(table_of(config))
     assert table['conv1'] == Convolution(kernels=48, size=11, stride=4)
     assert 'norm1' not in table
     assert table['norm2'] == LocalResponseNormalization()
@@ -457,26 +458,26 @@ def test_table_can_be_changed_as_a_config():
 
 def test_table_fills_in_defaults():
     config = ConfigDict({'conv1': {'type': 'convolution', 'kernels': 4, 'size': 3}})
-    assert from_config(config) == (('conv1', Convolution(kernels=4, size=3)),)
+    assert table_of(config) == (('conv1', Convolution(kernels=4, size=3)),)
 
 
 @pytest.mark.parametrize(
     'line, named',
     [
         ({'type': 'deconvolution'}, [r'config.network.conv9', "'deconvolution'", 'max_pooling']),
-        ({'kernels': 4}, ['config.network.conv9', 'unknown type']),
+        ({'kernels': 4}, ['config.network.conv9', 'unknown layer type']),
         (
             {'type': 'convolution', 'kernels': 4, 'size': 3, 'strides': 2},
-            ['config.network.conv9.strides', 'stride, pad'],
+            ['config.network.conv9.strides', "'stride'"],
         ),
         ({'type': 'relu', 'slope': 0.1}, ['config.network.conv9.slope', 'none']),
-        ({'type': 'convolution', 'kernels': 4}, ['config.network.conv9', "'size'"]),
-        ({'type': 'dense'}, ['config.network.conv9', "'units'"]),
+        ({'type': 'convolution', 'kernels': 4}, ['config.network.conv9.size is missing']),
+        ({'type': 'dense'}, ['config.network.conv9.units is missing']),
     ],
 )
 def test_from_config_refuses(line, named):
     with pytest.raises(UserError) as error:
-        from_config(ConfigDict({'conv9': line}))
+        table_of(ConfigDict({'conv9': line}))
     for part in named:
         assert part in str(error.value)
 

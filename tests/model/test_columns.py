@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from configs import typed
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from alexnet_jax.commands.inspect import compiled_step
-from alexnet_jax.model.collectives import collectives
+from alexnet_jax.config import network_config
 from alexnet_jax.model.columns import COLUMN, DATA, check_batch, columns_on, make_mesh
-from alexnet_jax.model.layer_specs import Exchange, to_config
+from alexnet_jax.model.compiled import collectives
+from alexnet_jax.model.layer_specs import Exchange
 from alexnet_jax.runs.build import build, first_state
 from alexnet_jax.runtime.errors import UserError
 from experiments import digits, paper
@@ -43,14 +45,14 @@ def test_mesh_defaults_and_fields(count, columns, fields, expected):
     mesh = make_mesh(columns, **fields, devices=devices(count))
     assert mesh.devices.shape == expected
     assert mesh.axis_names == (DATA, COLUMN)
-    assert columns_on(mesh, columns).here * mesh.shape[COLUMN] == columns
+    assert columns_on(mesh, columns).local * mesh.shape[COLUMN] == columns
 
 
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [
-        ({'column': 3}, r'config\.mesh\.column=3.*divisor of 2'),
-        ({'data': 3, 'column': 2}, r'3 \(data\) x 2 \(column\) = 6 devices asked for, 4'),
+        ({'column': 3}, r'config\.mesh\.column=3 must be a divisor of the number of columns, 2'),
+        ({'data': 3, 'column': 2}, r'3 \(data\) x 2 \(column\) = 6 devices requested, 4'),
         ({'data': -1}, 'at least 0'),
     ],
 )
@@ -78,7 +80,7 @@ def exchanges(data, column, precision='float32', change=lambda config: None):
     config.precision = precision
     config.mesh.data, config.mesh.column = data, column
     change(config)
-    experiment = build(config)
+    experiment = build(typed(config))
     return collectives(compiled_step(experiment).as_text(), experiment.mesh)
 
 
@@ -134,7 +136,7 @@ def test_an_exchange_too_many_is_noticed():
     def talk_before_conv2(config):
         layers = list(config.network.items())
         place = [name for name, _ in layers].index('conv2')
-        layers.insert(place, ('exchange2', to_config({'x': Exchange()}).x))
+        layers.insert(place, ('exchange2', network_config({'x': Exchange()}).x))
         config.network = type(config.network)(dict(layers), sort_keys=False)
 
     found = summary(exchanges(1, 2, change=talk_before_conv2))
@@ -165,7 +167,7 @@ def test_no_device_computes_maps_of_the_other_column():
     config.batch_size = 4
     config.mesh.column = 2
     config.mesh.data = 1
-    program = compiled_step(build(config)).as_text()
+    program = compiled_step(build(typed(config))).as_text()
     for both in ('4,55,55,96', '4,27,27,96', '4,27,27,256', '4,13,13,384', '11,11,3,96', '5,5,48,256', '9216,4096'):
         assert f'[{both}]' not in program, both
     for own in ('4,55,55,48', '4,27,27,128', '4,13,13,192', '11,11,3,48', '5,5,48,128', '9216,2048'):
@@ -179,7 +181,7 @@ def test_bfloat16_halves_what_is_exchanged_where_the_device_can_send_it():
     config = paper.get_config()
     config.batch_size, config.precision = 4, 'bfloat16'
     config.mesh.data, config.mesh.column = 1, 2
-    text = lowered_step(build(config)).as_text()
+    text = lowered_step(build(typed(config))).as_text()
     gathers = re.findall(r'stablehlo\.all_gather.*-> tensor<([\dx]+)x(\w+)>', text)
     assert sorted(gathers) == sorted(
         [('4x13x13x256', 'bf16'), ('4x9216', 'bf16'), ('4x4096', 'bf16'), ('4x4096', 'bf16'), ('4x1000', 'bf16')]
@@ -189,35 +191,10 @@ def test_bfloat16_halves_what_is_exchanged_where_the_device_can_send_it():
 def test_each_device_holds_its_own_columns_kernels_and_velocity():
     config = digits.get_config()
     config.mesh.data, config.mesh.column = 2, 2
-    experiment = build(config)
+    experiment = build(typed(config))
     state = first_state(experiment)
     for array in jax.tree.leaves((state.parameters, state.velocity)):
         for shard in array.addressable_shards:
             _, column = np.argwhere(experiment.mesh.devices == shard.device)[0]
             assert shard.data.shape == (1, *array.shape[1:])
             assert shard.index[0] == slice(column, column + 1)
-
-
-# Lines as XLA's GPU and CPU compilers print them, for a mesh of 2 x 2.
-PROGRAM = """
-  %a = (f32[4,64]{1,0}, f32[4,128]{1,0}) all-gather-start(%x), channel_id=1, replica_groups=[2,2]<=[4], dimensions={1}
-  %b = f32[4,128]{1,0} all-gather-done(%a)
-  %c = f32[8]{0} all-reduce-start(%y), channel_id=2, replica_groups=[2,2]<=[2,2]T(1,0), to_apply=%add
-  %d = (bf16[10]{0}, f32[]) all-reduce(%p, %q), channel_id=3, replica_groups={{0,1,2,3}}, to_apply=%add
-  %e = f32[6]{0} collective-permute(%z), channel_id=4, source_target_pairs={{0,1},{1,0}}
-  %f = f32[6]{0} all-reduce(%z), channel_id=5, replica_groups={{0},{1},{2},{3}}, to_apply=%add
-  ROOT %g = f32[5,3]{1,0} reduce-scatter(%w), replica_groups={{0,2},{1,3}}, dimensions={0}, metadata={op_name="step/x"}
-  %h = f32[8]{0} fusion(%y), calls=%all-reduce.clone
-"""
-
-
-def test_collectives_are_read_in_all_their_notations():
-    found = collectives(PROGRAM, make_mesh(2, 2, 2))
-    assert [(one.kind, one.axes, one.shapes, one.received) for one in found] == [
-        ('all-gather', (COLUMN,), ('f32[4,128]',), 1024),
-        ('all-reduce', (DATA,), ('f32[8]',), 32),
-        ('all-reduce', (DATA, COLUMN), ('bf16[10]', 'f32[]'), 36),
-        ('collective-permute', (COLUMN,), ('f32[6]',), 24),
-        ('reduce-scatter', (DATA,), ('f32[5,3]',), 60),
-    ]
-    assert found[-1].where == 'step/x'

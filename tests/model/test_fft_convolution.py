@@ -1,4 +1,4 @@
-"""Guards `fourier.py`: values and gradients against the float64 reference, and where it is used.
+"""Guards `fft_convolution.py`: values and gradients against the float64 reference, and when transforms are used.
 
 As in test_layers.py, float32 may deviate by 1e-5 of the reference's largest value (measured: below 1e-6).
 """
@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import reference
 
-from alexnet_jax.model import fft_convolution as fourier
-from alexnet_jax.model.fusion import computed_once
+from alexnet_jax.model import fft_convolution
+from alexnet_jax.model.fft_convolution import cpu_convolution
+from alexnet_jax.model.layers import computed_once
 
 TOLERANCE = 1e-5
 CASES = [
@@ -43,7 +44,9 @@ def test_convolution(side, size, pad, shared):
     def value_and_gradients(xs, kernels, biases, cotangent):
         def both(xs, kernels, biases):
             seen = [xs[0]]  # one array, and not two that are equal
-            return jnp.stack(fourier.convolution(seen * 2 if shared else list(xs), kernels, biases, pad=pad))
+            return jnp.stack(
+                fft_convolution.fft_convolution(seen * 2 if shared else list(xs), kernels, biases, pad=pad)
+            )
 
         y, vjp = jax.vjp(both, xs, kernels, biases)
         return y, vjp(cotangent)
@@ -62,15 +65,43 @@ def test_convolution(side, size, pad, shared):
         assert reference.relative_error(gradient, right_gradient) < TOLERANCE
 
 
+@pytest.mark.parametrize('batch', [1, 8, 9, 19])
+def test_convolution_in_groups_of_images(batch):
+    xs, kernels, biases, cotangent = draws((2, batch, 6, 5, 3), (2, 3, 3, 3, 4), (2, 4), (2, batch, 4, 3, 4))
+
+    @jax.jit
+    def value_and_gradients(*inputs):
+        y, vjp = jax.vjp(lambda *inputs: jnp.stack(cpu_convolution(*inputs, stride=2, pad=1)), *inputs)
+        return y, vjp(cotangent)
+
+    y, gradients = value_and_gradients(list(xs), kernels, biases)
+    for column in range(2):
+        inputs = (each[column].astype(float) for each in (xs, kernels, biases))
+        right, back = reference.convolution(*inputs, stride=2, pad=1)
+        assert reference.relative_error(y[column], right) < TOLERANCE
+        for gradient, right_gradient in zip(gradients, back(cotangent[column].astype(float)), strict=True):
+            assert reference.relative_error(gradient[column], right_gradient) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    'dtype, stride, transforms', [('float32', 1, True), ('float32', 2, False), ('bfloat16', 1, False)]
+)
+def test_transforms_are_for_a_stride_of_one_in_float32(dtype, stride, transforms):
+    x = jax.ShapeDtypeStruct((128, 13, 13, 192), dtype)
+    kernels, biases = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2, 3, 3, 192, 192), (2, 192)))
+    program = str(jax.make_jaxpr(lambda *own: cpu_convolution(*own, stride=stride, pad=1))([x] * 2, kernels, biases))
+    assert ('conv_general_dilated' not in program) == transforms
+
+
 @pytest.mark.parametrize('width', [1, 2, 5, 6, 9, 13])
 def test_the_products_are_those_of_the_transforms(width):
     """NumPy's transform of the correlation is the product of NumPy's transforms; here as real products, all counted."""
-    matrices = fourier._matrices(width, 1)
+    matrices = fft_convolution._matrices(width, 1)
     tile, kernel = draws((width, width), (1, 1))
-    assert matrices.of_tiles.shape == (fourier._number_of_products(width), width**2)
-    products = (matrices.of_tiles @ tile.ravel()) * (matrices.of_kernels @ kernel.ravel())
+    assert matrices.tiles.shape == (fft_convolution._number_of_products(width), width**2)
+    products = (matrices.tiles @ tile.ravel()) * (matrices.kernels @ kernel.ravel())
     circular = np.fft.ifft2(np.fft.fft2(tile) * np.fft.fft2(kernel, (width, width)).conj()).real
-    assert reference.relative_error(matrices.of_products @ products, circular.ravel()) < TOLERANCE
+    assert reference.relative_error(matrices.outputs @ products, circular.ravel()) < TOLERANCE
 
 
 @pytest.mark.parametrize(
@@ -87,7 +118,7 @@ def test_the_products_are_those_of_the_transforms(width):
     ],
 )
 def test_where_it_saves_work(shape, kernel, pad, saves):
-    assert fourier.saves(shape, kernel, pad) is saves
+    assert fft_convolution.saves_work(shape, kernel, pad) is saves
 
 
 def test_computed_once_changes_nothing():

@@ -183,15 +183,6 @@ def test_convolution(height, width, channels, size, stride, pad):
     )
 
 
-@pytest.mark.parametrize('at_once', [1, 2, 5, 7])
-def test_convolution_of_some_images_at_a_time(at_once):
-    check(
-        lambda x, w, b: layers.convolution(x, w, b, stride=2, pad=1, at_once=at_once),
-        lambda x, w, b: reference.convolution(x, w, b, stride=2, pad=1),
-        *draws(4, (5, 6, 5, 3), (3, 3, 3, 4), (4,)),
-    )
-
-
 @pytest.mark.parametrize(
     'height, width, channels, size, stride, pad',
     [

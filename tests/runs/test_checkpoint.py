@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from configs import typed
 
 from alexnet_jax.runs.build import build, state_shapes
 from alexnet_jax.runs.checkpoint import Checkpoints, NotFiniteStateError, Progress
@@ -36,7 +37,7 @@ def experiment(data=1, column=1, without=(), **kernels):
     config.network.fc6.units = config.network.fc7.units = 32
     for name in without:
         del config.network[name]
-    return build(config)
+    return build(typed(config))
 
 
 def made_up_state(on, seed=0):

@@ -15,6 +15,7 @@ import time
 import jax
 import killing
 import pytest
+from configs import typed
 from fakes import console
 
 from alexnet_jax.commands.train import _divergence as divergence_explained
@@ -96,7 +97,7 @@ def carry_on(workdir, place, allowed=(), **fields):
         {'data.directory': str(place / 'data'), 'mesh.data': 1, 'mesh.column': 1} | fields
     )
     said.width = 1000
-    return train(config, str(workdir), said, allowed), said.file.getvalue()
+    return train(typed(config), str(workdir), said, allowed), said.file.getvalue()
 
 
 # Signals.
@@ -132,14 +133,14 @@ def interrupted(begin, terminated):
 def test_a_second_signal_stops_at_once(twice):
     ended, saved = twice
     assert ended.code == 128 + signal.SIGTERM and ended.seconds < 5
-    assert 'SIGTERM: stopped; the same command carries on from the newest checkpoint.' in ended.out
+    assert 'SIGTERM: stopped; the same command resumes from the latest checkpoint.' in ended.out
     assert 'Saved' not in ended.out
     assert saved == [5]
 
 
 def test_sigterm_saves_the_step_and_stops(terminated):
     ended, _ = terminated
-    assert 'from step 5,' in ended.out and 'Saved step 8; the same command carries on from there.' in ended.out
+    assert 'from step 5,' in ended.out and 'Saved step 8; the same command resumes from there.' in ended.out
     assert ended.code == 128 + signal.SIGTERM
     assert ended.seconds < 10  # most of them for the other run, which came in between
 
@@ -166,7 +167,7 @@ def test_a_run_that_was_stopped_leaves_what_the_undisturbed_one_leaves(interrupt
 def test_a_signal_before_the_first_step_stops_at_once(begin):
     ended = begin('early', '--config.batch_size=96').until('from the start.').signal(signal.SIGINT).end()
     assert ended.code == 130 and ended.seconds < 5
-    assert 'SIGINT: stopped; the same command carries on' in ended.out and 'training: ' not in ended.out
+    assert 'SIGINT: stopped; the same command resumes' in ended.out and 'training: ' not in ended.out
 
 
 def test_signals_mean_afterwards_what_they_meant_before(copied, place):
@@ -312,7 +313,7 @@ def test_what_was_killed_leaves_what_the_undisturbed_run_leaves(undisturbed, cap
 def test_the_comparison_sees_a_single_bit(copied, undisturbed, place):
     config = three_layers.get_config()
     config.mesh.data = config.mesh.column = 1
-    on = build(config)
+    on = build(typed(config))
     checkpoints = Checkpoints(copied)
     state, progress = checkpoints.restore(STEPS, state_shapes(on), on.mesh)
     shutil.rmtree(copied / 'checkpoints' / str(STEPS))

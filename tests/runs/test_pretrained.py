@@ -7,11 +7,13 @@ import jax
 import numpy as np
 import pytest
 import small_run
+from configs import typed
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from alexnet_jax.commands.train import train
-from alexnet_jax.runs.build import build, first_state, prepare_data
+from alexnet_jax.data.opening import prepare_data
+from alexnet_jax.runs.build import build, first_state
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runs.pretrained import check_pretrained, with_pretrained
@@ -62,8 +64,8 @@ def pretrained(pictures, tmp_path_factory):
 
 
 def prepared_and_trained(config, workdir):
-    prepare_data(config.data, fakes.console())
-    return train(config, str(workdir), fakes.console())
+    prepare_data(typed(config).data, fakes.console())
+    return train(typed(config), str(workdir), fakes.console())
 
 
 def config_for(run, pictures, directory, **fields):
@@ -100,8 +102,8 @@ def test_frozen_layers_stay_from_their_epoch_on_and_new_ones_are_drawn(pretraine
     config = config_for(pretrained, pictures, tmp_path, epochs=2)
     config.rate_control.layer_rates = ((0, 'conv1', 0.0), (1, 'fc7', 0.0))
     prepared_and_trained(config, tmp_path / 'run')
-    before = open_run(read_config(pretrained), str(pretrained), 'best').parameters
-    first, second = (open_run(config, str(tmp_path / 'run'), step).parameters for step in ('5', '10'))
+    before = open_run(typed(read_config(pretrained)), str(pretrained), 'best').parameters
+    first, second = (open_run(typed(config), str(tmp_path / 'run'), step).parameters for step in ('5', '10'))
     for array in ('kernel', 'bias'):
         np.testing.assert_array_equal(before['conv1'][array], second['conv1'][array])
         np.testing.assert_array_equal(first['fc7'][array], second['fc7'][array])
@@ -111,10 +113,10 @@ def test_frozen_layers_stay_from_their_epoch_on_and_new_ones_are_drawn(pretraine
 
 
 def test_all_but_the_new_layers_are_those_of_the_run(pretrained, pictures, tmp_path):
-    experiment, lines = build(config_for(pretrained, pictures, tmp_path)), []
+    experiment, lines = build(typed(config_for(pretrained, pictures, tmp_path))), []
     drawn = first_state(experiment)
     state = with_pretrained(experiment, drawn, lines.append)
-    run = open_run(read_config(pretrained), str(pretrained), 'best')
+    run = open_run(typed(read_config(pretrained)), str(pretrained), 'best')
     for layer in ('conv1', 'fc7'):
         jax.tree.map(np.testing.assert_array_equal, state.parameters[layer], run.parameters[layer])
     jax.tree.map(np.testing.assert_array_equal, state.parameters['fc8'], drawn.parameters['fc8'])
@@ -128,7 +130,7 @@ def test_a_run_that_began_with_another_carries_on_without_it(pretrained, picture
     moved = pretrained.rename(tmp_path / 'moved')
     try:
         config.epochs = 2
-        assert train(config, str(tmp_path / 'run'), fakes.console()).epoch == 2
+        assert train(typed(config), str(tmp_path / 'run'), fakes.console()).epoch == 2
     finally:
         moved.rename(pretrained)
 
@@ -137,7 +139,7 @@ def test_a_run_that_began_with_another_carries_on_without_it(pretrained, picture
     'fields, words',
     [
         ({'pretrained.new_layers': ()}, r"the parameter fc8/\w+ is .* here and is .* there. Add 'fc8'"),
-        ({'pretrained.new_layers': ('fc8', 'conv7')}, "'conv7' names no layer with parameters; there are conv1, fc7"),
+        ({'pretrained.new_layers': ('fc8', 'conv7')}, "'conv7' matches no layer with parameters; there are conv1, fc7"),
         ({'network.conv1.kernels': 8}, r'the parameter conv1/\w+ is .* here and is'),
         ({'columns': 1}, 'is a run of 2 column'),
         ({'pretrained.workdir': 'nowhere'}, 'nowhere is not the directory of a run'),
@@ -146,7 +148,7 @@ def test_a_run_that_began_with_another_carries_on_without_it(pretrained, picture
 def test_what_does_not_fit_the_run_is_told_before_anything_is_made(pretrained, pictures, tmp_path, fields, words):
     config = config_for(pretrained, pictures, tmp_path, **fields)
     with pytest.raises(UserError, match=words):
-        train(config, str(tmp_path / 'run'), fakes.console())
+        train(typed(config), str(tmp_path / 'run'), fakes.console())
     assert not (tmp_path / 'run').exists() and not (tmp_path / 'data').exists()
 
 
@@ -157,11 +159,11 @@ def test_a_layer_that_the_run_does_not_have_is_told(pretrained, pictures, tmp_pa
     config.network.fc9 = lines['fc8']
     config.pretrained.new_layers, config.rate_control.layer_factors = (), ()
     with pytest.raises(UserError, match=r"fc9/\w+ is .* here and does not exist there. Add 'fc9'"):
-        check_pretrained(build(config))
+        check_pretrained(build(typed(config)))
 
 
 def test_a_checkpoint_that_is_not_there_is_told(pretrained, pictures, tmp_path):
-    experiment = build(config_for(pretrained, pictures, tmp_path, **{'pretrained.checkpoint': '7'}))
+    experiment = build(typed(config_for(pretrained, pictures, tmp_path, **{'pretrained.checkpoint': '7'})))
     steps = ', '.join(map(str, Checkpoints(pretrained, read_only=True).steps()))
     with pytest.raises(UserError, match=re.escape(f'--checkpoint=7: {pretrained}/checkpoints has none')):
         with_pretrained(experiment, first_state(experiment), print)

@@ -11,6 +11,7 @@ import jax
 import killing
 import numpy as np
 import pytest
+from configs import typed
 from fakes import console
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -260,7 +261,7 @@ def test_they_carry_on_from_the_newest_checkpoint(without_the_other, terminated,
 
 def test_a_signal_to_one_stops_both_at_the_same_step(terminated):
     assert terminated.codes == [128 + signal.SIGTERM] * 2, terminated.out
-    assert 'Saved step 20; the same command carries on from there.' in terminated.out[0]
+    assert 'Saved step 20; the same command resumes from there.' in terminated.out[0]
 
 
 def test_only_the_first_prints(ended):
@@ -272,7 +273,7 @@ def test_only_the_first_prints(ended):
 def test_they_leave_what_one_process_leaves(ended, place):
     config = three_layers.get_config()
     config.update_from_flattened_dict({'data.directory': str(place / 'data'), 'mesh.data': 2, 'mesh.column': 2})
-    train(config, str(place / 'alone'), console())
+    train(typed(config), str(place / 'alone'), console())
     together, alone = killing.left(place / 'together'), killing.left(place / 'alone')
     assert (together['progress'], together['best']) == (alone['progress'], alone['best'])
     for one, other in zip(together.pop('metrics.jsonl'), alone.pop('metrics.jsonl'), strict=True):

@@ -5,15 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from ml_collections import ConfigDict
 
-from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.config import RateControlConfig
 from alexnet_jax.training.optimizer import (
     RateControl,
     after_epoch,
-    check_schedule,
-    on_plateau,
-    on_schedule,
     update_rule,
 )
 
@@ -101,12 +97,16 @@ def test_rate_may_be_traced():
     assert step._cache_size() == 1  # a drop of the rate compiles nothing anew
 
 
+def rate_control_config(**changes):
+    return RateControlConfig(**{'patience': 1, 'tolerance': 0.0} | changes)
+
+
 def follow(errors, **options):
-    """The states of a run after each validation, on_plateau with these options."""
-    options = {'divide_by': 10.0, 'drops': 3, 'patience': 2, 'tolerance': 0.01} | options
+    """The states of a run after each validation, on a plateau with these options."""
+    config = rate_control_config(**{'patience': 2, 'tolerance': 0.01} | options)
     control, states = RateControl(0.01), []
-    for error in errors:
-        control = on_plateau(control, error, **options)
+    for epoch, error in enumerate(errors, start=1):
+        control = after_epoch(control, error, epoch, config)
         states.append(control)
     return states
 
@@ -186,7 +186,7 @@ def test_plateau_takes_other_divisors_and_patiences():
 
 def test_plateau_leaves_the_state_before_alone():
     before = RateControl(0.01)
-    on_plateau(before, 0.5, divide_by=10.0, drops=3, patience=1, tolerance=0.0)
+    after_epoch(before, 0.5, 1, rate_control_config())
     assert before == RateControl(0.01)
 
 
@@ -194,7 +194,7 @@ def test_schedule_changes_the_rate_at_its_epochs():
     schedule = ((2, 0.001), (4, 0.0001))
     control, states = RateControl(0.01), []
     for epoch, error in enumerate([0.9, 0.8, 0.85, 0.7, 0.75], start=1):
-        control = on_schedule(control, error, epoch=epoch, schedule=schedule)
+        control = after_epoch(control, error, epoch, rate_control_config(schedule=schedule))
         states.append(control)
     assert [s.learning_rate for s in states] == [0.01, 0.001, 0.001, 0.0001, 0.0001]
     assert [s.drops for s in states] == [0, 1, 1, 2, 2]
@@ -204,43 +204,10 @@ def test_schedule_changes_the_rate_at_its_epochs():
 
 
 def test_schedule_may_raise_the_rate_and_is_found_when_entered_late():
-    control = on_schedule(RateControl(0.01), 0.5, epoch=7, schedule=((2, 0.001), (5, 0.02), (9, 0.1)))
+    config = rate_control_config(schedule=((2, 0.001), (5, 0.02), (9, 0.1)))
+    control = after_epoch(RateControl(0.01), 0.5, 7, config)
     assert control.learning_rate == 0.02
     assert control.drops == 0
-
-
-@pytest.mark.parametrize('schedule', [(), ((23, 0.001), (51, 0.0001)), [[1, 0.1], [2, 0.0]]])
-def test_check_schedule_accepts(schedule):
-    check_schedule(schedule)
-
-
-@pytest.mark.parametrize(
-    'schedule',
-    [
-        ((51, 0.0001), (23, 0.001)),  # descending
-        ((5, 0.1), (5, 0.01)),  # twice the same epoch
-        ((0, 0.1),),  # before the first epoch
-        ((-1, 0.1), (3, 0.01)),
-        ((1.5, 0.1),),  # no whole epoch
-        ((3, -0.1),),
-        ((3, float('nan')),),
-        ((3, 'low'),),
-        (('late', 0.1),),
-        ((3, 0.1, 7),),
-        (3, 0.1),
-        (None,),
-        'often',
-        7,
-    ],
-)
-def test_check_schedule_refuses(schedule):
-    with pytest.raises(UserError, match=r'config\.rate_control\.schedule'):
-        check_schedule(schedule)
-
-
-def rate_control_config(**changes):
-    fields = {'schedule': (), 'divide_by': 10.0, 'drops': 3, 'patience': 1, 'tolerance': 0.0}
-    return ConfigDict(fields | changes)
 
 
 def test_after_epoch_follows_the_schedule_where_there_is_one():

@@ -7,16 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from configs import typed
 
 from alexnet_jax.commands.inspect import compiled_step
 from alexnet_jax.data.augment import Statistics, training_images
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
 from alexnet_jax.model.alexnet import AlexNet, Columns
-from alexnet_jax.model.collectives import collectives
 from alexnet_jax.model.columns import DATA
+from alexnet_jax.model.compiled import collectives
 from alexnet_jax.runs.build import build, first_state, state_shapes, training_step
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.training.step import make_train_step, wrong
+from alexnet_jax.training.step import make_train_step
 from experiments import digits
 from tests import small_run
 
@@ -61,7 +62,7 @@ def statistics():
 def run(data, column, precision='float32', accumulation_steps=1):
     """Ten steps with dropout, color and mirror on; the rate drops on the way. What each says, and the last state."""
     config = small_config(data, column, precision=precision, accumulation_steps=accumulation_steps)
-    experiment = build(config)
+    experiment = build(typed(config))
     step = training_step(experiment)
     state, said = first_state(experiment), []
     on_devices = statistics_to_devices(statistics(), experiment.mesh)
@@ -110,15 +111,17 @@ def test_bfloat16_follows_float32():
 def test_a_step_is_the_papers_update_of_the_mean_loss():
     """The jitted, sharded step against the formula, from the gradient of the plain module on one device."""
     config = small_config(2, 2)
-    experiment = build(config)
+    experiment = build(typed(config))
     state = first_state(experiment)
     parameters = jax.device_get(state.parameters)
-    plain = AlexNet(experiment.table, Columns(2, 2))
+    plain = AlexNet(experiment.config.network, Columns(2, 2))
     velocity = jax.tree.map(jnp.zeros_like, parameters)
     step = make_train_step(experiment.network, experiment.mesh, batch_size=32, momentum=0.9, weight_decay=0.0005)
 
     def loss(parameters, batch):
-        logits = plain.apply({'params': parameters}, training_images(batch, statistics()), batch['dropout_seed'])
+        logits = plain.apply(
+            {'params': parameters}, training_images(batch, statistics()), dropout_seeds=batch['dropout_seed']
+        )
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch['label']).mean()
 
     for batch, rate in zip(made_up_batches(2), (0.01, 0.001), strict=True):
@@ -136,7 +139,7 @@ def test_a_step_is_the_papers_update_of_the_mean_loss():
 
 
 def test_the_state_is_donated():
-    experiment = build(small_config(1, 2))
+    experiment = build(typed(small_config(1, 2)))
     step = make_train_step(experiment.network, experiment.mesh, batch_size=32, momentum=0.9, weight_decay=0.0005)
     state = first_state(experiment)
     batch = to_devices(next(made_up_batches(1)), experiment.mesh)
@@ -155,14 +158,14 @@ def test_in_parts_a_step_takes_less_memory_and_sums_the_gradients_once(mesh):
         config = small_run.get_config()
         config.mesh.data, config.mesh.column = mesh
         config.batch_size, config.accumulation_steps = 64, parts
-        experiment = build(config)
+        experiment = build(typed(config))
         programs[parts] = compiled_step(experiment)
     whole, in_parts = (program.as_text() for program in programs.values())
     assert 'shard_map/while/' not in whole and 'shard_map/while/' in in_parts  # with one part there is no loop
     parameters = sum(x.size for x in jax.tree.leaves(state_shapes(experiment).parameters)) // mesh[1]
     for text in (whole, in_parts):
         (sums,) = (one for one in collectives(text, experiment.mesh) if DATA in one.axes)
-        assert sums.kind == 'all-reduce' and '/while/' not in sums.where
+        assert sums.kind == 'all-reduce' and '/while/' not in sums.source
         assert sums.received == 4 * (parameters + 3)  # gradients, the loss and two errors; from one other device
     memory = [program.memory_analysis().temp_size_in_bytes for program in programs.values()]
     # Measured on a CPU: 708,088 and 218,096 bytes on (2, 1), 510,280 and 121,288 on (2, 2).
@@ -180,27 +183,11 @@ def test_in_parts_a_step_takes_less_memory_and_sums_the_gradients_once(mesh):
 )
 def test_parts_that_a_batch_cannot_be_taken_in_are_a_clear_error(fields, message):
     with pytest.raises(UserError, match=message):
-        build(small_config(2, 1, **fields))
+        build(typed(small_config(2, 1, **fields)))
 
 
 def test_initial_parameters_do_not_depend_on_the_mesh():
-    states = [jax.device_get(first_state(build(small_config(*mesh)))) for mesh in MESHES]
+    states = [jax.device_get(first_state(build(typed(small_config(*mesh))))) for mesh in MESHES]
     for other in states[1:]:
         for one, two in zip(jax.tree.leaves(states[0]), jax.tree.leaves(other), strict=True):
             np.testing.assert_array_equal(one, two)
-
-
-def test_wrong_counts_as_numpy_does():
-    random = np.random.default_rng(2)
-    logits = random.normal(size=(200, 12)).astype(np.float32)
-    labels = random.integers(0, 12, 200).astype(np.int32)
-    order = np.argsort(-logits, axis=1, kind='stable')
-    for top in (1, 5):
-        expected = ~(order[:, :top] == labels[:, None]).any(axis=1)
-        np.testing.assert_array_equal(np.asarray(wrong(logits, labels, top)), expected)
-
-
-def test_wrong_breaks_ties_as_argmax_does_and_does_not_reward_what_is_not_a_number():
-    logits = jnp.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [jnp.nan] * 3, [0.0, jnp.nan, 1.0]])
-    np.testing.assert_array_equal(wrong(logits, jnp.array([0, 1, 0, 1]), 1), [0, 1, 1, 1])
-    np.testing.assert_array_equal(wrong(logits, jnp.array([0, 1, 0, 1]), 2), [0, 0, 1, 1])

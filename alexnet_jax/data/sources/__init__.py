@@ -1,12 +1,11 @@
-"""Where images come from: one class a kind of source, all behind `base.Source`."""
+"""Sources of images, one class each, behind the interface `base.Source`."""
 
 from alexnet_jax.data.sources.base import Item, Source
-from alexnet_jax.data.sources.digits import Digits
 from alexnet_jax.runtime.errors import UserError
 
 __all__ = ['EMBEDDED', 'Item', 'Source', 'how_to_get', 'open_source']
 
-EMBEDDED = ('digits', 'photographs')  # kinds of sources that need no download; prepared when first asked for
+EMBEDDED = ('digits', 'photographs')  # kinds of sources that need no download; prepared on first use
 
 
 def open_source(name: str, directory: str) -> Source:
@@ -15,13 +14,15 @@ def open_source(name: str, directory: str) -> Source:
     Args:
       name: 'digits'; 'photographs:CLASSES'; 'imagenet2012' or 'imagenet2010', the official files; 'folder', a folder
         of class folders; 'tfds:NAME', a data set of TensorFlow Datasets.
-      directory: where the source's files are; the embedded ones need none.
+      directory: of the source's files; the embedded ones need none.
 
     Raises:
       UserError: there is no such source, or its files are missing or damaged.
     """
     match name.split(':', 1):
         case ['digits']:
+            from alexnet_jax.data.sources.digits import Digits
+
             return Digits()
         case ['photographs', classes]:
             from alexnet_jax.data.sources.photographs import Photographs
@@ -47,29 +48,21 @@ def open_source(name: str, directory: str) -> Source:
 
 
 def how_to_get(name: str, directory: str) -> str:
-    """What a person has to do before a source can be prepared, for a message.
-
-    Raises:
-      UserError: there is no such source.
-    """
+    """The steps before a source can be prepared, for a message; UserError if there is no such source."""
     match name.split(':', 1):
         case ['imagenet2012']:
-            return (
-                'get ILSVRC2012_img_train.tar (138 GB) and ILSVRC2012_img_val.tar (6.3 GB) from image-net.org, which '
-                f'asks for registration, put them into {directory!r}'
-            )
+            files = 'ILSVRC2012_img_train.tar (138 GB) and ILSVRC2012_img_val.tar (6.3 GB)'
         case ['imagenet2010']:
-            return (
-                'get the images and the development kit of ILSVRC-2010 from image-net.org, which asks for '
-                f'registration, put them into {directory!r}'
-            )
+            files = 'the images and the development kit of ILSVRC-2010'
         case ['folder']:
-            return f'have your pictures, in folders named by their classes, in {directory!r}'
+            return f'put your images, in folders named by their classes, into {directory!r}'
         case ['tfds', data_set]:
             return f'let TensorFlow Datasets keep {data_set} in {directory!r}'
         case ['digits'] | ['photographs', _]:
             return f'nothing is needed, not even {directory!r}'
-    raise _unknown(name)
+        case _:
+            raise _unknown(name)
+    return f'get {files} from image-net.org, which asks for registration, put them into {directory!r}'
 
 
 def _unknown(name: str) -> UserError:

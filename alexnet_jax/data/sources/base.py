@@ -1,38 +1,31 @@
-"""What every source of images offers."""
+"""The interface of sources of images."""
 
 from typing import NamedTuple, Protocol
 
 
 class Item(NamedTuple):
-    """One image of a source.
+    """One image of a source."""
 
-    Attributes:
-      name: what a person can find it by, such as its file name.
-      image: the encoded image, as it is in the source.
-      label: its class, an index into the source's class names.
-    """
-
-    name: str
-    image: bytes
-    label: int
+    name: str  # by which a person can find it, such as its file name
+    image: bytes  # encoded, as in the source
+    label: int  # index of its class in the source's class names
 
 
 class Source(Protocol):
-    """A data set before it is prepared.
+    """A data set before preparation."""
 
-    Attributes:
-      class_names: readable names; a label is an index into them.
-      class_ids: unambiguous names in the same order: WordNet ids, folder names; else the readable ones.
-      splits: number of images in each split; 'train' and 'validation' must be there.
-    """
-
-    class_names: tuple[str, ...]
-    class_ids: tuple[str, ...]
-    splits: dict[str, int]
+    class_names: tuple[str, ...]  # readable names, in the order of the labels
+    class_ids: tuple[str, ...]  # unambiguous names in the same order: WordNet ids, folder names; else the readable ones
+    splits: dict[str, int]  # number of images in each split; 'train' and 'validation' must be there
 
     def item(self, split: str, index: int) -> Item:
-        """Reads one image; safe to call from several threads, and the same for an index every time.
+        """Reads an image, the same for an index every time; thread-safe.
 
         Raises:
           UserError: the source's files are damaged.
         """
+
+
+def index_in_whole(split: str, index: int, n: int) -> int:
+    """Index in the whole data set of an image of a split, where every n-th image from the first on is validation's."""
+    return n * index if split == 'validation' else index + index // (n - 1) + 1

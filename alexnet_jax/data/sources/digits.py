@@ -5,13 +5,13 @@ import io
 import numpy as np
 from PIL import Image
 
-from alexnet_jax.data.sources.base import Item
+from alexnet_jax.data.sources.base import Item, index_in_whole
 
 
 class Digits:
-    """The 1,797 handwritten digits that come with scikit-learn: real scans of 8 x 8 pixels, 17 gray levels.
+    """The 1,797 handwritten digits of scikit-learn: scans of 8 x 8 pixels in 17 gray levels, without a download.
 
-    Nothing is downloaded. Every fifth image, from the first on, is held out for validation: 360 of them.
+    Every fifth image, from the first on, is held out for validation: 360 of them.
     """
 
     def __init__(self) -> None:
@@ -25,8 +25,8 @@ class Digits:
         self.splits = {'train': len(self._images) - held_out, 'validation': held_out}
 
     def item(self, split: str, index: int) -> Item:
-        """A digit of a split as PNG, named by its place in scikit-learn's data set."""
-        place = 5 * index if split == 'validation' else index + index // 4 + 1
+        """A digit as PNG, named by its index in scikit-learn's data set."""
+        number = index_in_whole(split, index, 5)
         encoded = io.BytesIO()
-        Image.fromarray(self._images[place]).save(encoded, 'PNG')
-        return Item(f'digit-{place:04d}', encoded.getvalue(), int(self._labels[place]))
+        Image.fromarray(self._images[number]).save(encoded, 'PNG')
+        return Item(f'digit-{number:04d}', encoded.getvalue(), int(self._labels[number]))

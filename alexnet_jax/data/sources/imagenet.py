@@ -1,4 +1,4 @@
-"""ILSVRC-2012 as it is handed out, in two tar files; and what those of 2010 have in common with them."""
+"""ILSVRC-2012 from its two official tar files, and functions shared with ILSVRC-2010."""
 
 import importlib.util
 import pathlib
@@ -20,24 +20,21 @@ _VALIDATION = ('ILSVRC2012_img_val.tar', '6,744,924,160', '29b22e2961454d5413dda
 class ImageNet2012:
     """ILSVRC-2012: 1,281,167 training and 50,000 validation images of 1,000 classes, from its two tar files.
 
-    `ILSVRC2012_img_train.tar` is a tar of 1,000 tars, one a class, named by its WordNet id;
-    `ILSVRC2012_img_val.tar` holds the validation images, whose labels come from TensorFlow Datasets' package. The
-    order of the classes is TensorFlow Datasets' too (sorted by WordNet id), and so every label is the same as there.
+    `ILSVRC2012_img_train.tar` has a tar for each class, named by its WordNet id; `ILSVRC2012_img_val.tar` has the
+    validation images. Their labels and the order of the classes (by WordNet id) are those of TensorFlow Datasets.
 
-    The classes are those of the training tar. A tar made of fewer than the 1,000 gives a smaller ImageNet, its labels
-    counted from 0 over the classes that are present, still in that order. A validation image of a class that is
-    not present is then an error; the validation tar may hold any of the 50,000 images.
+    A training tar with fewer classes gives a smaller ImageNet, with labels from 0 over its classes in the same order.
+    The validation tar may have any of the 50,000 images, but none of a class that training does not have.
 
-    Training images come in the order of their classes, then by file name; validation images by file name; whatever
-    the order in the tars. Images are handed out as they are: in the official files, 22 are CMYK JPEGs and one is a
-    PNG despite its name. Folders in the tars do not matter; anything else than these images is an error.
+    Images are sorted by class (for training) and file name, and are not changed: in the official files, 22 are CMYK
+    JPEGs and one is a PNG despite its name. Folders in the tars do not matter; other files are errors.
     """
 
     def __init__(self, directory: str | pathlib.Path) -> None:
-        """Reads the headers of both tars, 1.3 million of them for the official ones.
+        """Reads the headers of both tars, 1.3 million in the official ones.
 
         Args:
-          directory: where the two tar files lie.
+          directory: of the two tars.
 
         Raises:
           UserError: a file is missing, damaged, or not what its name says.
@@ -56,7 +53,8 @@ class ImageNet2012:
             if synset not in known:
                 raise train.error(f'holds {synset}.tar, which is not one of the 1,000 classes of ILSVRC-2012')
         self.class_ids = tuple(synset for synset in known if synset in tars)
-        self.class_names = tuple(map(imagenet_names().get, self.class_ids))
+        names = imagenet_names()
+        self.class_names = tuple(names[synset] for synset in self.class_ids)
         labels = {synset: label for label, synset in enumerate(self.class_ids)}
         truth = np.array([labels.get(synset, -1) for synset in _tfds_lines('validation_labels.txt', 50000)])
         self._images = {
@@ -66,23 +64,24 @@ class ImageNet2012:
         self.splits = {split: len(images) for split, images in self._images.items()}
 
     def item(self, split: str, index: int) -> Item:
-        """As `Source` has it; names are like 'n01440764/n01440764_10026.JPEG' and 'ILSVRC2012_val_00000001.JPEG'."""
+        """Reads an image, named like 'n01440764/n01440764_10026.JPEG' or 'ILSVRC2012_val_00000001.JPEG'."""
         return self._images[split].item(index)
 
 
 def imagenet_names() -> dict[str, str]:
-    """Readable names of ILSVRC-2012's 1,000 classes by WordNet id, each different, in the order of the labels.
+    """Names of ILSVRC-2012's 1,000 classes by WordNet id, in the order of the labels.
 
-    They are the first words that WordNet has for each; the two cranes and the two maillots are told apart in brackets.
+    They are WordNet's first words; the two cranes and the two maillots are told apart in brackets.
     """
     text = pathlib.Path(__file__).with_name('imagenet_names.txt').read_text(encoding='utf-8')
     return dict(line.split('\t') for line in text.splitlines())
 
 
 def _tfds_lines(name: str, count: int) -> list[str]:
-    """Reads a list of ILSVRC-2012 in TensorFlow Datasets' package, which is slow to import and not needed for it."""
+    """Reads a list of ILSVRC-2012 in TensorFlow Datasets' package, without the slow import."""
     package = importlib.util.find_spec('tensorflow_datasets')
-    path = pathlib.Path(package.origin if package else '').parent / 'datasets' / 'imagenet2012' / name
+    origin = (package and package.origin) or ''
+    path = pathlib.Path(origin).parent / 'datasets' / 'imagenet2012' / name
     lines = path.read_text().split() if path.is_file() else []
     if len(lines) != count:
         raise UserError(f'ImageNet needs tensorflow-datasets with all of {path}: pip install -r requirements.txt.')
@@ -90,8 +89,8 @@ def _tfds_lines(name: str, count: int) -> list[str]:
 
 
 def class_tars(files: Iterable[tuple[str, Tar]], where: Tar) -> dict[str, Tar]:
-    """The tars of classes by WordNet id, from the tars by file name, which lie in `where`."""
-    found = {}
+    """The tars of classes by WordNet id, from tars by file name; `where` is for errors."""
+    found: dict[str, Tar] = {}
     for name, tar in files:
         match = re.fullmatch(r'(n[0-9]{8})\.tar', name)
         if not match:
@@ -105,7 +104,7 @@ def class_tars(files: Iterable[tuple[str, Tar]], where: Tar) -> dict[str, Tar]:
 
 
 def class_images(tars: dict[str, Tar], synsets: tuple[str, ...]) -> Images:
-    """Training images, one tar a class: classes in this order, images by name."""
+    """Training images from a tar for each class, in the order of `synsets` and by name."""
     found = []
     with _progress() as progress:
         for label, synset in enumerate(progress.track(synsets, description='finding the training images')):
@@ -117,13 +116,13 @@ def class_images(tars: dict[str, Tar], synsets: tuple[str, ...]) -> Images:
 
 
 def numbered_images(tar: Tar, prefix: str, truth: np.ndarray, of_what: str) -> Images:
-    """Images that are numbered from 1, with eight digits behind the prefix.
+    """Images named by a prefix and a number from 1 of eight digits.
 
     Args:
-      tar: where they are.
+      tar: of the images.
       prefix: of their names.
-      truth: the label of each number; -1 for a class without training images.
-      of_what: what `truth` is made of, for the message that it does not have a number.
+      truth: int64 labels by number; -1 for a class without training images.
+      of_what: names the entries of `truth` in messages.
     """
     with _progress() as progress:
         files = progress.track(members(tar), total=len(truth), description=f'finding the images of {tar.path.name}')
@@ -140,5 +139,5 @@ def numbered_images(tar: Tar, prefix: str, truth: np.ndarray, of_what: str) -> I
 
 
 def _progress() -> Progress:
-    """A bar that vanishes when it is done; nothing where there is no terminal."""
+    """A transient progress bar; nothing without a terminal."""
     return Progress(transient=True, disable=not rich.get_console().is_terminal)

@@ -1,4 +1,4 @@
-"""ILSVRC-2010 as it is handed out: three tar files, and a development kit that tells the classes."""
+"""ILSVRC-2010 from its official files: three tar files and a development kit."""
 
 import gzip
 import io
@@ -18,30 +18,29 @@ from alexnet_jax.runtime.files import LARGEST
 class ImageNet2010:
     """ILSVRC-2010: 1,261,406 training, 50,000 validation and 150,000 test images of 1,000 classes, all labeled.
 
-    In the directory are expected, with the names that the challenge gave them:
+    Files expected in the directory:
 
-    * `ILSVRC2010_images_train.tar`, a tar of one tar a class, named by its WordNet id; or, if that is not there,
-      those tars in a folder `train`;
-    * `ILSVRC2010_images_val.tar` and `ILSVRC2010_images_test.tar`, the images named ILSVRC2010_val_00000001.JPEG
-      and so on, in a folder inside the tar or not;
-    * `devkit-1.0`, which `ILSVRC2010_devkit-1.0.tar.gz` unpacks to; used are data/meta.mat and
+    * `ILSVRC2010_images_train.tar`, a tar of tars, one for each class, named by its WordNet id; or those tars in a
+      folder `train`;
+    * `ILSVRC2010_images_val.tar` and `ILSVRC2010_images_test.tar`, images named ILSVRC2010_val_00000001.JPEG and so on;
+    * `devkit-1.0`, unpacked from `ILSVRC2010_devkit-1.0.tar.gz`: data/meta.mat and
       data/ILSVRC2010_validation_ground_truth.txt;
-    * `ILSVRC2010_test_ground_truth.txt`, a download of its own, here or in devkit-1.0/data.
+    * `ILSVRC2010_test_ground_truth.txt`, a separate download, here or in devkit-1.0/data.
 
-    A class's label is its ILSVRC2010_ID less one; the order within a split is as in `ImageNet2012`. Every class must
-    be there, and as many validation and test images as the ground truth has lines. In the official files one training
-    image (n02487347_1956.JPEG) is a JPEG inside gzip; such images are unpacked. 18 are CMYK.
+    A class's label is its ILSVRC2010_ID minus one; the order within a split is as in `ImageNet2012`. Every class must
+    be there, and as many validation and test images as the ground truth has lines. One official training image
+    (n02487347_1956.JPEG) is a JPEG inside gzip; such images are unpacked. 18 are CMYK.
 
     The layout is that of the devkit's readme.txt, and the official devkit has been read with this class; the form of
     the test ground truth is taken from programs that read it; the image tars themselves could not be checked.
-    `patch_images.tar`, which the challenge handed out later to replace some blank images, is not used.
+    `patch_images.tar`, published later to replace some blank images, is not used.
     """
 
     def __init__(self, directory: str | pathlib.Path) -> None:
         """Reads the devkit and the headers of all tars.
 
         Args:
-          directory: where the files lie.
+          directory: of the files.
 
         Raises:
           UserError: a file is missing, damaged, or not what its name says.
@@ -67,7 +66,7 @@ class ImageNet2010:
         self.splits = {split: len(images) for split, images in self._images.items()}
 
     def item(self, split: str, index: int) -> Item:
-        """As `Source` has it; names are like 'n07711080/n07711080_11.JPEG' and 'ILSVRC2010_val_00000001.JPEG'."""
+        """Reads an image, named like 'n07711080/n07711080_11.JPEG' or 'ILSVRC2010_val_00000001.JPEG'."""
         item = self._images[split].item(index)
         if item.image.startswith(b'\x1f\x8b'):
             try:
@@ -82,7 +81,7 @@ class ImageNet2010:
 
 
 def _class_tars(directory: pathlib.Path, synsets: tuple[str, ...], remedy: str) -> dict[str, Tar]:
-    """The training tars by WordNet id, from the tar of them or from the folder."""
+    """The training tars by WordNet id, from the outer tar or the folder."""
     train, folder = directory / 'ILSVRC2010_images_train.tar', directory / 'train'
     if train.exists() or not folder.is_dir():
         where = find_tar(train, remedy)
@@ -100,9 +99,9 @@ def _class_tars(directory: pathlib.Path, synsets: tuple[str, ...], remedy: str) 
 
 
 def _classes(path: pathlib.Path, remedy: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """WordNet ids and names of the classes in the order of their ILSVRC2010_ID: the synsets without children.
+    """WordNet ids and names of the classes, which are the synsets without children, in the order of ILSVRC2010_ID.
 
-    A name is the first of the synset's words, with the WordNet id in brackets where two have the same.
+    A name is the synset's first word, with the WordNet id in brackets where two are the same.
     """
     from scipy.io import loadmat
 
@@ -112,7 +111,7 @@ def _classes(path: pathlib.Path, remedy: str) -> tuple[tuple[str, ...], tuple[st
             for synset in loadmat(str(path), squeeze_me=True, variable_names=['synsets'])['synsets']
             if int(synset['num_children']) == 0
         )
-    except Exception as error:  # scipy raises many kinds, and so does a table that lacks something
+    except Exception as error:  # SciPy raises many kinds, as does an incomplete table
         raise UserError(f'{path} cannot be read as the table of the classes: {error!r}. {remedy}') from error
     times = Counter(name for _, _, name in leaves)
     ids = tuple(synset for _, synset, _ in leaves)

@@ -1,4 +1,4 @@
-"""Any data set for image classification of TensorFlow Datasets (TFDS), read without TensorFlow."""
+"""Image classification data sets of TensorFlow Datasets (TFDS), read without TensorFlow."""
 
 import difflib
 import functools
@@ -9,48 +9,45 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_jax.data.sources.base import Item
+from alexnet_jax.data.sources.base import Item, index_in_whole
 from alexnet_jax.runtime.errors import UserError
 
-if TYPE_CHECKING:  # to import it takes a while, and only this source needs it
+if TYPE_CHECKING:  # importing it is slow, and only this source needs it
     import tensorflow_datasets as tfds
 
-_HELD_OUT = 10  # one example in so many, where TFDS has nothing to validate on
+_HELD_OUT = 10  # every tenth example, where TFDS has only 'train'
 _NAME_FEATURES = ('file_name', 'filename', 'image/filename', 'image_name', 'id', 'image_id')
-_DOWNLOAD_TRIES, _DOWNLOAD_TIMEOUTS = 5, (15.0, 60.0)  # seconds to wait for a connection, and for more bytes
-_LONGEST_REASON = 500  # characters; some of TFDS's messages fill a screen
+_DOWNLOAD_TRIES, _DOWNLOAD_TIMEOUTS = 5, (15.0, 60.0)  # seconds, to connect and for more bytes
+_MAX_REASON = 500  # characters; some of TFDS's messages fill a screen
 
 
 class TensorFlowDatasets:
     """A data set of TFDS: 'cifar10', 'imagenette/320px', 'imagenet2012', with a version 'cifar10:3.0.2'.
 
-    What TFDS has prepared in the directory is taken, in whatever version is there; what it has not, it prepares now,
-    downloading what can be downloaded. The files must be in the ArrayRecord format, the one of TFDS's that any example
-    can be read from by itself; TFDS's own default is another, TFRecord. Images are handed out as TFDS stores them,
-    JPEG or PNG.
+    A data set prepared by TFDS in the directory is used, in any version; otherwise TFDS downloads and prepares it. The
+    files must be ArrayRecords, TFDS's format with random access, which is not its default. Images are JPEG or PNG, as
+    TFDS stores them.
 
-    Preparing needs TensorFlow for nearly every data set, imagenet2012, imagenette and cifar10 among them, as TFDS opens
-    archives and files with it. (It does not for data sets of one's own whose code does without.) Reading what is
-    prepared never does.
+    Preparing nearly every data set needs TensorFlow (imagenet2012, imagenette and cifar10 among them), as TFDS opens
+    archives and files with it; reading never does.
 
-    Training is on TFDS's split 'train'. Validation is on 'validation', or where there is none on 'test'; where there
-    are both, 'test' is a split of its own. A split without labels (the test images of imagenet2012) counts as absent.
-    Where there is only 'train', every tenth of its examples, from the first on, is held out for validation. TFDS's
-    other splits are not used.
+    Training uses TFDS's split 'train', validation 'validation' or else 'test'; with both, 'test' is a split of its own.
+    Splits without labels (imagenet2012's test images) are ignored. With 'train' alone, every tenth example, from the
+    first on, is held out for validation. Other splits are not used.
 
-    The classes are those of the label feature, in TFDS's order; it names them as it likes (imagenet2012: WordNet ids).
+    Class names and their order are TFDS's (for imagenet2012: WordNet ids).
     """
 
     def __init__(self, name: str, directory: str | pathlib.Path) -> None:
-        """Opens the data set, and prepares it if that has not been done.
+        """Opens the data set, and prepares it if necessary.
 
         Args:
-          name: the data set, as TFDS writes it.
-          directory: TFDS's data directory; '' is TFDS's own default, ~/tensorflow_datasets.
+          name: of the data set, in TFDS's notation.
+          directory: TFDS's data directory; '' is its default, ~/tensorflow_datasets.
 
         Raises:
-          UserError: there is no such data set, or it is not one of images with one class each; it cannot be prepared
-            here, or is prepared in another format; files of it are missing or damaged.
+          UserError: there is no such data set, or it is not one of images with one class each; it cannot be prepared,
+            or is prepared in another format; its files are missing or damaged.
         """
         import tensorflow_datasets as tfds
 
@@ -64,10 +61,10 @@ class TensorFlowDatasets:
         self.class_names = self.class_ids = tuple(features[self._label].names)
         self._name = next((key for key in _NAME_FEATURES if key in features and _is_name(tfds, features[key])), None)
         wanted = [key for key in (self._image, self._label, self._name) if key]
-        self._features = tfds.features.FeaturesDict({key: features[key] for key in wanted})  # no other is looked at
+        self._features = tfds.features.FeaturesDict({key: features[key] for key in wanted})  # others are not decoded
         self._decoders = {self._image: tfds.decode.SkipDecoding()}
         self._prefix = builder.name
-        self._split_in_tfds, self._records = {}, {}
+        self._records: dict[str, Any] = {}  # by TFDS's splits
         for split in ('train', 'validation', 'test'):
             if split in builder.info.splits and builder.info.splits[split].num_examples:
                 self._records[split] = builder.as_data_source(
@@ -80,21 +77,16 @@ class TensorFlowDatasets:
         self.splits = self._choose_splits()
 
     def item(self, split: str, index: int) -> Item:
-        """Reads one image; safe to call from several threads.
+        """Reads an image, named by its file name or id in TFDS, or by its index there: 'mnist-test-00000042'.
 
-        Args:
-          split: one of `splits`.
-          index: 0 .. splits[split] - 1.
-
-        Returns:
-          The image, named by its file name or id in TFDS, or else by its place there: 'mnist-test-00000042'.
+        Thread-safe.
 
         Raises:
           UserError: the files are damaged.
         """
-        origin = self._split_in_tfds[split]
+        origin = self._origins[split]
         if self._held_out:
-            index = _HELD_OUT * index if split == 'validation' else index + index // (_HELD_OUT - 1) + 1
+            index = index_in_whole(split, index, _HELD_OUT)
         example = self._example(origin, index)
         name = example[self._name] if self._name else f'{self._prefix}-{origin}-{index:08d}'
         name = name.decode('utf-8', 'replace') if isinstance(name, bytes) else str(name)
@@ -104,27 +96,25 @@ class TensorFlowDatasets:
         return Item(name, example[self._image], label)
 
     def _choose_splits(self) -> dict[str, int]:
-        """The splits as the class's docstring says, and how many examples are in each."""
-        labeled = [
-            split
-            for split in ('validation', 'test')
-            if split in self._records and int(self._example(split, 0)[self._label]) >= 0
-        ]
+        """Chooses the splits as in the class's docstring; returns the number of examples in each."""
+        others: list[str] = [split for split in ('validation', 'test') if split in self._records]
+        labeled = [split for split in others if int(self._example(split, 0)[self._label]) >= 0]
         self._held_out = not labeled
-        self._split_in_tfds = {'train': 'train', 'validation': (labeled or ['train'])[0]}
+        self._origins = {'train': 'train', 'validation': (labeled or ['train'])[0]}
         if len(labeled) == 2:
-            self._split_in_tfds['test'] = 'test'
-        splits = {split: len(self._records[origin]) for split, origin in self._split_in_tfds.items()}
+            self._origins['test'] = 'test'
+        splits = {split: len(self._records[origin]) for split, origin in self._origins.items()}
         if self._held_out:
             splits['validation'] = -(-splits['train'] // _HELD_OUT)
             splits['train'] -= splits['validation']
         return splits
 
     def _example(self, split: str, index: int) -> dict[str, Any]:
-        """The features that are of use, of one example of one of TFDS's splits."""
+        """The used features of an example of one of TFDS's splits."""
         try:
-            example = self._features.deserialize_example_np(self._records[split][index], decoders=self._decoders)
-            if None in example.values():  # what ArrayRecord makes of a file that is cut short
+            record = self._records[split][index]
+            example: dict[str, Any] = self._features.deserialize_example_np(record, decoders=self._decoders)
+            if None in example.values():  # from an ArrayRecord file that is cut short
                 raise ValueError('it is empty')
             return example
         except Exception as error:  # ArrayRecord, protocol buffers and TFDS raise many kinds
@@ -135,7 +125,7 @@ class TensorFlowDatasets:
 
 
 def _builder(tfds: Any, name: str, directory: str | None) -> 'tfds.core.DatasetBuilder':
-    """TFDS's object for the data set: from its files if there are some, else from its code."""
+    """TFDS's builder of the data set, from its files or else from its code."""
     from tensorflow_datasets.core.read_only_builder import builder_from_files
     from tensorflow_datasets.core.registered import DatasetNotFoundError
 
@@ -154,17 +144,17 @@ def _builder(tfds: Any, name: str, directory: str | None) -> 'tfds.core.DatasetB
         ) from error
     except ImportError as error:
         raise _missing_package(f'tfds:{name}', name, directory, error) from error
-    except Exception as error:  # TFDS raises many kinds: wrong names, configs, versions
+    except Exception as error:  # TFDS raises many kinds
         raise UserError(f'TensorFlow Datasets cannot open {name!r}: {_reason(error)}.') from error
 
 
 def _image_and_label(tfds: Any, title: str, info: 'tfds.core.DatasetInfo') -> tuple[str, str]:
-    """Names of the features that hold the image and its class.
+    """Names of the features with the image and its class.
 
-    They are the ones that TFDS declares as input and target; where it declares none, the only ones of their kind.
+    They are those that TFDS declares as input and target, or else the only ones of their kind.
 
     Raises:
-      UserError: there are none such.
+      UserError: there are no such features.
     """
     features = info.features if isinstance(info.features, tfds.features.FeaturesDict) else {}
     kinds = (tfds.features.Image, tfds.features.ClassLabel)
@@ -191,13 +181,13 @@ def _image_and_label(tfds: Any, title: str, info: 'tfds.core.DatasetInfo') -> tu
 
 
 def _is_name(tfds: Any, feature: Any) -> bool:
-    """Whether a feature is one text or one whole number."""
-    text = isinstance(feature, tfds.features.Text)
-    return text or (type(feature) in (tfds.features.Scalar, tfds.features.Tensor) and feature.shape == ())
+    """Whether a feature is a text or a number."""
+    is_text = isinstance(feature, tfds.features.Text)
+    return is_text or (type(feature) in (tfds.features.Scalar, tfds.features.Tensor) and feature.shape == ())
 
 
 def _prepare(title: str, name: str, builder: 'tfds.core.DatasetBuilder') -> None:
-    """Lets TFDS download the data set and write it as ArrayRecord."""
+    """Lets TFDS download the data set and write it as ArrayRecords."""
     _bound_downloads()
     directory = str(pathlib.Path(builder.data_dir).parents[1 if builder.builder_config is None else 2])
     try:
@@ -217,23 +207,25 @@ def _prepare(title: str, name: str, builder: 'tfds.core.DatasetBuilder') -> None
 
 
 def _missing_package(title: str, name: str, directory: str | None, error: ImportError) -> UserError:
-    """What to say when TFDS needs a package that is not there; most often it is TensorFlow."""
+    """The error for a package that TFDS needs, most often TensorFlow."""
     if importlib.util.find_spec('tensorflow') is None and 'tensorflow' in str(error):
-        what = 'TensorFlow, which is not installed. `pip install tensorflow-cpu` and try again (what has been '
-        what += 'downloaded is kept); once the data set is prepared, TensorFlow is not needed any more'
+        needed = 'TensorFlow, which is not installed. `pip install tensorflow-cpu` and try again (downloads are kept); '
+        needed += 'once the data set is prepared, TensorFlow is not needed any more'
     else:
-        what = f'a package that is not installed or does not work: {_reason(error)}'
+        needed = f'a package that is not installed or does not work: {_reason(error)}'
     return UserError(
         f'{title} is not prepared in {directory or "the default directory"}, and to prepare it TensorFlow Datasets '
-        f'needs {what}. Or prepare it on another machine and copy the directory: {_command(name, directory)}'
+        f'needs {needed}. Or prepare it on another machine and copy the directory: {_command(name, directory)}'
     )
 
 
 def _use_array_record(title: str, name: str, builder: 'tfds.core.DatasetBuilder') -> None:
-    """Turns to the ArrayRecord files of a data set that is prepared.
+    """Selects the ArrayRecord files of a prepared data set, even if TFDS's description mentions another format alone.
 
-    They count if they are all there, even if TFDS's own description mentions another format alone: that is how
-    TFDS 4.9 leaves a data set whose files were converted.
+    TFDS 4.9 leaves converted data sets with such a description.
+
+    Raises:
+      UserError: files are missing.
     """
     info = builder.info
     formats = {file_format.value for file_format in info.available_file_formats()}
@@ -248,19 +240,18 @@ def _use_array_record(title: str, name: str, builder: 'tfds.core.DatasetBuilder'
             f'{title} is prepared in {builder.data_dir}, but {len(missing)} of its {len(files)} files are missing, '
             f'{missing[0]} the first. Copy them there, or delete that directory to have it prepared again.'
         )
-    where = pathlib.Path(builder.data_dir)
     raise UserError(
-        f'{title} is prepared in {where} as {" and ".join(sorted(formats))}; array_record is needed. Either rename or '
-        'delete that directory and try again (what TensorFlow Datasets downloaded is kept beside it and used again), '
-        f'or name another directory. Preparing by hand: {_command(name, "DIRECTORY")}'
+        f'{title} is prepared in {builder.data_dir} as {" and ".join(sorted(formats))}; array_record is needed. Either '
+        'rename or delete that directory and try again (downloads are kept beside it), or name another directory. '
+        f'Preparing by hand: {_command(name, "DIRECTORY")}'
     )
 
 
 def _bound_downloads() -> None:
     """Makes TFDS give up on a server that does not answer.
 
-    Left to itself it tries for four minutes where there is no network, and waits for ever for a server that is silent.
-    For good, as its threads outlive a download that failed; it changes nothing but TFDS's own downloads.
+    By default it tries for four minutes without a network, and waits forever for a silent server. The change is
+    permanent, as TFDS's threads outlive a failed download, and affects its downloads alone.
     """
     from tensorflow_datasets.core.download import downloader
 
@@ -277,6 +268,6 @@ def _command(name: str, directory: str | None) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """An error's message on one line, and not too long."""
+    """An error's message on one line, shortened."""
     text = ' '.join(str(error).split()) or type(error).__name__
-    return (text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + ' ...').rstrip('.')
+    return (text if len(text) <= _MAX_REASON else text[:_MAX_REASON] + ' ...').rstrip('.')

@@ -1,0 +1,175 @@
+"""Top-1 and top-5 errors of a run, or of several averaged, beside the paper's: `--mode=eval`."""
+
+import pathlib
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from alexnet_jax.commands.tables import add_row, new_table
+from alexnet_jax.config import Config
+from alexnet_jax.data.dataset import PreparedDataSet
+from alexnet_jax.evaluation.evaluate import evaluate_together
+from alexnet_jax.evaluation.published import Row, rows_for
+from alexnet_jax.runs.build import open_data
+from alexnet_jax.runs.eval_json import EVAL_JSON, EvaluatedRun, Evaluation, ViewErrors
+from alexnet_jax.runs.trained import Run, open_run, predictor
+from alexnet_jax.runs.workdir import CONFIG, make_workdir, read_config
+from alexnet_jax.runtime.distributed import is_leader, several
+from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.files import write_json
+from alexnet_jax.runtime.progress_bar import Display
+
+
+def evaluate_run(config: Config, workdir: str, which: str, split: str, console: Console) -> Evaluation:
+    """Evaluates a checkpoint of a run, prints its errors beside the paper's, and writes eval.json.
+
+    Args:
+      config: of the run; mesh, batch size, data directory and views may differ.
+      workdir: of the run.
+      which: 'newest', 'best' (by validation error), or a step.
+      split: of the data set, such as 'validation'.
+      console: for output.
+
+    Raises:
+      UserError: the config, the data set or the checkpoint cannot be used.
+    """
+    run = open_run(config, workdir, which)
+    result = _evaluate([run], split, console)
+    console.print(results_table(result, config.name))
+    if is_leader():
+        _write(result, workdir)
+    return result
+
+
+def evaluate_ensemble(
+    config: Config | None, workdirs: Sequence[str], workdir: str, which: str, split: str, console: Console
+) -> Evaluation:
+    """Evaluates several runs, each and their average: `--ensemble=runs/a,runs/b`.
+
+    Every network is as its own config.json says.
+
+    Args:
+      config: source of mesh, batch size, data directory, threads and views; None for the first run's.
+      workdirs: of the runs.
+      workdir: where eval.json is written; not the directory of a run.
+      which: as for `evaluate_run`, for each of the runs.
+      split: of the data set that the runs share.
+      console: for output.
+
+    Raises:
+      UserError: a run cannot be opened, or the runs do not share a data set.
+    """
+    if several():
+        raise UserError('--ensemble runs in one process.')
+    if (pathlib.Path(workdir) / CONFIG).exists():
+        raise UserError(
+            f'--workdir={workdir} is the directory of a run; with --ensemble, name another one for the result, such '
+            'as --workdir=runs/ensemble.'
+        )
+    if len(workdirs) != len({pathlib.Path(one).resolve() for one in workdirs}):
+        raise UserError(f'--ensemble={",".join(workdirs)} names a run twice.')
+    configs = [read_config(one) for one in workdirs]
+    shared = config or configs[0]
+    runs = []
+    for one, own in zip(workdirs, configs, strict=True):
+        changes = {name: getattr(shared, name) for name in ('mesh', 'batch_size', 'evaluation', 'accumulation_steps')}
+        data = {'data.directory': shared.data.directory, 'data.threads': shared.data.threads}
+        try:
+            runs.append(open_run(own.replace(**changes, **data), one, which))
+        except UserError as error:
+            raise UserError(f'{one}: {error}') from error
+    for run in runs[1:]:
+        _check_shared(runs[0], run)
+    make_workdir(workdir)
+    result = _evaluate(runs, split, console)
+    console.print(results_table(result, ''))
+    _write(result, workdir)
+    return result
+
+
+def _check_shared(one: Run, other: Run) -> None:
+    """Raises UserError where two runs cannot be averaged."""
+    for field in ('class_ids', 'image_size'):
+        first, second = getattr(one.data, field), getattr(other.data, field)
+        if first != second:
+            if field == 'class_ids':
+                first, second = (f'{len(ids)} classes, {", ".join(ids[:3])}, ...' for ids in (first, second))
+            raise UserError(
+                f'--ensemble: {one.workdir} and {other.workdir} do not share a data set: {field} is {first} in the '
+                f'one and {second} in the other.'
+            )
+
+
+def split_of(runs: Sequence[Run], split: str, console: Console) -> PreparedDataSet:
+    """The data set that a config names, for runs on it.
+
+    Raises:
+      UserError: it cannot be used, lacks the split, or has other classes than a run.
+    """
+    data = open_data(runs[0].experiment, console)
+    if split not in data.shards:
+        raise UserError(f'--split={split}: {data.directory} has none; it has {", ".join(data.shards)}.')
+    for run in runs:
+        if run.data.class_ids != data.class_ids:
+            raise UserError(f'{data.directory} has other classes than those that {run.workdir} was trained on.')
+    return data
+
+
+def _evaluate(runs: list[Run], split: str, console: Console) -> Evaluation:
+    config, data = runs[0].experiment.config, split_of(runs, split, console)
+    examples = data.examples(split)
+    whole: dict[str, ViewErrors] = {}
+    each: list[dict[str, ViewErrors]] = [{} for _ in runs]
+    for views in config.evaluation.views:
+        with Display(console, examples, 0, name=f'evaluating, views: {views}', unit='images') as display:
+            average, own = evaluate_together(
+                [predictor(run, views) for run in runs],
+                data,
+                split,
+                batch_size=config.batch_size,
+                threads=config.data.threads,
+                on_batch=display.update,
+            )
+        whole[views] = ViewErrors(**average)
+        for by_view, errors in zip(each, own, strict=True):
+            by_view[views] = ViewErrors(**errors)
+    what = {'source': data.settings.source, 'split': split, 'examples': examples, 'views': whole}
+    if len(runs) == 1:
+        return Evaluation(step=runs[0].progress.step, epoch=runs[0].progress.epoch, **what)
+    members = [
+        EvaluatedRun(workdir=run.workdir, step=run.progress.step, views=by_view)
+        for run, by_view in zip(runs, each, strict=True)
+    ]
+    return Evaluation(runs=tuple(members), **what)
+
+
+def _write(result: Evaluation, workdir: str) -> None:
+    write_json(pathlib.Path(workdir) / EVAL_JSON, result.model_dump(exclude_defaults=True))
+
+
+def results_table(result: Evaluation, name: str) -> Table:
+    """Errors beside the rows of the paper's tables that are on the same images.
+
+    Args:
+      result: of a run or an ensemble.
+      name: of the run's config.
+    """
+    published = rows_for(result.source, result.split)
+    table = new_table(
+        f'{result.source}, {result.split}: {result.examples:,} images, each counted once',
+        '' if published else f'Nothing is published for {result.source}, {result.split}.',
+        ['', 'views'],
+        ['top-1 error', 'top-5 error'],
+    )
+    for what, views, errors in result.results(name):
+        whole = errors is result.views.get(views)
+        add_row(table, what, views, *_percent(errors), style='bold' if whole else '')
+    table.add_section()
+    for row in published:
+        add_row(table, f'{row.model} ({row.where})', row.views, *_percent(row))
+    return table
+
+
+def _percent(errors: ViewErrors | Row) -> list[str]:
+    return ['' if error is None else f'{error:.2%}' for error in (errors.top1_error, errors.top5_error)]
