@@ -48,8 +48,8 @@ TINY = {
     'epochs': EPOCHS,
     'checkpoint_every_steps': 5,
     'keep_checkpoints': 2,
-    'learning_rate': 0.03,
-    'rate_control.schedule': ((2, 0.01),),
+    'learning_rate': 0.02,
+    'rate_control.schedule': ((2, 0.007),),
     'network.conv1.kernels': 16,
     'network.conv2.kernels': 16,
     'network.conv3.kernels': 16,
@@ -188,7 +188,7 @@ def test_train_leaves_the_config_in_force(finished, data):
     config.update_from_flattened_dict(TINY | {'data.directory': str(data)})
     written = json.loads((finished / 'config.json').read_text())
     assert written == json.loads(json.dumps(config.to_dict()))
-    assert written['network']['conv1']['kernels'] == 16 and written['rate_control']['schedule'] == [[2, 0.01]]
+    assert written['network']['conv1']['kernels'] == 16 and written['rate_control']['schedule'] == [[2, 0.007]]
 
 
 def test_train_leaves_checkpoints(finished):
@@ -198,7 +198,7 @@ def test_train_leaves_checkpoints(finished):
     assert checkpoints(finished) == sorted({best, newest, STEPS})
     _, progress = restored(finished, STEPS)
     assert (progress.step, progress.epoch) == (STEPS, EPOCHS)
-    assert (progress.control.learning_rate, progress.control.best_error) == (0.01, validated[best])
+    assert (progress.control.learning_rate, progress.control.best_error) == (0.007, validated[best])
 
 
 def test_train_leaves_metrics(finished):
@@ -215,7 +215,7 @@ def test_train_leaves_metrics(finished):
     steps = [line['step'] for line in train]
     assert steps == sorted({*EPOCH_ENDS, *range(5, STEPS + 1, 5)})
     assert all(line['images_per_second'] > 0 for line in train)
-    assert [line['learning_rate'] for line in train] == [0.03 if step <= EPOCH_ENDS[1] else 0.01 for step in steps]
+    assert [line['learning_rate'] for line in train] == [0.02 if step <= EPOCH_ENDS[1] else 0.007 for step in steps]
     assert [line['step'] for line in lines if line['split'] == 'validation'] == EPOCH_ENDS
     assert [line['step'] for line in lines] == sorted(line['step'] for line in lines)
     # The error of a window is a mean over its batches, that of a validation over 360 images: whole numbers of images.
@@ -273,7 +273,7 @@ def test_plain_lines_where_there_is_no_terminal(undisturbed):
     ]
     assert all('images/s' in line and 'loss' in line and 'learning rate 0.0' in line for line in train)
     assert sum(line.startswith('epoch ') and 'validation' in line for line in lines) == EPOCHS
-    assert sum('0.03 -> 0.01' in line for line in lines) == 1
+    assert sum('0.02 -> 0.007' in line for line in lines) == 1
     assert lines[-1].startswith(f'Ended after step {STEPS}, epoch {EPOCHS}')
 
 
@@ -333,7 +333,7 @@ def killed(forked, place, data, finished):
     return workdir, last, forked.launch(*tiny(workdir, data)).succeeded()
 
 
-BAR = re.compile(rf'training .* \d+/{STEPS} loss \d+\.\d+, rate 0\.03, \d+ images/s')
+BAR = re.compile(rf'training .* \d+/{STEPS} loss \d+\.\d+, rate 0\.02, \d+ images/s')
 VALIDATED = re.compile(r'epoch 1, validation: loss .*, top-1 error .*%, top-5 error .*%')
 
 

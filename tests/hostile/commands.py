@@ -186,12 +186,11 @@ REAL = {'an unknown mode', '--images of /dev/zero', '--checkpoint that climbs', 
 REAL |= {'--split that is odd', '--processes without the rest', 'a config that is a folder', 'a config of binary'}
 REAL |= {'a flag with control characters', 'ensemble of a folder', 'kernels by the billion', 'a workdir that is a file'}
 EITHER = {'a million threads', 'inspecting units by the billion', 'inspecting patches of a million pixels'}
-SMALL_PY = """import json
-from alexnet_jax.runs.workdir import read_config
+SMALL_PY = """from alexnet_jax.commands import run_config
 
 
 def get_config():
-    return read_config({!r})
+    return run_config.get_config({!r})
 """
 
 
@@ -235,6 +234,6 @@ def cases():
         def edited(place, change=change):
             Place.edit(place.run / 'config.json', change)
 
-        yield line(f'config.json with {name}', EVAL, None if name.startswith('a field') else 'config', edited)
+        yield line(f'config.json with {name}', EVAL, 'config', edited)
     arguments = ('--workdir={place}/run/config.json', '--mode=eval')
     yield line('config.json with a path in place of a run', arguments, 'config.json')

@@ -12,6 +12,7 @@ from hostile.ground import CLASSES, SIZE, small_config
 
 def import_everything():
     """What the modes import, so that forked processes have it."""
+    import matplotlib.font_manager  # noqa: F401
     import PIL.Image
     import scipy.io  # noqa: F401
 
