@@ -15,6 +15,7 @@ MODES = {
     'features': "a layer's values for a data set or for your own images, as an array on disk",
     'neighbors': "the training images nearest by a layer's values, and binary codes to find them faster",
     'figures': 'the pictures of a run, and report.html',
+    'figure1': 'epochs to 25 % training error, ReLU against tanh (Figure 1); --config=experiments/figure1.py',
     'prepare': 'images to a prepared data set; needs no --workdir; carries on where it stopped',
     'inspect': 'the network and what its devices exchange, as tables; needs no --workdir',
     'profile': "where a training step's time goes, by layer and by kind of operation; a trace in WORKDIR/profile",
@@ -93,6 +94,10 @@ def call(config: Config | None, workdir: str | None, console: Console) -> None:
             from alexnet_jax.commands.figures import draw_figures
 
             draw_figures(config, workdir, CHECKPOINT.value, console)
+        case 'figure1':
+            from alexnet_jax.commands.figure1 import draw_figure_1
+
+            draw_figure_1(config, workdir, console)
         case 'prepare':
             from alexnet_jax.data.opening import prepare_data
 

@@ -149,7 +149,10 @@ class Config(_Section):
     name: str = _field('paper', 'of the experiment, for tables and figures', resume='free')
     seed: int = _field(0, 'of initialization, shuffling, augmentation and dropout', ge=0, lt=2**32)
     network: Annotated[Table, BeforeValidator(_read_network), PlainSerializer(layer_fields)] = _field(
-        figure_2(), 'the layers; see docs/network.md', resume='fixed', validate_default=True
+        figure_2(),
+        'the layers by name, in order; their types are listed in docs/config.md',
+        resume='fixed',
+        validate_default=True,
     )
     columns: int = _field(2, 'columns of the network (section 3.2)', ge=1, le=2**10, resume='fixed')
     precision: Literal['float32', 'bfloat16'] = _field('float32', "of activations; 'bfloat16' is faster on GPUs")

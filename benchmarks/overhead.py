@@ -13,14 +13,16 @@ from rich.console import Console
 from rich.table import Table
 
 from alexnet_jax.commands.inspect import lines_of
+from alexnet_jax.commands.reporting import Reporter
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import statistics_to_devices
 from alexnet_jax.evaluation.evaluate import evaluate
 from alexnet_jax.evaluation.predictor import Predictor
 from alexnet_jax.runs.build import Experiment, first_state
-from alexnet_jax.runs.checkpoint import Checkpoints, Progress
-from alexnet_jax.runs.metrics_log import MetricsLog, Reporter
+from alexnet_jax.runs.checkpoint import Checkpoints
+from alexnet_jax.runs.metrics_log import MetricsLog
+from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runs.trained import prediction_step
 from alexnet_jax.runtime.devices import available_cores
 from alexnet_jax.runtime.progress_bar import Display

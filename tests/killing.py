@@ -27,7 +27,7 @@ from launching import ROOT, Forked, Started, environment, variables
 
 # A run that stays in one step, and says so, until a file is there.
 HELD = """import os, time
-from alexnet_jax.runs.metrics_log import Reporter
+from alexnet_jax.commands.reporting import Reporter
 
 stepped = Reporter.stepped
 

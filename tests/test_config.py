@@ -1,7 +1,9 @@
 """The schema: what is refused and with which words, what is accepted, names of earlier versions, the documents."""
 
 import json
+import pathlib
 import re
+import runpy
 
 import pytest
 from configs import table_of
@@ -157,3 +159,11 @@ def test_every_field_is_described_and_has_a_rule():
     for name, field in schema():
         assert field.description and resume_rule(name) in ('free', 'ask', 'fixed')
         assert re.fullmatch('[a-z0-9_.]+', name)
+
+
+def test_docs_config_is_what_the_schema_generates():
+    root = pathlib.Path(__file__).parents[1]
+    generated = runpy.run_path(str(root / 'docs' / 'generate_config.py'))['markdown']()
+    assert (root / 'docs' / 'config.md').read_text() == generated, (
+        'run: python docs/generate_config.py > docs/config.md'
+    )

@@ -134,14 +134,14 @@ def _evaluate(runs: list[Run], split: str, console: Console) -> Evaluation:
         whole[views] = ViewErrors(**average)
         for by_view, errors in zip(each, own, strict=True):
             by_view[views] = ViewErrors(**errors)
-    what = {'source': data.settings.source, 'split': split, 'examples': examples, 'views': whole}
+    result = Evaluation(source=data.settings.source, split=split, examples=examples, views=whole)
     if len(runs) == 1:
-        return Evaluation(step=runs[0].progress.step, epoch=runs[0].progress.epoch, **what)
+        return result.model_copy(update={'step': runs[0].progress.step, 'epoch': runs[0].progress.epoch})
     members = [
         EvaluatedRun(workdir=run.workdir, step=run.progress.step, views=by_view)
         for run, by_view in zip(runs, each, strict=True)
     ]
-    return Evaluation(runs=tuple(members), **what)
+    return result.model_copy(update={'runs': tuple(members)})
 
 
 def _write(result: Evaluation, workdir: str) -> None:

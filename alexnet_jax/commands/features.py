@@ -95,7 +95,7 @@ def _about(
     files = [_stamp(path) for path in paths]
     network = hashlib.sha256(repr(run.experiment.config.network).encode())
     for array in [*jax.tree.leaves(run.parameters), run.statistics.mean_image]:
-        network.update(np.ascontiguousarray(array))
+        network.update(np.ascontiguousarray(array).data)
     return {
         'layer': layer,
         'line': line,

@@ -54,10 +54,10 @@ def parse(argv: list[str]) -> list[str]:
     except Exception as error:  # whatever a config file may raise
         if "no attribute 'get_config'" in str(error):
             raise UserError(f'{_being_read(argv)}: the file has no function get_config().') from error
-        place = _place_in_config(error)
-        if place is None and isinstance(error, AttributeError | KeyError):
+        where = _place_in_config(error)
+        if where is None and isinstance(error, AttributeError | KeyError):
             raise UserError(_of_field(error, _fields(argv))) from error
-        raise UserError(f'{_being_read(argv)} could not be read: {_described(error)} ({place}).') from error
+        raise UserError(f'{_being_read(argv)} could not be read: {_described(error)} ({where}).') from error
 
 
 def note(line: str) -> None:

@@ -48,11 +48,7 @@ def inspect(config: Config, console: Console) -> None:
 
 
 def lines_of(config: Config) -> list[Line]:
-    """The layers of a config's network.
-
-    Raises:
-      UserError: they do not fit the images or the number of columns.
-    """
+    """The layers of a config's network; UserError if they do not fit the images or the number of columns."""
     return network_lines(config.network, config.columns, config.data.crop_size)
 
 
@@ -121,11 +117,6 @@ def lowered_step(experiment: Experiment) -> jax.stages.Lowered:
     return training_step(experiment).lower(*step_arguments(experiment))
 
 
-def compiled_step(experiment: Experiment) -> jax.stages.Compiled:
-    """The compiled training step, for the experiment's mesh; no array is made."""
-    return lowered_step(experiment).compile()
-
-
 def step_arguments(experiment: Experiment) -> tuple[Any, ...]:
     """Shapes, types and placement of the training step's arguments."""
     mesh, config = experiment.mesh, experiment.config
@@ -160,11 +151,7 @@ def _placed(shape: tuple[int, ...], dtype: Any, where: NamedSharding) -> jax.Sha
 
 
 def inspect_beside(one: Config, other: Config, console: Console) -> None:
-    """Prints the layers of two networks side by side, their parameters and multiply-adds, and the ratios.
-
-    Raises:
-      UserError: a config is not valid.
-    """
+    """Prints the layers of two networks side by side, their parameters and multiply-adds, and the ratios."""
     first = lines_of(one)
     try:
         second = lines_of(other)

@@ -73,7 +73,13 @@ def retrieve(config: Config, workdir: str, which: str, layer: str, console: Cons
     data, found = open_prepared(config.data.directory), (chosen[shown], true[shown], distances[shown])
     rows = _write_figure_4(pathlib.Path(workdir), data, [train, validation], found, console)
     write_json(pathlib.Path(workdir) / 'neighbors.json', {'layer': layer, 'queries': rows})
-    report = {'layer': layer, 'images': len(values), 'queries': len(queries), 'exact_seconds': seconds, 'codes': []}
+    report: dict[str, Any] = {
+        'layer': layer,
+        'images': len(values),
+        'queries': len(queries),
+        'exact_seconds': seconds,
+        'codes': [],
+    }
     lengths = [bits for bits in _LENGTHS if bits <= max(32, values.shape[1])]
     with Display(console, len(lengths), 0, name='codes', unit='lengths') as display:
         for done, bits in enumerate(lengths, 1):

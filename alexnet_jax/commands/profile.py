@@ -43,14 +43,7 @@ _NO_DIRECTION = ('accumulation', EXCHANGES, 'update', OTHER)  # neither forward 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """An instruction of the compiled program.
-
-    Attributes:
-      name: in the program.
-      origin: its layer and kind.
-      ms: milliseconds a step, the mean over devices and steps.
-      runs: how often it runs in a step.
-    """
+    """An instruction of the compiled program, its milliseconds a step and its runs in a step."""
 
     name: str
     origin: Origin
@@ -60,13 +53,12 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """A measurement.
+    """A measurement of some steps; times are milliseconds a step, means over steps and devices.
 
     Attributes:
-      steps: number measured.
-      ms: milliseconds a step, from the first operation's start to the last one's end.
-      idle_ms: milliseconds a step in which a device did nothing.
-      ms_without_profiler: milliseconds a step just before.
+      ms: from the first operation's start to the last one's end.
+      idle_ms: time in which a device did nothing.
+      ms_without_profiler: measured just before.
       operations: all instructions that ran, the longest first.
     """
 
@@ -97,13 +89,7 @@ class Profile:
 
 
 def profile(config: Config, workdir: str, steps: int, console: Console) -> Profile:
-    """Profiles the config's training step and prints tables of its time.
-
-    Args:
-      config: the experiment.
-      workdir: gets the directory `profile`; nothing else in it changes.
-      steps: number to measure, after as many without the profiler.
-      console: for output.
+    """Profiles the config's training step over some steps, prints tables, and writes `workdir`/profile.
 
     Raises:
       UserError: the config, the data set or the workdir cannot be used; the disk is full.
@@ -176,11 +162,7 @@ def _metadata_in_cache_key() -> Iterator[None]:
 
 
 def _trace(directory: pathlib.Path, run: Callable[[], object]) -> pathlib.Path:
-    """Profiles a function; returns the profile's file.
-
-    Raises:
-      UserError: the profile cannot be written.
-    """
+    """Profiles a function; returns the profile's file, or raises UserError where it cannot be written."""
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0  # Python's own functions would be most of the trace, and slow the steps
     before = set(directory.glob(_TRACES))
@@ -199,11 +181,7 @@ def _trace(directory: pathlib.Path, run: Callable[[], object]) -> pathlib.Path:
 
 
 def _read_profile(path: pathlib.Path, text: str, experiment: Experiment, steps: int, plain_ms: float) -> Profile:
-    """The profile in the trace of a program with this text.
-
-    Raises:
-      UserError: the trace has no operations of the program, as on a backend that does not report them.
-    """
+    """The profile in the trace of a program with this text; UserError if the backend does not report operations."""
     module = text.split(None, 2)[1].rstrip(',')
     where = origins(text, experiment.config.network)
     operations = [one for one in read_operations(path, module) if one.name in where]

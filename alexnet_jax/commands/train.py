@@ -1,4 +1,4 @@
-"""The loop: steps, a validation after each epoch, the rate's control, checkpoints, logs."""
+"""The training loop: steps, a validation after each epoch, the learning rate's control, checkpoints, logs."""
 
 import contextlib
 import dataclasses
@@ -7,8 +7,10 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import jax
+import numpy as np
 from rich.console import Console
 
+from alexnet_jax.commands.reporting import Reporter
 from alexnet_jax.config import Config, schema
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
@@ -18,9 +20,10 @@ from alexnet_jax.evaluation.color import color_shares
 from alexnet_jax.evaluation.evaluate import evaluate
 from alexnet_jax.evaluation.predictor import Predictor
 from alexnet_jax.runs.build import Experiment, build, first_state, open_data, state_shapes, training_step
-from alexnet_jax.runs.checkpoint import Checkpoints, NotFiniteStateError, Progress
-from alexnet_jax.runs.metrics_log import MetricsLog, NoLog, NotFiniteLossError, Reporter
+from alexnet_jax.runs.checkpoint import Checkpoints, NotFiniteStateError
+from alexnet_jax.runs.metrics_log import MetricsLog, NoLog
 from alexnet_jax.runs.pretrained import check_pretrained, with_pretrained
+from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runs.resume import check_resume
 from alexnet_jax.runs.trained import first_kernels, prediction_step
 from alexnet_jax.runs.workdir import locked, make_workdir, remember_data, write_config
@@ -28,14 +31,15 @@ from alexnet_jax.runtime.distributed import any_process, is_leader, leader_first
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.interruption import Interruption
 from alexnet_jax.runtime.progress_bar import Display
+from alexnet_jax.training.metrics_window import NotFiniteLossError
 from alexnet_jax.training.optimizer import RateControl, after_epoch, layer_rates
 from alexnet_jax.training.step import TrainState
 
-_AGREE_EVERY_STEPS = 20  # so often several processes ask each other whether one of them was told to stop
+_AGREE_EVERY_STEPS = 20  # how often several processes ask each other whether one of them was told to stop
 
 
 def train(config: Config, workdir: str, console: Console, allowed_changes: Sequence[str] = ()) -> Progress:
-    """Trains, from the newest checkpoint in `workdir` or from the start, to the end of the config's run.
+    """Trains to the end of the config's run, resuming from the latest checkpoint in `workdir` if there is one.
 
     Args:
       config: the experiment.
@@ -44,10 +48,10 @@ def train(config: Config, workdir: str, console: Console, allowed_changes: Seque
       allowed_changes: fields that may differ from those that the run began with; see `runs/resume.py`.
 
     Returns:
-      Where the run stands at its end.
+      The run's progress at its end.
 
     Raises:
-      UserError: the config, the data set or the workdir cannot be used; the training diverged; the disk is full.
+      UserError: the config, the data set or the workdir cannot be used; training diverged; the disk is full.
       StoppedError: a signal asked the run to stop, and it has been saved.
     """
     for field in allowed_changes:
@@ -74,7 +78,8 @@ def train(config: Config, workdir: str, console: Console, allowed_changes: Seque
                 log = MetricsLog(workdir, progress.step) if is_leader() else NoLog()
                 with contextlib.closing(log):
                     say(console, _opening(experiment, data, progress))
-                    progress, stopped = _run(experiment, data, state, progress, checkpoints, log, console, interruption)
+                    loop = _Loop(experiment, data, checkpoints, log, console, interruption)
+                    progress, stopped = loop.run(state, progress)
             if stopped:
                 say(console, f'Saved step {progress.step}; the same command resumes from there.')
                 raise interruption.stopped()
@@ -83,68 +88,77 @@ def train(config: Config, workdir: str, console: Console, allowed_changes: Seque
     return progress
 
 
-def _run(
-    experiment: Experiment,
-    data: PreparedDataSet,
-    state: TrainState,
-    progress: Progress,
-    checkpoints: Checkpoints,
-    log: MetricsLog,
-    console: Console,
-    interruption: Interruption,
-) -> tuple[Progress, bool]:
-    """Trains to the end, or to the step at which a signal asks to stop; returns whether it was stopped."""
-    config, mesh = experiment.config, experiment.mesh
-    statistics = statistics_to_devices(statistics_of(data, config.data.color_scale), mesh)
-    train_step, validation_step = training_step(experiment), prediction_step(experiment, 'center')
-    examples = data.examples('train')
-    last_step = math.ceil(config.epochs * examples / config.batch_size)
-    step, epoch, control = progress.step, progress.epoch, progress.control
-    batches = prefetch_to_devices(batches_of(experiment, data, step), mesh)
+@dataclasses.dataclass(frozen=True)
+class _Loop:
+    """The loop over steps and epochs, with all that it reads from and writes to."""
 
-    with Display(console, last_step, step) as display, _divergence(checkpoints):
-        report = Reporter(log, display, config.batch_size, examples, progress.window)
-        stopping = False
-        while step < last_step and not control.finished and not stopping:
-            rate = control.learning_rate
-            with report.waiting():
-                batch = next(batches)
-            rates = layer_rates(state.parameters, rate, step * config.batch_size / examples, config.rate_control)
-            state, metrics = train_step(state, batch, statistics, rates)
-            interruption.something_to_save()
-            step += 1
-            report.stepped(step, metrics, rate)
+    experiment: Experiment
+    data: PreparedDataSet
+    checkpoints: Checkpoints
+    log: MetricsLog | NoLog
+    console: Console
+    interruption: Interruption
 
-            epochs_seen = step * config.batch_size // examples
-            due = epochs_seen > epoch or step % config.checkpoint_every_steps == 0
-            if due or step % config.log_every_steps == 0:
-                report.training(step, rate)
-            errors = None
-            if epochs_seen > epoch:
-                epoch = epochs_seen
-                report.validating(step)
-                predict = Predictor(validation_step, state.parameters, statistics, mesh)
-                errors = evaluate(
-                    predict, data, 'validation', batch_size=config.batch_size, threads=config.data.threads
-                )
-                if not math.isfinite(errors['loss']):
-                    raise NotFiniteLossError(step, errors['loss'], rate)
-                control = after_epoch(control, errors['top1_error'], epoch, config.rate_control)
-                kernels = first_kernels(experiment, state.parameters)
-                colors = color_shares(kernels) if kernels.ndim == 5 else []
-                report.validated(step, epoch, errors, colors, rate, control.learning_rate)
-            stopping = together(interruption.asked, step)
-            if due or stopping:
-                window = report.saving()
-                checkpoints.save(state, Progress(step, epoch, control, window), errors and errors['top1_error'])
-                report.saved()
-        if step > progress.step:
-            say(console, f'Training stood still for {report.held_up()} of the time while checkpoints were saved.')
-    return Progress(step, epoch, control), stopping and step < last_step and not control.finished
+    def run(self, state: TrainState, progress: Progress) -> tuple[Progress, bool]:
+        """Trains to the end, or to the step at which a signal asks to stop; returns whether it was stopped."""
+        config, mesh = self.experiment.config, self.experiment.mesh
+        statistics = statistics_to_devices(statistics_of(self.data, config.data.color_scale), mesh)
+        train_step, validation_step = training_step(self.experiment), prediction_step(self.experiment, 'center')
+        examples = self.data.examples('train')
+        last_step = math.ceil(config.epochs * examples / config.batch_size)
+        step, epoch, control = progress.step, progress.epoch, progress.control
+        batches = prefetch_to_devices(batches_of(self.experiment, self.data, step), mesh)
+
+        with Display(self.console, last_step, step) as display, _divergence(self.checkpoints):
+            report = Reporter(self.log, display, config.batch_size, examples, progress.window)
+            stopping = False
+            while step < last_step and not control.finished and not stopping:
+                rate = control.learning_rate
+                with report.waiting():
+                    batch = next(batches)
+                rates = layer_rates(state.parameters, rate, step * config.batch_size / examples, config.rate_control)
+                state, metrics = train_step(state, batch, statistics, rates)
+                self.interruption.something_to_save()
+                step += 1
+                report.stepped(step, metrics, rate)
+
+                epochs_seen = step * config.batch_size // examples
+                due = epochs_seen > epoch or step % config.checkpoint_every_steps == 0
+                if due or step % config.log_every_steps == 0:
+                    report.training(step, rate)
+                errors = None
+                if epochs_seen > epoch:
+                    epoch = epochs_seen
+                    report.validating(step)
+                    errors = self._validate(Predictor(validation_step, state.parameters, statistics, mesh))
+                    if not math.isfinite(errors['loss']):
+                        raise NotFiniteLossError(step, errors['loss'], rate)
+                    control = after_epoch(control, errors['top1_error'], epoch, config.rate_control)
+                    colors = self._colors(state)
+                    report.validated(step, epoch, errors, colors, rate, control.learning_rate)
+                stopping = should_stop(self.interruption.asked, step)
+                if due or stopping:
+                    window = report.saving()
+                    saved = Progress(step, epoch, control, window)
+                    self.checkpoints.save(state, saved, errors['top1_error'] if errors else None)
+                    report.saved()
+            if step > progress.step:
+                say(self.console, f'Checkpointing blocked training for {report.checkpoint_share()} of the time.')
+        return Progress(step, epoch, control), stopping and step < last_step and not control.finished
+
+    def _validate(self, predict: Predictor) -> dict[str, float]:
+        config = self.experiment.config
+        threads = config.data.threads
+        return evaluate(predict, self.data, 'validation', batch_size=config.batch_size, threads=threads)
+
+    def _colors(self, state: TrainState) -> list[float]:
+        """The columns' shares of color in the first layer; none where its kernels do not see an image."""
+        kernels: np.ndarray = first_kernels(self.experiment, state.parameters)
+        return color_shares(kernels) if kernels.ndim == 5 else []
 
 
-def together(asked: bool, step: int) -> bool:
-    """Whether to stop after this step: where there are several processes, all of them decide so at the same one."""
+def should_stop(asked: bool, step: int) -> bool:
+    """Whether to stop after this step; several processes decide so together, at the same step."""
     return any_process(asked) if several() and step % _AGREE_EVERY_STEPS == 0 else asked and not several()
 
 
@@ -156,16 +170,16 @@ def _divergence(checkpoints: Checkpoints) -> Iterator[None]:
     except (NotFiniteLossError, NotFiniteStateError) as error:
         steps = checkpoints.steps()
         kept = (
-            f'The checkpoint of step {steps[-1]} is kept; to carry on from there at another rate, give '
+            f'The checkpoint of step {steps[-1]} is kept; to resume from there at another learning rate, give '
             '--config.learning_rate and --allow_changes=learning_rate.'
             if steps
-            else 'There is no checkpoint yet; begin again with a lower config.learning_rate.'
+            else 'There is no checkpoint yet; start again with a lower config.learning_rate.'
         )
-        raise UserError(f'the training has diverged: {error}. {kept}') from error
+        raise UserError(f'training has diverged: {error}. {kept}') from error
 
 
 def batches_of(experiment: Experiment, data: PreparedDataSet, first_step: int) -> Iterator[pipeline.Batch]:
-    """The batches of training from a step on, as the config has them."""
+    """The batches of training from a step on."""
     config = experiment.config
     return pipeline.training_batches(
         data,
@@ -180,7 +194,7 @@ def batches_of(experiment: Experiment, data: PreparedDataSet, first_step: int) -
 def restore_or_initialize(
     experiment: Experiment, checkpoints: Checkpoints, console: Console, allowed_changes: Sequence[str] = ()
 ) -> tuple[TrainState, Progress]:
-    """The newest checkpoint that is whole, or the state before the first step, on the experiment's mesh."""
+    """The newest intact checkpoint, or the state before the first step, on the experiment's mesh."""
     found = checkpoints.restore_newest(state_shapes(experiment), experiment.mesh, lambda line: say(console, line))
     rate = experiment.config.learning_rate
     if found is None:

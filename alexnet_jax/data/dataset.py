@@ -62,11 +62,7 @@ class PreparedDataSet:
         return [str(self.directory / shard['file']) for shard in self.shards[split]]
 
     def mean_image(self) -> np.ndarray:
-        """The mean of the training images, float32 [size, size, 3] in 0..255.
-
-        Raises:
-          UserError: the file is missing or damaged.
-        """
+        """The mean of the training images, float32 [size, size, 3] in 0..255; UserError if it is missing or damaged."""
         path = self.directory / MEAN_IMAGE
         try:
             mean = np.lib.format.read_array(io.BytesIO(read_file(path)), allow_pickle=False)
@@ -96,11 +92,7 @@ class PreparedDataSet:
 
 
 def write_description(data: PreparedDataSet, mean_image: np.ndarray, directory: pathlib.Path) -> None:
-    """Writes the mean image (float32 [size, size, 3], 0..255) and the manifest.
-
-    Raises:
-      OSError: they cannot be written.
-    """
+    """Writes the mean image (float32 [size, size, 3], 0..255) and the manifest; OSError if they cannot be written."""
     content = io.BytesIO()
     np.save(content, mean_image)
     replace_file(directory / MEAN_IMAGE, content.getvalue())

@@ -55,13 +55,7 @@ def prepare_data(config: DataConfig, console: Console) -> PreparedDataSet:
 
 def settings_of(config: DataConfig) -> Settings:
     """The settings with which the data set is prepared."""
-    return Settings(
-        source=config.source,
-        image_size=config.image_size,
-        storage=config.storage,
-        quality=config.quality,
-        images_per_shard=config.images_per_shard,
-    )
+    return Settings(config.source, config.image_size, config.storage, config.quality, config.images_per_shard)
 
 
 def _check_settings(data: PreparedDataSet, config: DataConfig) -> None:

@@ -27,11 +27,7 @@ def open_shards(data: PreparedDataSet, split: str) -> Shards:
 
 
 def read(shards: Shards, index: int, classes: int) -> tuple[np.ndarray, int]:
-    """An image's pixels, uint8 [size, size, 3], and its label.
-
-    Raises:
-      UserError: the record is damaged; names file and record.
-    """
+    """Pixels (uint8 [size, size, 3]) and label of an image; UserError, which names file and record, if damaged."""
     try:
         pixels, label = shards.read(index)
         if label >= classes:
@@ -57,9 +53,8 @@ def training_batches(
     Batches continue across epochs, so that no image is left out.
 
     Args:
-      data: the prepared data set.
+      data, batch_size: the prepared data set and the examples in a batch.
       config: crop, mirroring, color noise and threads.
-      batch_size: examples in a batch.
       seed: of shuffling and draws, 0 .. 2**32 - 1.
       first_step: number of the first batch, from 0.
       positions: in a batch, ascending, that this process reads; None for all. The batches below are then as large.
@@ -103,12 +98,10 @@ def evaluation_batches(
     first: int = 0,
     positions: np.ndarray | None = None,
 ) -> Iterator[Batch]:
-    """The images of a split, once and in order; the last batch is padded with examples of weight 0.
+    """The images of a split from index `first`, once and in order; the last batch is padded with examples of weight 0.
 
     Args:
-      data: the prepared data set.
-      split: 'train' or 'validation'.
-      batch_size: examples in a batch.
+      data, split, batch_size: what to read; a split is 'train' or 'validation'.
       threads: batches made at the same time; 0 for one a core, up to 16.
       first: index of the first image.
       positions: as for `training_batches`.

@@ -20,7 +20,6 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from alexnet_jax.runtime.files import read_file
 
 _HEADER = struct.Struct('<IH')  # label, length of the name in bytes
-
 # One record a group, so that reading an image reads no other; a JPEG cannot be compressed further.
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
 _READER_OPTIONS = 'readahead_buffer_size:0'  # for random access
@@ -43,23 +42,22 @@ def encode(record: Record) -> bytes:
 
 
 def decode(data: bytes) -> Record:
-    """Unpacks a record that `encode` packed.
-
-    Raises:
-      ValueError: the bytes are not a record.
-    """
-    if len(data) < _HEADER.size:
-        raise ValueError(f'a record of {len(data)} bytes is too short for its header')
-    label, length = _HEADER.unpack_from(data)
-    image = _HEADER.size + length
-    if len(data) <= image:
+    """Unpacks a record that `encode` packed; raises ValueError for other bytes."""
+    label, length = _HEADER.unpack_from(data) if len(data) >= _HEADER.size else (0, 0)
+    start = _HEADER.size + length
+    if len(data) <= start:
         raise ValueError(f'a record of {len(data)} bytes ends before its image')
-    return Record(data[_HEADER.size : image].decode(), label, data[image:])
+    return Record(data[_HEADER.size : start].decode(), label, data[start:])
 
 
 def raw_type(size: int) -> np.dtype:
     """A record of a raw shard: the label and the pixels."""
     return np.dtype([('label', '<u4'), ('image', 'u1', (size, size, 3))])
+
+
+def names_file(path: pathlib.Path) -> pathlib.Path:
+    """Path of the file of a raw shard's names, a line each."""
+    return path.with_suffix('.names')
 
 
 def payload(storage: str, name: str, label: int, pixels: np.ndarray, quality: int) -> tuple[bytes, np.ndarray]:
@@ -87,11 +85,7 @@ class JpegWriter:
         self._count += 1
 
     def close(self) -> None:
-        """Finishes the file.
-
-        Raises:
-          OSError: it does not hold all records, as on a full disk.
-        """
+        """Finishes the file; raises OSError if it does not hold all records, as on a full disk."""
         try:
             self._writer.close()
             written = ArrayRecordReader(str(self._path)).num_records() if self._count else 0
@@ -105,25 +99,19 @@ class RawWriter:
     """Writes a flat file of records, and a file of their names beside it."""
 
     def __init__(self, path: pathlib.Path) -> None:
-        self._file = path.open('wb')
-        self._names = names_file(path).open('wb')
+        self._files = self._records, self._names = path.open('wb'), names_file(path).open('wb')
 
     def write(self, name: str, payload: bytes) -> None:
         """Appends a record, which `payload` made, and its name."""
-        self._file.write(payload)
+        self._records.write(payload)
         self._names.write(' '.join(name.splitlines()).encode(errors='backslashreplace') + b'\n')
 
     def close(self) -> None:
-        """Finishes the files."""
-        for file in (self._file, self._names):
+        """Finishes the files; raises OSError, as on a full disk."""
+        for file in self._files:
             file.flush()
             os.fsync(file.fileno())
             file.close()
-
-
-def names_file(path: pathlib.Path) -> pathlib.Path:
-    """Path of the file of a raw shard's names, a line each."""
-    return path.with_suffix('.names')
 
 
 class Shards:
@@ -149,11 +137,7 @@ class Shards:
         return f'{self._files[shard]}, record {record},'
 
     def read(self, index: int) -> tuple[np.ndarray, int]:
-        """Pixels (uint8 [size, size, 3], RGB) and label of an image.
-
-        Raises:
-          ValueError: the record is damaged.
-        """
+        """Pixels (uint8 [size, size, 3], RGB) and label of an image; raises ValueError if the record is damaged."""
         shard, number = self.locate(index)
         if self._storage == 'raw':
             raw = self._reader(shard)[number]
@@ -165,19 +149,15 @@ class Shards:
         return simplejpeg.decode_jpeg(record.image, colorspace='RGB'), record.label
 
     def name(self, index: int) -> str:
-        """The name of an image in its source.
-
-        Raises:
-          ValueError: the record or the file of names is damaged.
-        """
+        """The name of an image in its source; raises ValueError if the record or the file of names is damaged."""
         shard, number = self.locate(index)
-        if self._storage == 'raw':
-            names = names_file(pathlib.Path(self._files[shard]))
-            line = next(itertools.islice(io.BytesIO(read_file(names)), number, None), None)
-            if line is None:
-                raise ValueError(f'{names} has no line {number + 1}')
-            return line.decode().rstrip('\n')
-        return self._record(shard, number).name
+        if self._storage != 'raw':
+            return self._record(shard, number).name
+        names = names_file(pathlib.Path(self._files[shard]))
+        line = next(itertools.islice(io.BytesIO(read_file(names)), number, None), None)
+        if line is None:
+            raise ValueError(f'{names} has no line {number + 1}')
+        return line.decode().rstrip('\n')
 
     def _record(self, shard: int, number: int) -> Record:
         try:

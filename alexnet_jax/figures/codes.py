@@ -1,4 +1,4 @@
-"""How well short binary codes find the nearest neighbors (the idea at the end of section 6.1)."""
+"""Recall of short binary codes against their length (section 6.1)."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ from alexnet_jax.figures.style import LINES, legend, look, new_figure
 def recall_curve(
     bits: Sequence[int], recalls: Mapping[str, Sequence[float]], speed_ups: Sequence[float] | None, title: str
 ) -> Figure:
-    """Which part of the true nearest neighbors codes of so many bits find.
+    """Recall of the true nearest neighbors by code length.
 
     Args:
       bits: lengths of the codes.
       recalls: by method, for each length the recall of the six nearest by Euclidean distance, 0..1.
-      speed_ups: for each length how many times faster than with the whole vectors the search is; stands above.
+      speed_ups: for each length the search's speed relative to whole vectors, for an axis above; None for no axis.
       title: of the figure.
     """
     with look():

@@ -1,4 +1,4 @@
-"""What each change to the network costs, as bars: ours beside the published ones."""
+"""Effects of changes to the network, as bars: ours beside the published ones."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,13 @@ from alexnet_jax.figures.style import BLUE, GRAY, ORANGE, SMALL, fitted, look, n
 from alexnet_jax.runs.variants import Spread, Variant
 
 _WIDTH, _NAMES = 9.6, 2.4  # inches; of the figure, and of the widest name
-_HALF = 0.38  # of the height of a variant: a bar's
+_BAR = 0.38  # height, as a fraction of a variant's
 
 
 def difference_bars(variants: Sequence[Variant], title: str) -> Figure:
-    """Differences of top-1 and top-5 error from the base's, one variant below the other, in percentage points.
+    """Differences of top-1 and top-5 error from the base, in percentage points, a row for each variant.
 
-    Where a variant was trained with several seeds, a line goes from the least to the most.
+    A black line shows the range over several seeds.
 
     Args:
       variants: the base first.
@@ -50,31 +50,28 @@ def _panel(axes: Axes, variants: Sequence[Variant], top: int) -> None:
     axes.grid(axis='x', color='0.9', linewidth=0.8)
     axes.set_axisbelow(True)
     ours = [getattr(one, f'top{top}_difference') for one in variants]
-    axes.barh([place - _HALF / 2 for place in range(len(variants))], ours, _HALF, color=BLUE, label='here')
+    axes.barh([place - _BAR / 2 for place in range(len(variants))], ours, _BAR, color=BLUE, label='here')
     base = getattr(variants[0], f'top{top}_error').mean
     for place, (one, points) in enumerate(zip(variants, ours, strict=True)):
         error: Spread = getattr(one, f'top{top}_error')
         low, high = (100 * (end - base) for end in (error.least, error.most))
         if len(one.workdirs) > 1:
-            axes.plot([low, high], [place - _HALF / 2] * 2, color='black', linewidth=1.2, marker='|')
+            axes.plot([low, high], [place - _BAR / 2] * 2, color='black', linewidth=1.2, marker='|')
         if place:
-            _write(axes, max(points, high, 0), place - _HALF / 2, f'{points:+.2f}')
-    known = {
-        place: getattr(one.published, f'top{top}')
-        for place, one in enumerate(variants)
-        if one.published and getattr(one.published, f'top{top}') is not None
-    }
+            _label_bar(axes, max(points, high, 0), place - _BAR / 2, f'{points:+.2f}')
+    published = {place: one.published for place, one in enumerate(variants) if one.published}
+    known = {place: getattr(one, f'top{top}') for place, one in published.items()}
+    known = {place: points for place, points in known.items() if points is not None}
     if known:
-        heights = [place + _HALF / 2 for place in known]
-        axes.barh(heights, list(known.values()), _HALF, color=ORANGE, hatch='///', edgecolor='white', label='published')
+        heights = [place + _BAR / 2 for place in known]
+        axes.barh(heights, list(known.values()), _BAR, color=ORANGE, hatch='///', edgecolor='white', label='published')
     for place, points in known.items():
-        bound = variants[place].published.bound
-        _write(axes, max(points, 0), place + _HALF / 2, f'{bound} {points:+g}' if bound else f'{points:+.2f}')
+        bound = published[place].bound
+        _label_bar(axes, max(points, 0), place + _BAR / 2, f'{bound} {points:+g}' if bound else f'{points:+.2f}')
     axes.margins(x=0.18)
 
 
-def _write(axes: Axes, end: float, height: float, words: str) -> None:
-    """Writes a number to the right of a bar."""
+def _label_bar(axes: Axes, end: float, height: float, words: str) -> None:
     axes.annotate(
         words, (end, height), xytext=(4, 0), textcoords='offset points', va='center', size=SMALL - 1, color=GRAY
     )

@@ -1,4 +1,4 @@
-"""What metrics.jsonl tells, as curves: loss, errors, learning rate, and the columns' specialization."""
+"""Curves of metrics.jsonl: loss, errors, learning rate, and the specialization of the columns."""
 
 import itertools
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from alexnet_jax.evaluation.color import OF_RANDOM_KERNELS, color_columns
 from alexnet_jax.figures.style import BLUE, GRAY, LINES, SMALL, VERMILLION, legend, look, new_figure
 
 _COLORS = {'train': BLUE, 'validation': VERMILLION}
-_POINTS = 400  # of a curve; more than that cannot be told apart
+_POINTS = 400  # of a curve, at most
 
 
 def learning_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
-    """Loss, and top-1 and top-5 error, against epochs, in training and validation; the rate where it changes.
+    """Loss, and top-1 and top-5 error, by epoch, in training and validation, with changes of the learning rate.
 
-    Training curves of more than 400 points show the means of neighboring ones.
+    Curves of more than 400 points show means of neighboring ones.
 
     Args:
       metrics: the lines of metrics.jsonl.
@@ -57,7 +57,7 @@ def _legend_below(axes: Axes) -> None:
 def _draw(
     axes: Axes, metrics: Sequence[dict[str, Any]], split: str, what: tuple[str, float], label: str, dashes: str
 ) -> None:
-    """Draws a field of the metrics, times a factor, where there are lines with it."""
+    """Draws a field of the metrics times a factor, if they have it."""
     field, factor = what
     epochs, values = _points([line for line in metrics if line['split'] == split and field in line], field)
     if not len(epochs):
@@ -68,12 +68,12 @@ def _draw(
 
 
 def _marked(points: int, marker: str = 'o') -> dict[str, Any]:
-    """At most some twenty markers along a line; at the edge of the axes they are whole."""
+    """Options for about twenty markers along a line, not clipped at the axes."""
     return {'clip_on': False, 'marker': marker, 'markevery': max(1, points // 20), 'zorder': 3}
 
 
 def _points(lines: Sequence[dict[str, Any]], field: str) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs and values, means of equally many neighbors where there are more than can be seen."""
+    """Epochs and values, averaged over equally many neighbors if there are too many."""
     pairs = np.array([[line['epoch'], line[field]] for line in lines], np.float64).reshape(-1, 2)
     together = -(-len(pairs) // _POINTS)
     if together > 1:
@@ -82,7 +82,7 @@ def _points(lines: Sequence[dict[str, Any]], field: str) -> tuple[np.ndarray, np
 
 
 def _mark_rates(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
-    """A dotted line where the learning rate changes, the new rate beside it."""
+    """Draws a dotted line at each change of the learning rate, with the new rate."""
     lines = [line for line in metrics if 'learning_rate' in line]
     for before, after in itertools.pairwise(lines):
         if after['learning_rate'] != before['learning_rate']:
@@ -102,18 +102,18 @@ def _mark_rates(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
 
 
 def color_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
-    """How much of each column's first-layer kernels is color, over training (section 6.1's specialization).
+    """Share of color in each column's first-layer kernels over training: the specialization of section 6.1.
 
     Args:
-      metrics: the lines of metrics.jsonl; those of the validations hold `color_column1` and so on.
+      metrics: the lines of metrics.jsonl.
       title: of the figure.
 
     Raises:
-      ValueError: no line holds a share of color.
+      ValueError: no line has a share of color.
     """
     columns = color_columns(metrics)
     if not columns:
-        raise ValueError('no line of the metrics holds a share of color')
+        raise ValueError('no line of the metrics has a share of color')
     with look():
         figure = new_figure(6.4, 3.5, title, layout='constrained')
         axes = figure.subplots()
@@ -123,17 +123,17 @@ def color_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
         ends = [(OF_RANDOM_KERNELS, 'random kernels', GRAY)]
         for (number, points), (color, dashes, marker) in zip(columns.items(), itertools.cycle(LINES), strict=False):
             epochs, shares = np.array(points).T
-            options = {'color': color, 'linestyle': dashes}
-            axes.plot(epochs, shares, **options, **_marked(len(epochs), marker))
+            axes.plot(epochs, shares, color=color, linestyle=dashes, **_marked(len(epochs), marker))
             ends.append((shares[-1], f'column {number}', color))
         _label_ends(axes, ends)
     return figure
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Writes names at the right of lines that end at heights from 0 to 1, moved apart where they would touch."""
-    apart, heights = 0.075, []
-    ends = sorted(((height, *rest) for height, *rest in ends if np.isfinite(height)), key=lambda end: end[0])
+    """Writes names to the right of lines ending at heights 0..1, moved apart if they would touch."""
+    apart = 0.075
+    heights: list[float] = []
+    ends = sorted((end for end in ends if np.isfinite(end[0])), key=lambda end: end[0])
     for height, *_ in ends:
         heights.append(max(height, heights[-1] + apart) if heights else height)
     excess = max(0.0, heights[-1] - 1)

@@ -1,7 +1,8 @@
-"""Images with what the network says of them, and with their nearest neighbors (the paper's Figure 4)."""
+"""Images with their predictions, and with their nearest neighbors (Figure 4)."""
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,8 +25,8 @@ class Example:
       pixels: uint8 [size, size, 3], RGB.
       names: of the most probable classes, the most probable first; up to five.
       probabilities: of these classes, 0..1.
-      truth: the right class's name, where it is known.
-      right: place of the right class among `names`; None where it is not among them.
+      truth: the right class's name, if known.
+      right: index of the right class in `names`, if it is there.
     """
 
     pixels: np.ndarray
@@ -44,7 +45,7 @@ def example_of(
       pixels: uint8 [size, size, 3], RGB.
       log_probabilities: [classes].
       class_names: of all classes.
-      truth: the right class, where it is known.
+      truth: the right class, if known.
     """
     classes, probabilities = zip(*most_probable(log_probabilities), strict=True)
     return Example(
@@ -59,11 +60,10 @@ def example_of(
 def figure_4_left(examples: Sequence[Example], title: str = '') -> Figure:
     """Images, their right labels, and "the five labels considered most probable", the right one in red.
 
-    The length of a bar is the probability: the whole width is 1. The right label is in bold letters besides, and
-    its bar has a dark edge.
+    A bar of the whole width is the probability 1. The right label is bold, and its bar has a dark edge.
 
     Args:
-      examples: one or more; four lie side by side.
+      examples: one or more, four to a row.
       title: of the figure.
     """
     across = min(_ACROSS, len(examples))
@@ -90,7 +90,7 @@ def figure_4_left(examples: Sequence[Example], title: str = '') -> Figure:
 
 
 def short_name(name: str) -> str:
-    """The first of the names of a class: ImageNet's are lists of synonyms, such as 'tench, Tinca tinca'."""
+    """The first of a class's names: ImageNet's are lists of synonyms, such as 'tench, Tinca tinca'."""
     return name.split(', ')[0].strip() or name
 
 
@@ -108,17 +108,17 @@ def _bars(axes: Axes, example: Example) -> None:
     bare(axes).set(xlim=(0, 1), ylim=(len(example.names) - 0.5, -0.5))
     for place, (name, probability) in enumerate(zip(example.names, example.probabilities, strict=True)):
         right = place == example.right
-        edge = {'edgecolor': _RIGHT_EDGE, 'linewidth': 1.1} if right else {}
+        edge: dict[str, Any] = {'edgecolor': _RIGHT_EDGE, 'linewidth': 1.1} if right else {}
         axes.barh(place, probability, height=0.84, facecolor=_RIGHT_COLOR if right else _BAR_COLOR, **edge)
-        weight, number = 'bold' if right else 'normal', per_cent(probability)
+        weight, number = 'bold' if right else 'normal', whole_percent(probability)
         width = _CELL - text_width(number, SMALL - 1, weight) - 0.14
         words = fitted(short_name(name), width, SMALL, weight)
         for text, where, side, size in ((words, 0.02, 'left', SMALL), (number, 0.99, 'right', SMALL - 1)):
             axes.text(where, place, text, ha=side, va='center_baseline', size=size, weight=weight, parse_math=False)
 
 
-def per_cent(probability: float) -> str:
-    """A probability as a reader of bars wants it: '83 %', and '<1 %' or '>99 %' for what is near 0 or 1."""
+def whole_percent(probability: float) -> str:
+    """A probability as a whole percentage: '83 %', and '<1 %' or '>99 %' near 0 or 1."""
     if 0 < probability < 0.01:
         return '<1 %'
     if 0.99 < probability < 1:
@@ -129,12 +129,12 @@ def per_cent(probability: float) -> str:
 def figure_4_right(
     queries: Sequence[np.ndarray], neighbors: Sequence[Sequence[np.ndarray]], titles: Sequence[str] | None = None
 ) -> Figure:
-    """Images in the first column, the training images nearest to them in the remaining ones, the nearest first.
+    """Images in the first column, their nearest training images in the others, nearest first.
 
     Args:
       queries: uint8 [size, size, 3] each.
       neighbors: for each query its nearest images, six in the paper; uint8 [size, size, 3] each.
-      titles: for each query a line to stand above it, such as its class.
+      titles: for each query a line above it, such as its class.
     """
     side, gap, apart, line = 1.15, 0.06, 0.22, 0.24 if titles else 0.0  # inches
     most = max(len(row) for row in neighbors)

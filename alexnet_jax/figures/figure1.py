@@ -1,4 +1,4 @@
-"""Figure 1: how fast a network fits its training set, with ReLUs and with tanh."""
+"""Figure 1: training error over epochs, with ReLUs and with tanh."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ Curve = Sequence[tuple[float, float]]  # pairs of epoch and training error (0..1
 
 
 def figure_1(curves: Mapping[str, Curve], target: float, title: str) -> Figure:
-    """Training error against epochs, a line for each network, and a dashed line at the error that they race to.
+    """Training error by epoch for each network, and a dashed line at the target.
 
     Args:
-      curves: by their names in the legend; the first is drawn solid, the second dashed, as in the paper.
+      curves: by name in the legend; the first is solid, the second dashed, as in the paper.
       target: an error, 0..1; 0.25 in the paper.
       title: of the figure.
     """

@@ -1,4 +1,4 @@
-"""The first layer's kernels as small images (the paper's Figure 3)."""
+"""The first layer's kernels as small images (Figure 3)."""
 
 from collections.abc import Sequence
 
@@ -7,21 +7,20 @@ from matplotlib.figure import Figure
 
 from alexnet_jax.figures.style import SIZE, SMALL, axes_at, bare, look, new_figure
 
-_ENLARGED, _GAP = 4, 2  # dots of the sheet that a weight takes along a side, and that lie between two kernels
+_ENLARGED, _GAP = 4, 2  # dots along a weight, and between two kernels
 _DOT = 0.01  # inches; a whole number of pixels in the PNG, so that weights have sharp edges
 _LABEL, _MARGIN, _BETWEEN = 1.05, 0.1, 0.14  # inches
 
 
 def figure_3(kernels: np.ndarray, shares: Sequence[float], title: str) -> Figure:
-    """The kernels, column 1 above column 2, in their order, each column's share of color beside it.
+    """The kernels in their order, column 1 above column 2, with each column's share of color.
 
-    Every kernel has a scale of its own, the same for its red, green and blue: gray is 0, and its largest weight
-    takes its color to the end of the range. So the structure of weak kernels is seen as well as that of strong
-    ones; how strong a kernel is cannot be read from the picture. The share of color counts kernels by strength.
+    Every kernel has its own scale, the same for red, green and blue: gray is 0, and its largest weight is at the end
+    of the range, so that weak kernels are visible too. The share of color weighs kernels by strength.
 
     Args:
       kernels: [columns, height, width, 3, kernels of a column].
-      shares: of each column, as `color.color_shares` gives them.
+      shares: of color, of each column.
       title: of the figure; '' for none.
     """
     sheets = [sheet(column) for column in kernels]
@@ -49,13 +48,13 @@ def figure_3(kernels: np.ndarray, shares: Sequence[float], title: str) -> Figure
 
 
 def sheet(kernels: np.ndarray) -> np.ndarray:
-    """A column's kernels side by side, row by row.
+    """A column's kernels in rows.
 
     Args:
       kernels: [height, width, 3, kernels].
 
     Returns:
-      float [dots, dots, 3], 0..1: four by four dots a weight, two white ones between kernels.
+      float [dots, dots, 3], 0..1: 4 x 4 dots per weight, 2 white ones between kernels.
     """
     height, width, _, count = kernels.shape
     across = in_a_row(count)
@@ -72,7 +71,7 @@ def sheet(kernels: np.ndarray) -> np.ndarray:
 
 
 def in_a_row(count: int) -> int:
-    """How many of `count` kernels lie in a row: at most 16, and so that all rows are equally long where they can be."""
+    """Kernels in a row: at most 16, and a divisor of `count` if there is a suitable one."""
     fewest = -(-count // 16)  # rows
     even = [across for across in range(min(8, count), 17) if count % across == 0]
     return max(even, default=-(-count // fewest))

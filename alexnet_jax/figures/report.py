@@ -1,4 +1,4 @@
-"""A run on one page, to read and to send around: WORKDIR/report.html, one file that needs no other."""
+"""The report of a run: WORKDIR/report.html, one self-contained page."""
 
 import base64
 import contextlib
@@ -14,6 +14,7 @@ import jinja2
 from rich.console import Console
 
 from alexnet_jax.config import Config
+from alexnet_jax.evaluation.color import color_columns
 from alexnet_jax.evaluation.published import ROWS, Row, rows_for
 from alexnet_jax.model.summary import Line, column_exchanges, network_lines
 from alexnet_jax.runs.checkpoint import Checkpoints
@@ -21,27 +22,29 @@ from alexnet_jax.runs.eval_json import read_evaluation
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.files import write_bytes
+from alexnet_jax.runtime.formatting import format_count, format_percent
 
-_BYTES = {'float32': 4, 'bfloat16': 2}  # of an activation
+_BYTES = {'float32': 4, 'bfloat16': 2}  # per activation
 _KINDS = (('.svg', 'image/svg+xml'), ('.png', 'image/png'))  # the sharper first
 _PICTURES = ('learning_curves', 'color', 'kernels', 'predictions', 'neighbors', 'codes')
+_EARLIER_NAMES = {'color': 'colour', 'neighbors': 'neighbours'}  # of early runs' files
 
 
 def write_report(config: Config, workdir: str, console: Console) -> pathlib.Path:
-    """Writes WORKDIR/report.html from what the run has left there; what is missing is said in a sentence.
+    """Writes WORKDIR/report.html from metrics.jsonl, eval.json, figures/ and the names of the checkpoints.
 
-    It reads metrics.jsonl, eval.json, figures/ and the names of the checkpoints; nothing is compiled or drawn.
+    For what is missing it says how to make it.
 
     Args:
-      config: the experiment that the run was made with.
+      config: of the run.
       workdir: of the run.
-      console: where to say that it was written.
+      console: for output.
 
     Returns:
       The file's path.
 
     Raises:
-      UserError: the config does not make sense, eval.json is damaged, or the report cannot be written.
+      UserError: the config is not valid, eval.json is damaged, or the report cannot be written.
     """
     path = pathlib.Path(workdir) / 'report.html'
     page = _template().render(contents(config, workdir))
@@ -58,12 +61,12 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {'per_cent': per_cent, 'number': lambda value: f'{value:,}' if value else ''}
+    environment.filters |= {'percent': format_percent, 'number': format_count}
     return environment.get_template('report.html.jinja')
 
 
 def contents(config: Config, workdir: str) -> dict[str, Any]:
-    """What the page says, by the names that its template uses."""
+    """The page's contents, by the names in its template."""
     directory = pathlib.Path(workdir)
     evaluation = read_evaluation(workdir)
     metrics = read_metrics(workdir) if _has_lines(directory / 'metrics.jsonl') else []
@@ -78,8 +81,8 @@ def contents(config: Config, workdir: str) -> dict[str, Any]:
         'results': [] if evaluation is None else evaluation.results(config.name),
         'published': () if evaluation is None else rows_for(evaluation.source, evaluation.split),
         'paper_tables': _paper_tables(),
-        'pictures': {name: picture(directory / 'figures' / name) for name in _PICTURES},
-        'shares': _shares(metrics),
+        'pictures': {name: picture(directory / 'figures', name) for name in _PICTURES},
+        'shares': [(column, *points[-1]) for column, points in color_columns(metrics).items()],
         'columns': config.columns,
         'precision': config.precision,
         'network': network,
@@ -96,27 +99,29 @@ def _has_lines(path: pathlib.Path) -> bool:
 def _facts(
     config: Config, directory: pathlib.Path, network: Sequence[Line], metrics: Sequence[dict[str, Any]]
 ) -> list[tuple[str, str]]:
-    """What a reader wants to know of the run first: pairs of what it is called and what it is."""
+    """Names and values of the run's main properties."""
     data, control = config.data, config.rate_control
-    parameters = f'{sum(line.parameters for line in network):,} parameters'
-    rate = f'{config.learning_rate:g}'
     if control.schedule:
-        rate += ''.join(f', {value:g} from epoch {epoch} on' for epoch, value in control.schedule)
+        changes = ''.join(f', {value:g} from epoch {epoch} on' for epoch, value in control.schedule)
     else:
-        rate += (
+        changes = (
             f', divided by {control.divide_by:g} after {control.patience} epochs without improvement, '
-            f'{control.drops} times at most'
+            f'at most {control.drops} times'
         )
-    images = f'{data.source}, {data.image_size} x {data.image_size} pixels, patches of {data.crop_size}'
+    columns = f'{config.columns} {"column" if config.columns == 1 else "columns"}'
+    mirrored = 'mirrored' if data.mirror else 'not mirrored'
     facts = [
         ('directory', str(directory)),
         ('trained', _trained(config, metrics)),
         ('last written', _last_written(directory / 'metrics.jsonl')),
         ('checkpoints', _checkpoints(directory, metrics)),
-        ('images', images + (', mirrored' if data.mirror else ', not mirrored')),
-        ('network', f'{config.columns} {"column" if config.columns == 1 else "columns"}, {parameters}'),
+        (
+            'images',
+            f'{data.source}, {data.image_size} x {data.image_size} pixels, patches of {data.crop_size}, {mirrored}',
+        ),
+        ('network', f'{columns}, {sum(line.parameters for line in network):,} parameters'),
         ('batch size', f'{config.batch_size} images'),
-        ('learning rate', rate),
+        ('learning rate', f'{config.learning_rate:g}{changes}'),
         ('momentum', f'{config.momentum:g}'),
         ('weight decay', f'{config.weight_decay:g}'),
         ('precision', config.precision),
@@ -128,8 +133,7 @@ def _facts(
 def _trained(config: Config, metrics: Sequence[dict[str, Any]]) -> str:
     if not metrics:
         return ''
-    last = metrics[-1]
-    return f'{last["step"]:,} steps, {last["epoch"]:.2f} of {config.epochs} epochs'
+    return f'{metrics[-1]["step"]:,} steps, {metrics[-1]["epoch"]:.2f} of {config.epochs} epochs'
 
 
 def _last_written(path: pathlib.Path) -> str:
@@ -152,27 +156,15 @@ def _checkpoints(directory: pathlib.Path, metrics: Sequence[dict[str, Any]]) -> 
 
 
 def _progress(metrics: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    """Lines of the metrics that say where the run has got to: pairs of what they are called and what they hold."""
+    """The last lines of the metrics and the best validation, with their names."""
     training = [line for line in metrics if line['split'] == 'train']
     validations = [line for line in metrics if line['split'] == 'validation']
-    rows = [('training, last line', training[-1])] if training else []
-    if validations:
-        rows.append(('validation, last', validations[-1]))
-        numbers = [line for line in validations if math.isfinite(line['top1_error'])]
-        if numbers:
-            rows.append(('validation, lowest top-1 error', min(numbers, key=lambda line: line['top1_error'])))
+    finite = [line for line in validations if math.isfinite(line['top1_error'])]
+    rows = [('training, last line', line) for line in training[-1:]]
+    rows += [('validation, last', line) for line in validations[-1:]]
+    if finite:
+        rows.append(('validation, lowest top-1 error', min(finite, key=lambda line: line['top1_error'])))
     return rows
-
-
-def _shares(metrics: Sequence[dict[str, Any]]) -> list[tuple[str, float, float]]:
-    """For each column its number, its last share of color (0..1), and the epoch of that."""
-    beginning = 'color_column'
-    lines_with = [line for line in metrics if f'{beginning}1' in line]
-    if not lines_with:
-        return []
-    last = lines_with[-1]
-    fields = [field for field in last if field.startswith(beginning)]
-    return [(field.removeprefix(beginning), last[field], last['epoch']) for field in fields]
 
 
 def _paper_tables() -> list[tuple[str, tuple[Row, ...]]]:
@@ -180,24 +172,22 @@ def _paper_tables() -> list[tuple[str, tuple[Row, ...]]]:
     return [(f'{names.get(source, source)}, {split} images', rows) for (source, split), rows in ROWS.items()]
 
 
-def picture(path_without_ending: pathlib.Path) -> str | None:
-    """A picture as a data URI, the SVG where there is one; None where there is no picture.
+def picture(directory: pathlib.Path, name: str) -> str | None:
+    """A picture as a data URI, the SVG if there is one; None if there is no picture.
+
+    Args:
+      directory: of the pictures.
+      name: of the picture, without '.svg' or '.png'.
 
     Raises:
       UserError: it cannot be read.
     """
-    for ending, kind in _KINDS:
-        path = path_without_ending.with_name(path_without_ending.name + ending)
-        if path.exists():
-            try:
-                return f'data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}'
-            except OSError as error:
-                raise UserError(f'{path} cannot be read: {error}.') from error
+    for stem in (name, _EARLIER_NAMES.get(name, name)):
+        for ending, kind in _KINDS:
+            path = directory / (stem + ending)
+            if path.exists():
+                try:
+                    return f'data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}'
+                except OSError as error:
+                    raise UserError(f'{path} cannot be read: {error}.') from error
     return None
-
-
-def per_cent(value: float | None, digits: int = 2) -> str:
-    """An error (0..1) in percent, with so many digits after the point; '' for None."""
-    if value is None:
-        return ''
-    return f'{100 * value:.{digits}f} %' if math.isfinite(value) else 'not a number'

@@ -1,4 +1,4 @@
-"""The common look of all figures: colors, sizes, and how they are written to disk."""
+"""Common style of all figures: colors and sizes; writing to disk."""
 
 import contextlib
 import io
@@ -20,11 +20,11 @@ from rich.console import Console
 from alexnet_jax.runtime.errors import say, writing
 from alexnet_jax.runtime.files import write_bytes
 
-# Okabe and Ito's colors, which the color-blind tell apart.
+# Okabe and Ito's palette, safe for color-blind readers.
 BLACK, ORANGE, SKY_BLUE, GREEN = '#000000', '#E69F00', '#56B4E9', '#009E73'
 BLUE, VERMILLION, PURPLE, GRAY = '#0072B2', '#D55E00', '#CC79A7', '#6B6B6B'
 
-# Lines are told apart by more than color: color, dashes, marker.
+# Color, dashes, marker.
 LINES: tuple[tuple[str, str, str], ...] = (
     (BLUE, '-', 'o'),
     (VERMILLION, '--', 's'),
@@ -38,7 +38,7 @@ LINES: tuple[tuple[str, str, str], ...] = (
 SIZE, SMALL = 10.0, 9.0  # of letters, in points
 _TITLE = 11.0
 _DOTS_PER_INCH = 200
-_LOOK: dict[str, Any] = {
+_LOOK: Any = {
     'font.size': SIZE,
     'axes.titlesize': SIZE,
     'axes.labelsize': SIZE,
@@ -52,27 +52,27 @@ _LOOK: dict[str, Any] = {
     'lines.linewidth': 1.5,
     'lines.markersize': 4,
 }
-# Letters that the first, which comes with Matplotlib, lacks are looked for in the next that the machine has.
+# The first comes with Matplotlib; the others, if installed, supply letters that it lacks.
 _FONTS = ('DejaVu Sans', 'Noto Sans', 'Noto Sans CJK JP', 'Noto Sans Devanagari', 'WenQuanYi Zen Hei')
 
 
 @contextlib.contextmanager
 def look() -> Iterator[None]:
-    """Within, axes and legends come out in the common look, and nothing is said of fonts."""
-    logging.getLogger('matplotlib').setLevel(logging.WARNING)  # it tells of its font cache
+    """Within, Matplotlib uses the common style, without messages about fonts."""
+    logging.getLogger('matplotlib').setLevel(logging.WARNING)  # not of its font cache
     known = set(font_manager.get_font_names())
     fonts = [name for name in _FONTS if name in known]
     with matplotlib.rc_context(_LOOK | {'font.family': fonts}), warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='Glyph .* missing')  # the reader sees a box in its place
+        warnings.filterwarnings('ignore', message='Glyph .* missing')  # drawn as a box
         yield
 
 
 def new_figure(width: float, height: float, title: str = '', **options: Any) -> Figure:
-    """A figure that needs no display and no global state.
+    """A figure without display or global state.
 
     Args:
       width, height: in inches.
-      title: of the whole; '' for none. Cut where it is wider than the figure.
+      title: of the whole, cut to the figure's width; '' for none.
       **options: for `matplotlib.figure.Figure`.
     """
     figure = Figure(figsize=(width, height), **options)
@@ -82,21 +82,21 @@ def new_figure(width: float, height: float, title: str = '', **options: Any) -> 
 
 
 def axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes at a place given in inches from the figure's upper left corner."""
+    """Axes at a position in inches from the figure's upper left corner."""
     whole_width, whole_height = figure.get_size_inches()
     bottom = whole_height - top - height
     return figure.add_axes((left / whole_width, bottom / whole_height, width / whole_width, height / whole_height))
 
 
 def bare(axes: Axes) -> Axes:
-    """Takes ticks and frame from axes."""
+    """Removes ticks and frame."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     return axes
 
 
 def legend(axes: Axes, handles: Sequence[Any], labels: Sequence[str], **options: Any) -> Legend:
-    """A legend whose labels are taken as they are, whatever signs they hold."""
+    """A legend whose labels are plain text."""
     made = axes.legend(handles, [' '] * len(handles), frameon=False, **options)
     for text, label in zip(made.get_texts(), labels, strict=True):
         text.set(text=printable(label), parse_math=False)
@@ -104,16 +104,16 @@ def legend(axes: Axes, handles: Sequence[Any], labels: Sequence[str], **options:
 
 
 def printable(text: str) -> str:
-    """One line of text that can be drawn: blanks joined, other signs that cannot be seen replaced."""
+    """One drawable line: white space joined, unprintable characters replaced."""
     return ''.join(sign if sign.isprintable() else '\N{REPLACEMENT CHARACTER}' for sign in ' '.join(text.split()))
 
 
 def fitted(text: str, width: float, size: float, weight: str = 'normal') -> str:
-    """The text, cut with an ellipsis where it is wider than `width` inches in letters of `size` points."""
+    """The text, cut with an ellipsis to `width` inches at `size` points."""
     text = printable(text)
     if text_width(text, size, weight) <= width:
         return text
-    fitting, long = 0, len(text)  # so many signs fit, so many do not
+    fitting, long = 0, len(text)  # numbers of characters that fit and do not
     while long - fitting > 1:
         middle = (fitting + long) // 2
         if text_width(f'{text[:middle].rstrip()}…', size, weight) <= width:
@@ -124,19 +124,19 @@ def fitted(text: str, width: float, size: float, weight: str = 'normal') -> str:
 
 
 def text_width(text: str, size: float, weight: str = 'normal') -> float:
-    """How wide a line of text is drawn, in inches."""
+    """Width of a line of text, in inches."""
     with look():
         font = FontProperties(size=size, weight=weight)
         return TextToPath().get_text_width_height_descent(text, font, ismath=False)[0] / 72
 
 
 def save(figure: Figure, path_without_ending: pathlib.Path, line_art: bool = False) -> list[pathlib.Path]:
-    """Writes a figure as PNG, and line art as SVG too, whose letters are paths; the same bytes each time.
+    """Writes a figure as PNG, and line art also as SVG with letters as paths; the same bytes each time.
 
     Args:
-      figure: as the functions of this package make it.
-      path_without_ending: where to, without '.png'; its directories are made.
-      line_art: whether it is made of lines rather than pixels.
+      figure: one of this package's.
+      path_without_ending: path without '.png'; directories are created.
+      line_art: whether it consists of lines rather than pixels.
 
     Returns:
       The paths written, the PNG first.

@@ -6,7 +6,7 @@ axis, and the module computes all columns or, inside `jax.shard_map`, those of o
 
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, assert_never, cast
+from typing import Any, assert_never, cast
 
 import flax.linen as nn
 import jax
@@ -35,22 +35,14 @@ from alexnet_jax.model.layer_specs import (
 from alexnet_jax.runtime.errors import UserError
 
 Parameters = dict[str, dict[str, Array]]
-
-
-class Convolve(Protocol):
-    """A convolution of all columns: `layers.convolution` for each, or a faster function with the same values."""
-
-    def __call__(self, xs: list[Array], kernels: Array, biases: Array, *, stride: int, pad: int) -> list[Array]:
-        """Takes each column's [batch, height, width, channels]; kernels and biases have a leading column axis."""
+Convolve = Callable[..., list[Array]]  # such as `fft_convolution.cpu_convolution`
 
 
 class LayerParameters(nn.Module):
-    """Kernel and bias of one layer, initialized as section 5 says.
+    """Kernel and bias of one layer, initialized as section 5 says: normal with `std`, and constant `bias`.
 
     Attributes:
       shape: of the kernel, [local columns, ..., outputs].
-      std: standard deviation of the normal distribution that kernels are drawn from.
-      bias: initial value of every bias.
       positions: rows and columns of a map, where each position has its own biases.
     """
 
@@ -78,7 +70,7 @@ class AlexNet(nn.Module):
       layers: names and specifications in order, as a mapping or as pairs; the last one is dense and gives the logits.
       columns: number of columns, all computed here; or a `Columns`, inside `jax.shard_map`.
       dtype: type of the activations; parameters are float32.
-      convolve: computes the convolutions, in place of `layers.convolution`.
+      convolve: computes the convolutions of all columns, in place of `layers.convolution` for each.
     """
 
     layers: Mapping[str, Layer] | Table
@@ -217,11 +209,7 @@ def _dropout_keys(name: str, seeds: Array, column: Array | int) -> Array:
 
 
 def classes_of(table: Table) -> int:
-    """Number of classes: the units of the last layer.
-
-    Raises:
-      UserError: the last layer is not dense.
-    """
+    """Number of classes, the units of the last layer; UserError if that is not dense."""
     name, layer = table[-1] if table else ('', None)
     if not isinstance(layer, Dense):
         raise UserError(f'config.network: the last layer must be of type dense, to give the logits; it is {name!r}.')

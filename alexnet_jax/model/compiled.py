@@ -14,6 +14,7 @@ COLLECTIVES = ('all-gather', 'all-reduce', 'reduce-scatter', 'collective-permute
 _COMPUTATION = re.compile(r'^(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) .*\{\s*$')
 _INSTRUCTION = re.compile(r'^\s*(?P<root>ROOT )?%?(?P<name>[\w.\-]+) = (?P<rest>\S.*)$')
 _ARRAY = re.compile(r'\b(pred|[a-z]+(?:\d+)\w*)\[([\d,]*)\]')
+_IOTA = re.compile(r'\[(?P<shape>[\d,]+)\]<=\[(?P<dimensions>[\d,]+)\](?:T\((?P<permutation>[\d,]+)\))?')
 _MESH = re.compile(
     r"mesh\[(?P<axes>['\w]+=\d+(?:,['\w]+=\d+)*)\]"
     r'(?:, device_ids=\((?:\[(?P<iota>[\d,]+)\]T\((?P<permutation>[\d,]+)\)|(?P<ids>[\d,]+))\))?'
@@ -102,11 +103,7 @@ class Program:
 
 
 def read_program(text: str) -> Program:
-    """Reads `jitted.lower(...).compile().as_text()`.
-
-    Raises:
-      ValueError: a line is not HLO as this reader knows it.
-    """
+    """Reads `jitted.lower(...).compile().as_text()`; ValueError if a line cannot be read."""
     computations: dict[str, list[Instruction]] = collections.defaultdict(list)
     entry = computation = ''
     for line in text.splitlines():
@@ -165,22 +162,14 @@ class Collective:
 
 
 def collectives(program: str, mesh: Mesh) -> list[Collective]:
-    """All exchanges of a compiled program in the order of its text, except those of a device with itself.
-
-    Args:
-      program: its text, see `read_program`.
-      mesh: that it was compiled for.
-
-    Raises:
-      ValueError: XLA writes a line, or which devices take part, in a notation unknown here.
-    """
+    """All exchanges of a program compiled for the mesh, in the order of its text; ValueError if it cannot be read."""
     instructions = (one for body in read_program(program).computations.values() for one in body)
     found = (collective_of(one, mesh) for one in instructions)
     return [one for one in found if one is not None]
 
 
 def collective_of(one: Instruction, mesh: Mesh) -> Collective | None:
-    """The exchange that an instruction is or starts; None if there is none, or each device is alone in its group."""
+    """The exchange that an instruction is or starts; None if there is none, or every group is a single device."""
     kind = one.collective
     if not kind or one.opcode.endswith('-done'):
         return None
@@ -216,22 +205,22 @@ def device_groups(attributes: str, devices: int) -> list[list[int]]:
     """
     start = re.search(r'\b(?:replica_groups|source_target_pairs)=', attributes)
     text = attributes[start.end() :] if start else ''
-    if re.match(r'\{\}', text):
-        return [list(range(devices))]
-    if match := re.match(r'\{(\{\d[\d,{}]*\})\}', text):
-        return [_numbers(group) for group in match[1].split('},{')]
-    if match := re.match(r'\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', text):
-        return _as_groups(_iota(match[2], match[3]).reshape(_numbers(match[1])))
-    if match := _MESH.match(text):
+    if match := re.match(r'\{(\{\d[\d,{}]*\})?\}', text):
+        return [_numbers(group) for group in match[1].split('},{')] if match[1] else [list(range(devices))]
+    if match := _IOTA.match(text):
+        groups = _iota(match['dimensions'], match['permutation']).reshape(_numbers(match['shape']))
+    elif match := _MESH.match(text):
         axes = {name: int(size) for name, size in (axis.split('=') for axis in match['axes'].split(','))}
         ids = np.array(_numbers(match['ids'])) if match['ids'] else np.arange(math.prod(axes.values()))
         if match['iota']:
             ids = _iota(match['iota'], match['permutation'])
         grouped = [axis for axis in match['grouped'].split(',') if axis]
         order = [list(axes).index(axis) for axis in [*(axis for axis in axes if axis not in grouped), *grouped]]
-        groups = ids.reshape(list(axes.values())).transpose(order)
-        return _as_groups(groups.reshape(-1, math.prod(axes[axis] for axis in grouped)))
-    raise ValueError(f'the devices of a collective are given in an unknown notation: {attributes:.200}')
+        ids = ids.reshape(list(axes.values())).transpose(order)
+        groups = ids.reshape(-1, math.prod(axes[axis] for axis in grouped))
+    else:
+        raise ValueError(f'the devices of a collective are given in an unknown notation: {attributes:.200}')
+    return [[int(i) for i in group] for group in groups]
 
 
 def _numbers(text: str) -> list[int]:
@@ -239,11 +228,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _iota(dimensions: str, permutation: str | None) -> np.ndarray:
-    """0, 1, 2, ... in the shape given, transposed by the permutation, if any."""
+    """0, 1, 2, ... in these dimensions, transposed."""
     shape = _numbers(dimensions)
     ids = np.arange(math.prod(shape)).reshape(shape)
     return ids.transpose(_numbers(permutation)) if permutation else ids
-
-
-def _as_groups(ids: np.ndarray) -> list[list[int]]:
-    return [[int(i) for i in group] for group in ids]

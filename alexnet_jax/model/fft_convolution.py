@@ -30,17 +30,7 @@ _IMAGES_PER_GROUP = 8
 
 
 def cpu_convolution(xs: list[Array], kernels: Array, biases: Array, *, stride: int = 1, pad: int = 0) -> list[Array]:
-    """`layers.convolution` for all columns, as fast as is possible on a CPU: `AlexNet.convolve`.
-
-    Args:
-      xs: each column's [batch, height, width, channels].
-      kernels: [columns, size, size, channels, kernels].
-      biases: [columns, kernels].
-      stride, pad: as in `layers.convolution`.
-
-    Returns:
-      Each column's [batch, outputs, outputs, kernels].
-    """
+    """`layers.convolution` of each column's x; kernels and biases have a leading column axis."""
     if stride == 1 and xs[0].dtype == jnp.float32 and saves_work(xs[0].shape, kernels.shape[1:], pad):
         return fft_convolution(xs, kernels, biases, pad=pad)
 
@@ -55,7 +45,7 @@ def cpu_convolution(xs: list[Array], kernels: Array, biases: Array, *, stride: i
 
 @dataclasses.dataclass(frozen=True)
 class _Tiling:
-    """How a map is cut, along each side: the number of tiles, the outputs of a tile, and its width in pixels."""
+    """Along each side of a map, the number of tiles; the outputs and the width in pixels of each."""
 
     tiles: int
     outputs: int
@@ -72,10 +62,7 @@ def _tiling(outputs: int, size: int) -> _Tiling:
 def saves_work(shape: tuple[int, ...], kernel: tuple[int, ...], pad: int) -> bool:
     """Whether `fft_convolution` takes sufficiently fewer multiplications than the direct sums.
 
-    Args:
-      shape: of the images, [batch, side, side, channels].
-      kernel: its shape, [size, size, channels, kernels].
-      pad: zeros at each edge.
+    The shapes are those of the images, [batch, side, side, channels], and of a kernel, [size, size, channels, kernels].
     """
     batch, side, other_side, channels = shape
     size, _, _, kernels = kernel
@@ -154,17 +141,11 @@ def _number_of_products(width: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Matrices:
-    """The three linear maps, float32.
+    """The three linear maps, float32."""
 
-    Attributes:
-      tiles: [products, width * width].
-      kernels: [products, size * size].
-      outputs: [outputs * outputs, products].
-    """
-
-    tiles: np.ndarray
-    kernels: np.ndarray
-    outputs: np.ndarray
+    tiles: np.ndarray  # [products, width * width]
+    kernels: np.ndarray  # [products, size * size]
+    outputs: np.ndarray  # [outputs * outputs, products]
 
 
 @functools.cache

@@ -1,12 +1,13 @@
-"""Layer specifications: the vocabulary in which networks are written down.
+"""Layer specifications. A network is a table of them: an ordered mapping from names to specifications.
 
-A network is a table, an ordered mapping from a layer's name to its specification. Every column runs every layer;
-`Exchange` is the only one at which columns see each other's activations. Numbers of kernels and units are totals over
-all columns, as in the paper. Nothing is computed here; `alexnet.py` runs a table, `layers.py` holds the arithmetic.
+Every column runs every layer; `Exchange` is the only one at which columns see each other's activations. Numbers of
+kernels and units are totals over all columns, as in the paper. `alexnet.py` runs a table, with the functions of
+`layers.py`.
 """
 
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -32,8 +33,8 @@ def _no_gaps(pooling: Any) -> Any:
 class Convolution:
     """`kernels` filters of size x size; 1 + ceil((n + 2 pad - size) / stride) outputs along each side.
 
-    Where the stride does not divide, the last window runs past the bottom and right edge and reads zeros
-    there, as in the 2012 code: 224 pixels, size 11 and stride 4 give 55 outputs.
+    The last window may run past the bottom and right edges, where it reads zeros, as in the 2012 code: 224 pixels with
+    size 11 and stride 4 give 55 outputs.
     """
 
     kernels: Count
@@ -46,10 +47,7 @@ class Convolution:
 
 @dataclass(frozen=True, config=_STRICT)
 class LocallyConnected:
-    """A convolution whose kernels and biases differ from place to place: cuda-convnet's "local" layers.
-
-    The outputs of a place are `kernels`, each of size x size; how many places there are is as with `Convolution`.
-    """
+    """A convolution with other kernels and biases at each position of its output: cuda-convnet's "local" layers."""
 
     kernels: Count
     size: Size
@@ -61,7 +59,7 @@ class LocallyConnected:
 
 @dataclass(frozen=True, config=_STRICT)
 class Dense:
-    """`units` fully connected neurons (the paper's fully-connected layers)."""
+    """`units` fully connected units."""
 
     units: Count
     std: NotNegative = 0.01
@@ -82,7 +80,7 @@ class Tanh:
 class LocalResponseNormalization:
     """Section 3.3: x / (k + alpha * sum of squares over n adjacent channels) ** beta, within a column.
 
-    The 2012 code divides alpha by n; write the quotient to follow it.
+    The 2012 code divides its alpha by n.
     """
 
     k: NotNegative = 2.0
@@ -93,9 +91,9 @@ class LocalResponseNormalization:
 
 @dataclass(frozen=True, config=_STRICT)
 class SpatialNormalization:
-    """The 2012 code's other normalization: the same formula over the size x size places around, within a map.
+    """The 2012 code's other normalization, not in the paper: the same formula over a size x size window of a map.
 
-    The paper does not mention it. The code divides its scale by the places of the window; alpha is the quotient.
+    The code divides its alpha by size * size; here alpha is the quotient.
     """
 
     k: NotNegative = 1.0
@@ -106,7 +104,7 @@ class SpatialNormalization:
 
 @dataclass(frozen=True, config=_STRICT)
 class MaxPooling:
-    """Section 3.4: windows of size x size, `stride` apart; they overlap where the stride is smaller."""
+    """Section 3.4: the largest value of each size x size window, `stride` apart; they overlap if stride < size."""
 
     size: Size = 3
     stride: Size = 2
@@ -116,7 +114,7 @@ class MaxPooling:
 
 @dataclass(frozen=True, config=_STRICT)
 class AveragePooling:
-    """The mean of each window of size x size, of what there is of it; LeNet-5's pooling, side by side."""
+    """The mean of each size x size window, without what is past the edge; LeNet-5's pooling."""
 
     size: Size = 2
     stride: Size = 2
@@ -126,17 +124,17 @@ class AveragePooling:
 
 @dataclass(frozen=True, config=_STRICT)
 class Exchange:
-    """Every column receives the values of all columns, column 1's before column 2's (last axis)."""
+    """Gives every column the activations of all columns, concatenated along the last axis, column 1 first."""
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Flatten:
-    """A map becomes a vector: height, then width, then channel."""
+    """Makes a vector of a map, in the order height, width, channel."""
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Dropout:
-    """Section 4.2: in training an output is 0 with probability `rate`; at test time all count (1 - rate)."""
+    """Section 4.2: zeros outputs with probability `rate` in training; multiplies all by (1 - rate) at test time."""
 
     rate: Probability = 0.5
 
@@ -147,23 +145,13 @@ Learned = Convolution | LocallyConnected | Dense  # layers with parameters
 Layer = Learned | ReLU | Tanh | Normalization | Pooling | Exchange | Flatten | Dropout
 Table = tuple[tuple[str, Layer], ...]
 
-TYPES: dict[str, type[Layer]] = {  # as configs name them
-    'convolution': Convolution,
-    'locally_connected': LocallyConnected,
-    'dense': Dense,
-    'relu': ReLU,
-    'tanh': Tanh,
-    'local_response_normalization': LocalResponseNormalization,
-    'spatial_normalization': SpatialNormalization,
-    'max_pooling': MaxPooling,
-    'average_pooling': AveragePooling,
-    'exchange': Exchange,
-    'flatten': Flatten,
-    'dropout': Dropout,
+# By their names in configs, the classes' in snake case.
+TYPES: dict[str, type[Layer]] = {
+    re.sub('(?<=[a-z])(?=[A-Z][a-z])', '_', cls.__name__).lower(): cls for cls in get_args(Layer)
 }
 
 
 def layer_fields(layers: Mapping[str, Layer] | Table) -> dict[str, dict[str, Any]]:
-    """A table as plain fields, {name: {'type': ..., field: value, ...}}, in its order: what configs hold."""
+    """A table as the plain fields that configs hold: {name: {'type': ..., field: value, ...}}, in order."""
     names = {cls: name for name, cls in TYPES.items()}
     return {name: {'type': names[type(layer)], **vars(layer)} for name, layer in dict(layers).items()}

@@ -58,17 +58,14 @@ def correlation(x: Array, kernel: Array, *, stride: int, pad: int) -> Array:
 
 
 def locally_connected(x: Array, kernel: Array, bias: Array, *, size: int, stride: int = 1, pad: int = 0) -> Array:
-    """Correlates x with kernels that differ between positions, and adds each position's own biases.
+    """`convolution` with other kernels and biases at each position.
 
     Args:
       x: [batch, height, width, channels].
-      kernel: [rows, columns, size * size * channels, kernels], for the window at each position; the window's values are
-        in the order height, width, channel.
-      bias: [rows, columns, kernels].
+      kernel: [rows, columns, size * size * channels, kernels], with a window's values in the order height, width,
+        channel.
+      bias: [rows, columns, kernels], as is the result after its batch.
       size, stride, pad: of the windows, as in `convolution`.
-
-    Returns:
-      [batch, rows, columns, kernels], of x's type.
     """
     positions = _positions(x, size, stride, pad)
     far = [_far_padding(length, size, stride, pad) for length in x.shape[1:3]]
@@ -93,28 +90,17 @@ def tanh(x: Array) -> Array:
 
 
 def local_response_normalization(x: Array, *, k: float, n: int, alpha: float, beta: float) -> Array:
-    """Section 3.3: b_i = a_i / (k + alpha * sum_j a_j^2)^beta over the n channels around i.
+    """Section 3.3: b_i = a_i / (k + alpha * sum_j a_j^2)^beta over the n channels around i, the last axis.
 
     j runs from max(0, i - n/2) to min(N - 1, i + n/2), where N is the number of channels of this column: the paper's
     GPUs do not communicate here. The sum and the power are computed in float32. The gradient is written out because it
     then costs no more than the forward pass; JAX's own costs ten times as much.
-
-    Args:
-      x: [..., channels], as is the result.
-      k, n, alpha, beta: the paper's constants.
     """
     return _normalize(x, (-1,), k, n, alpha, beta)
 
 
 def spatial_normalization(x: Array, *, k: float, size: int, alpha: float, beta: float) -> Array:
-    """The 2012 code's second normalization: a / (k + alpha * sum of squares)^beta within a map.
-
-    The sum runs over the size x size positions around; those outside the map do not count.
-
-    Args:
-      x: [batch, height, width, channels], as is the result.
-      k, size, alpha, beta: 1, 5, 0.001 / 25 and 0.75 in the code.
-    """
+    """The 2012 code's second normalization: the same over size x size positions of a map, within its edges."""
     return _normalize(x, (1, 2), k, size, alpha, beta)
 
 
@@ -169,18 +155,11 @@ def _sum_near(values: Array, axes: tuple[int, ...], n: int) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnames=('size', 'stride'))
 def max_pooling(x: Array, size: int, stride: int) -> Array:
-    """The largest value of each window (section 3.4); windows overlap where stride < size.
+    """The largest value of each window (section 3.4), [batch, outputs, outputs, channels]; windows may overlap.
 
-    The forward pass is the maximum of size * size strided slices. The gradient sums over the windows that contain a
-    pixel, at most four for size 3 and stride 2; XLA's own, a scatter, takes forty times as long on a CPU. As in
-    cuda-convnet, all values equal to a window's maximum get its gradient; after a ReLU such ties are zeros, whose
-    gradient is zero anyway.
-
-    Args:
-      x: [batch, height, width, channels].
-
-    Returns:
-      [batch, outputs, outputs, channels]; a window past the far edge covers only the pixels there are.
+    A window past the far edge covers only the pixels there are. The gradient sums over the windows of each pixel, at
+    most four for size 3 and stride 2; XLA's own, a scatter, takes forty times as long on a CPU. As in cuda-convnet, all
+    values equal to a window's maximum get its gradient; after a ReLU such ties are zeros, whose gradient is zero.
     """
     return _max_pooling_forward(x, size, stride)[0]
 
@@ -224,14 +203,7 @@ max_pooling.defvjp(_max_pooling_forward, _max_pooling_backward)
 
 
 def average_pooling(x: Array, *, size: int, stride: int) -> Array:
-    """The mean of each window; the sum is computed in float32.
-
-    Args:
-      x: [batch, height, width, channels].
-
-    Returns:
-      [batch, outputs, outputs, channels], of x's type; a window past the far edge averages the pixels there are.
-    """
+    """The mean of each window, summed in float32; a window past the far edge averages the pixels there are."""
     positions = _positions(x, size, stride)
     padded = _padded(x.astype(jnp.float32), size, stride, 0.0)
     pixels = [

@@ -26,48 +26,27 @@ from alexnet_jax.model.layer_specs import (
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One layer, all columns together.
-
-    Attributes:
-      name: of the layer.
-      kind: its type, such as 'Convolution'.
-      kernel: its description, such as '96 of 11x11x3, stride 4'.
-      sees: the source of its inputs: 'image', 'own column', 'both columns', 'all columns'; '' without parameters.
-      output: [height, width, channels] or [units].
-      parameters: number of kernel values and biases.
-      multiply_adds: for one image, forward.
-    """
+    """One layer, all columns together."""
 
     name: str
-    kind: str
-    kernel: str
-    sees: str
-    output: tuple[int, ...]
-    parameters: int
-    multiply_adds: int
+    kind: str  # 'Convolution', ...
+    kernel: str  # a description, such as '96 of 11x11x3, stride 4'
+    sees: str  # 'image', 'own column', 'both columns' or 'all columns'; '' without parameters
+    output: tuple[int, ...]  # [height, width, channels] or [units]
+    parameters: int  # kernel values and biases
+    multiply_adds: int  # of an image, forward
 
 
 class ColumnExchange(NamedTuple):
-    """What a column receives from the others for one image, forward.
+    """What a column receives from the others for one image, forward."""
 
-    Attributes:
-      into: the layer that uses it, or 'softmax'.
-      values: how many numbers.
-      size: their bytes.
-    """
-
-    into: str
+    into: str  # the layer that uses it, or 'softmax'
     values: int
-    size: int
+    size: int  # bytes
 
 
 def network_lines(layers: Mapping[str, Layer] | Table, columns: int = 2, crop_size: int = 224) -> list[Line]:
-    """The layers of a network, with the shapes that the module computes; no array is made.
-
-    Args:
-      layers: of the network.
-      columns: number of columns.
-      crop_size: height and width of the images, in pixels.
+    """The layers of a network for images of `crop_size` pixels a side, with the module's own shapes; no array is made.
 
     Raises:
       UserError: the layers do not fit the images or the number of columns.
@@ -125,13 +104,7 @@ def _description(layer: Layer, kernel: tuple[int, ...]) -> str:
 
 
 def column_exchanges(lines: Sequence[Line], columns: int, bytes_per_value: int) -> list[ColumnExchange]:
-    """What a column receives from the others for one image: at each exchange layer, and the logits for the softmax.
-
-    Args:
-      lines: of `network_lines`.
-      columns: number of columns.
-      bytes_per_value: 4 for float32 activations.
-    """
+    """What a column receives from the others for one image: at each exchange layer, and the logits for the softmax."""
     if columns == 1:
         return []
     sizes = []

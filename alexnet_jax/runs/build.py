@@ -80,7 +80,8 @@ def _initial(experiment: Experiment) -> TrainState:
 
 def state_shapes(experiment: Experiment) -> TrainState:
     """Shapes and types of the training state."""
-    return jax.eval_shape(lambda: _initial(experiment))
+    shapes: TrainState = jax.eval_shape(lambda: _initial(experiment))
+    return shapes
 
 
 def first_state(experiment: Experiment) -> TrainState:
@@ -89,7 +90,8 @@ def first_state(experiment: Experiment) -> TrainState:
     # A program that runs once does not deserve all of the compiler's effort; the values are the same.
     on_cpu = experiment.mesh.devices.flat[0].platform == 'cpu'
     options = {'xla_backend_optimization_level': 1} if on_cpu else None
-    return jax.jit(lambda: _initial(experiment), out_shardings=where, compiler_options=options)()
+    state: TrainState = jax.jit(lambda: _initial(experiment), out_shardings=where, compiler_options=options)()
+    return state
 
 
 def training_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Metrics]]:

@@ -71,7 +71,8 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """Step of the checkpoint with the lowest validation error; None where none was validated."""
-        return self._manager.best_step()
+        best: int | None = self._manager.best_step()
+        return best
 
     def find(self, which: str) -> int:
         """The step of a checkpoint by name.
@@ -86,12 +87,13 @@ class Checkpoints:
         if not steps:
             raise UserError(f'{self.directory} holds no checkpoint; train first, or name another --workdir.')
         known = {'newest': steps[-1], 'best': self.best(), **{str(step): step for step in steps}}
-        if known.get(which) is None:
+        step = known.get(which)
+        if step is None:
             raise UserError(
                 f'--checkpoint={which}: {self.directory} has none; take newest, best, or one of '
                 f'{", ".join(map(str, steps))}.'
             )
-        return known[which]
+        return step
 
     def save(self, state: TrainState, progress: Progress, top1_error: float | None) -> None:
         """Saves in the background; the previous save is awaited first.
@@ -251,8 +253,8 @@ class Checkpoints:
                 raise ValueError(f'{path} is no plain file')
 
     def _check_same_network(self, step: int, like: State) -> None:
-        found = _shapes(self._manager.item_metadata(step).state.tree['parameters'])
-        wanted = _shapes(like['parameters'] if isinstance(like, dict) else like.parameters)
+        found: dict[str, tuple[int, ...]] = _shapes(self._manager.item_metadata(step).state.tree['parameters'])
+        wanted: dict[str, tuple[int, ...]] = _shapes(like['parameters'] if isinstance(like, dict) else like.parameters)
         for name in [*wanted, *found]:
             if found.get(name) != wanted.get(name):
                 there, here = (str(list(x[name])) if name in x else 'does not exist' for x in (found, wanted))

@@ -34,11 +34,7 @@ _HEADER = 128  # bytes of an .npy file before its values; NumPy leaves room for 
 
 
 def check_same(directory: pathlib.Path, about: dict[str, Any]) -> dict[str, Any]:
-    """Reads the features.json of a complete or partial directory, and checks that its fields agree with `about`.
-
-    Raises:
-      UserError: they do not, or the file is damaged.
-    """
+    """Reads features.json; UserError if it is damaged, or differs from the fields of `about`."""
     try:
         found: dict[str, Any] = read_json(directory / ABOUT)
         _ = found['images'] + found['left_out']
@@ -60,12 +56,10 @@ class FeatureFiles:
     """
 
     def __init__(self, partial: pathlib.Path, about: dict[str, Any], count: int) -> None:
-        """Opens the files, and drops what was written after the last `save`.
+        """Opens the files of a directory, created if missing, and drops what was written after the last `save`.
 
-        Args:
-          partial: the directory, which is created if missing.
-          about: fields of features.json; 'values' is the number of an image's values.
-          count: number of images, at most.
+        `about` has the fields of features.json, of which 'values' is the number of an image's values; `count` is the
+        number of images, at most.
 
         Raises:
           UserError: the directory is of something else, in use or not writable, or the disk is too small.
@@ -124,15 +118,9 @@ class FeatureFiles:
         return self.kept + self.left_out
 
     def add(self, values: np.ndarray, labels: Sequence[int], names: Sequence[str], broken: Sequence[str]) -> None:
-        """Appends images, and saves if the last time is a while ago.
+        """Appends images, their values float16 [images, values], and saves if the last time is a while ago.
 
-        Args:
-          values: float16 [images, values].
-          labels, names: of the images.
-          broken: a line for each unreadable image among them.
-
-        Raises:
-          UserError: they cannot be written, as on a full disk.
+        `broken` has a line for each unreadable image among them. UserError, as on a full disk.
         """
         with self._disk():
             _append(self._values, values.astype('<f2', copy=False).tobytes())
@@ -144,11 +132,7 @@ class FeatureFiles:
             self.save()
 
     def save(self) -> None:
-        """Syncs the files, and then writes the number of images.
-
-        Raises:
-          UserError: they cannot be written, as on a full disk.
-        """
+        """Syncs the files, and then writes the number of images; UserError, as on a full disk."""
         with self._disk():
             for file in self._files:
                 os.fsync(file.fileno())
@@ -157,11 +141,7 @@ class FeatureFiles:
         self._saved = time.monotonic()
 
     def finish(self, directory: pathlib.Path) -> None:
-        """Writes the arrays' headers, and renames the directory.
-
-        Raises:
-          UserError: they cannot be written, as on a full disk.
-        """
+        """Writes the arrays' headers, and renames the directory; UserError, as on a full disk."""
         with self._disk():
             for file, kind, shape in ((self._values, '<f2', (self._about['values'],)), (self._labels, '<i4', ())):
                 header = io.BytesIO()

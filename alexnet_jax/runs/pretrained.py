@@ -1,11 +1,12 @@
 """Fine-tuning (section 6): a network that begins with the parameters of another run, all but some layers of them."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from alexnet_jax.config import Config
+from alexnet_jax.config import Config, PretrainedConfig
 from alexnet_jax.runs.build import Experiment, build, state_shapes
 from alexnet_jax.runs.checksums import name_of
 from alexnet_jax.runs.trained import open_run
@@ -68,10 +69,10 @@ def with_pretrained(experiment: Experiment, state: TrainState, say: Callable[[st
     taken = {layer: run.parameters[layer] for layer in _taken(state.parameters, config)}
     new = [layer for layer in state.parameters if layer not in taken]
     say(f'Began with {config.workdir}, step {run.progress.step}; new are: {", ".join(new) or "none"}.')
-    return state.replace(parameters=state.parameters | taken)
+    return dataclasses.replace(state, parameters=state.parameters | taken)
 
 
-def _taken(parameters: dict[str, Any], config: Config) -> dict[str, Any]:
+def _taken(parameters: dict[str, Any], config: PretrainedConfig) -> dict[str, Any]:
     return {
         layer: arrays
         for layer, arrays in parameters.items()

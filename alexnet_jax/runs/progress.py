@@ -29,7 +29,9 @@ class Progress:
 
 def to_fields(progress: Progress, checksums: dict[str, int]) -> dict[str, Any]:
     """The progress, the arrays' checksums (`checksums.py`) and a checksum of both, as JSON."""
-    fields = json.loads(json.dumps(dataclasses.asdict(progress) | {'marks': checksums}))  # 'marks': their first name
+    fields: dict[str, Any] = json.loads(
+        json.dumps(dataclasses.asdict(progress) | {'marks': checksums})
+    )  # 'marks': their first name
     return fields | {'crc32': _checksum(fields)}
 
 

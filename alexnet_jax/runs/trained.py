@@ -22,7 +22,8 @@ from alexnet_jax.evaluation.predictor import GUESSES, PredictionStep, Predictor,
 from alexnet_jax.model.alexnet import AlexNet, Parameters, classes_of
 from alexnet_jax.model.columns import DATA, EVERYWHERE, make_mesh, sharding
 from alexnet_jax.runs.build import Experiment, build, state_shapes
-from alexnet_jax.runs.checkpoint import Checkpoints, Progress
+from alexnet_jax.runs.checkpoint import Checkpoints
+from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runs.workdir import read_config, remembered_data
 from alexnet_jax.runtime.errors import UserError
 
@@ -91,7 +92,8 @@ class Run:
         def step(batch: np.ndarray) -> Array:
             return predict({'image': batch})['log_probabilities']
 
-        return np.exp(self._computed(pixels, step))
+        probabilities: np.ndarray = np.exp(self._computed(pixels, step))
+        return probabilities
 
     def top_classes(self, images: Images, count: int = GUESSES, views: str = 'ten') -> list[list[tuple[str, float]]]:
         """For each image the names of its most probable classes with their probabilities (Figure 4, left)."""
@@ -126,11 +128,11 @@ class Run:
 
     @functools.cached_property
     def _feature_steps(self) -> Callable[[str], FeatureStep]:
-        """Feature steps by their line of the network, each compiled once."""
+        """Feature steps by their layer, each compiled once."""
         experiment = self.experiment
         crop_size = experiment.config.data.crop_size
         return functools.cache(
-            lambda line: make_feature_step(experiment.network, experiment.mesh, layer=line, crop_size=crop_size)
+            lambda layer: make_feature_step(experiment.network, experiment.mesh, layer=layer, crop_size=crop_size)
         )
 
     def _pixels(self, images: Images) -> list[np.ndarray]:
@@ -214,9 +216,11 @@ def open_run(config: Config, workdir: str, which: str, say: Callable[[str], None
         _check_fits(experiment, data)
         shapes = {'parameters': state_shapes(experiment).parameters}  # half of a checkpoint: no velocity
         if which == 'newest':
-            state, progress = checkpoints.restore_newest(shapes, experiment.mesh, say)
+            found = checkpoints.restore_newest(shapes, experiment.mesh, say)
+            assert found, 'find() has found a checkpoint'
         else:
-            state, progress = checkpoints.restore(step, shapes, experiment.mesh)
+            found = checkpoints.restore(step, shapes, experiment.mesh)
+    state, progress = found
     statistics = statistics_to_devices(statistics_of(data), experiment.mesh)
     return Run(workdir, experiment, progress, state['parameters'], data, statistics)
 

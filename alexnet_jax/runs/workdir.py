@@ -6,6 +6,7 @@ WORKDIR/lock                                     held by the process that trains
 """
 
 import contextlib
+import os
 import pathlib
 
 from alexnet_jax.config import Config
@@ -38,7 +39,7 @@ def write_config(config: Config, workdir: str) -> None:
     write_json(pathlib.Path(workdir) / CONFIG, config.fields())
 
 
-def read_config(workdir: str | pathlib.Path) -> Config:
+def read_config(workdir: str | os.PathLike[str]) -> Config:
     """The config that a run was made with; fields that did not exist then have their defaults.
 
     Raises:

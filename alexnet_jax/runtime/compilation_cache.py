@@ -25,13 +25,11 @@ def enable_compilation_cache(max_bytes: int = _MAX_BYTES) -> str | None:
     """Lets JAX keep compiled programs in `default_directory`; to be called before anything is compiled.
 
     Nothing changes where the user has chosen, by JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE or JAX's
-    configuration. Later problems, such as a full disk, only mean that programs are compiled again.
-
-    Args:
-      max_bytes: size limit, enforced here; least recently used entries are removed first.
+    configuration. Later problems, such as a full disk, only mean that programs are compiled again. Beyond `max_bytes`
+    the least recently used entries are removed.
 
     Returns:
-      A line for the user where the cache cannot be used; otherwise None.
+      A line for the user if the cache cannot be used; otherwise None.
     """
     import jax
 
@@ -58,13 +56,9 @@ def enable_compilation_cache(max_bytes: int = _MAX_BYTES) -> str | None:
 
 
 def default_directory() -> pathlib.Path:
-    """The operating system's cache directory, with one directory for each kind of processor.
+    """A directory for this kind of processor in the operating system's cache directory; RuntimeError if it has none.
 
-    Home directories are shared by machines whose processors differ, and a program compiled for one may not run on
-    another.
-
-    Raises:
-      RuntimeError: there is no home directory.
+    Machines that share home directories may have processors that cannot run each other's programs.
     """
     caches = platformdirs.user_cache_path('alexnet_jax', appauthor=False)
     if not caches.is_absolute():
@@ -84,10 +78,7 @@ def _processor() -> str:
 def prune(directory: pathlib.Path, max_bytes: int) -> None:
     """Removes entries below a directory that were cut short, and the least recently used beyond `max_bytes`.
 
-    Only entries newer than the last call are read.
-
-    Raises:
-      OSError: the directory cannot be read or written.
+    Only entries newer than the last call are read. Raises OSError.
     """
     checked = directory / _CHECKED
     since = checked.stat().st_mtime if checked.exists() else 0.0
@@ -113,10 +104,7 @@ def prune(directory: pathlib.Path, max_bytes: int) -> None:
 def _is_whole(path: pathlib.Path) -> bool:
     """Whether an entry can be decompressed; other compressions than zlib's are trusted."""
     content = path.read_bytes()
-    if not content.startswith(_ZLIB):
-        return bool(content)
     try:
-        zlib.decompress(content)
+        return bool(zlib.decompress(content) if content.startswith(_ZLIB) else content)
     except zlib.error:
         return False
-    return True

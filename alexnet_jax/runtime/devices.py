@@ -16,9 +16,7 @@ _MALLOC_OPTIONS = {-1: -1, -4: 0, -8: 1}  # of <malloc.h>: never trim, never map
 def choose_platform(simulated: int = 0, processes: int = 1) -> str:
     """Chooses the CPU where there is no NVIDIA driver, so that no plugin fails for want of it.
 
-    Args:
-      simulated: CPU devices to simulate over all processes, where the CPU is used; 0 for one.
-      processes: of this run.
+    Where the CPU is used, `simulated` devices are simulated over all `processes`; 0 is for one.
 
     Returns:
       A line for the user that says what is used.

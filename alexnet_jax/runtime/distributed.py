@@ -22,12 +22,8 @@ _AGAIN = 'Start all of them again; the run resumes from the latest checkpoint.'
 def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> int:
     """Joins the other processes of a run, if there are any; to be called before JAX looks for devices.
 
-    Under SLURM (`srun`) and Open MPI (`mpirun`) the environment is enough; otherwise all arguments are needed.
-
-    Args:
-      coordinator: HOST:PORT of process 0.
-      processes: their number.
-      process: number of this one, from 0.
+    Under SLURM (`srun`) and Open MPI (`mpirun`) the environment is enough; otherwise all arguments are needed:
+    HOST:PORT of process 0, the number of processes, and the number of this one, from 0.
 
     Returns:
       The number of processes.

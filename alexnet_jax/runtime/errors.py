@@ -26,15 +26,11 @@ class UserError(Exception):
 
 
 class StoppedError(Exception):
-    """A run stopped early on a signal and saved its state.
-
-    Attributes:
-      code: exit code by convention, 128 plus the number of the signal.
-    """
+    """A run stopped early on a signal and saved its state."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        self.code = 128 + number
+        self.code = 128 + number  # exit code by convention
 
 
 @contextlib.contextmanager

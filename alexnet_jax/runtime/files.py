@@ -35,12 +35,7 @@ def read_file(path: str | bytes | pathlib.Path) -> bytes:
 
 
 def read_json(path: str | pathlib.Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-      ValueError: it is not JSON, or nested too deeply; or as for `read_file`.
-      OSError: it cannot be read.
-    """
+    """Reads a JSON file; raises ValueError if it is not JSON or nested too deeply, and otherwise as `read_file`."""
     try:
         return json.loads(read_file(path))
     except RecursionError as error:
@@ -62,15 +57,18 @@ def replace_file(path: pathlib.Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
-    _sync_directory(path.parent)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot sync a directory
+            raise
+    finally:
+        os.close(directory)
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file as `replace_file` does.
-
-    Raises:
-      UserError: it cannot be written.
-    """
+    """Writes a file as `replace_file` does, but raises UserError."""
     with writing(path):
         replace_file(path, content)
 
@@ -81,23 +79,8 @@ def json_bytes(values: Any) -> bytes:
 
 
 def write_json(path: pathlib.Path, values: Any) -> None:
-    """Writes a JSON file as `replace_file` does.
-
-    Raises:
-      UserError: it cannot be written.
-    """
+    """Writes a JSON file as `replace_file` does, but raises UserError."""
     write_bytes(path, json_bytes(values))
-
-
-def _sync_directory(directory: pathlib.Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems cannot sync a directory
-            raise
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -122,10 +105,8 @@ def locked(path: pathlib.Path, in_use: Callable[[str], str]) -> Iterator[None]:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 file.seek(0)
                 raise UserError(in_use(file.read(1000).strip() or 'another process')) from error
-            print(
-                f'warning: {path} cannot be locked ({error.strerror}); make sure that no other process writes there.',
-                file=sys.stderr,
-            )
+            warning = f'{path} cannot be locked ({error.strerror}); make sure that no other process writes there.'
+            print(f'warning: {warning}', file=sys.stderr)
         with writing(path):
             file.truncate(0)
             file.write(f'process {os.getpid()} on {socket.gethostname()}, since {time.strftime("%Y-%m-%d %H:%M:%S")}\n')

@@ -1,9 +1,7 @@
 """Time of each operation, read from a profile that `jax.profiler` wrote.
 
-Durations cannot be added up. XLA's CPU runs several operations at once, on threads; a convolution or a matrix product
-is an event of a few microseconds that starts it, and an event at its end in another thread; loops are events around
-those of their bodies; a GPU may run several kernels at once. So each moment is divided equally among the operations in
-progress on a device, and the shares of a step add up to its time.
+Operations run at the same time, and loops are events around those of their bodies, so durations do not add up. Each
+moment is therefore divided equally among the operations in progress on a device; the shares add up to the whole time.
 """
 
 import collections
@@ -16,13 +14,7 @@ from jax.profiler import ProfileData, ProfilePlane
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """One run of an instruction.
-
-    Attributes:
-      name: of the instruction, as in the compiled program's text.
-      device: that ran it.
-      start, end: nanoseconds.
-    """
+    """One run of an instruction on a device, from `start` to `end` in nanoseconds."""
 
     name: str
     device: str
@@ -40,12 +32,11 @@ class Share:
 
 @dataclasses.dataclass(frozen=True)
 class TimeShares:
-    """The time from the first operation's start to the last one's end, in nanoseconds.
+    """Nanoseconds from the first operation's start to the last one's end: `total`, and what it is made up of.
 
     Attributes:
       by_name: share of each instruction.
-      idle: time in which a device did nothing, the mean of the devices.
-      total: the sum of the shares and `idle`.
+      idle: time in which a device did nothing, the mean over the devices.
     """
 
     by_name: dict[str, Share]
@@ -76,7 +67,7 @@ def read_operations(path: pathlib.Path, module: str) -> list[Operation]:
 def _operations(plane: ProfilePlane, module: str) -> list[Operation]:
     lines = list(plane.lines)
     streams = [line for line in lines if line.name.startswith('Stream')]  # of a GPU; its other lines repeat them
-    begun, ends = [], {}
+    begun, ends = [], {}  # XLA's CPU starts convolutions and products, and reports their ends from other threads
     for event in (event for line in streams or lines for event in line.events):
         stats = dict(event.stats)
         if event.name.startswith('end: '):

@@ -66,11 +66,8 @@ def origins(text: str, table: Table) -> dict[str, Origin]:
     layer of the nearest user of its value, or else of the nearest instruction whose value it uses.
 
     Args:
-      text: of the program, see `read_program`.
+      text: of the program, see `compiled.read_program`.
       table: of the network.
-
-    Returns:
-      {name of the instruction, as in a profile: its origin}.
     """
     program = read_program(text)
     found = {one.name: one for body in program.computations.values() for one in body}

@@ -1,7 +1,7 @@
 """One training step, as a pure function jitted over the mesh."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import flax.struct
 import jax
@@ -81,7 +81,8 @@ def make_train_step(
         def share_of_loss(parameters: Any) -> tuple[Array, Array]:
             with jax.named_scope('input'):  # by which a profile tells it from the layers
                 images = training_images(batch, statistics)
-            logits = network.apply({'params': parameters}, images, dropout_seeds=batch['dropout_seed'])
+            variables, seeds = {'params': parameters}, batch['dropout_seed']
+            logits = cast(Array, network.apply(variables, images, dropout_seeds=seeds))
             with jax.named_scope('loss'):
                 losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch['label'])
                 return losses.sum() / batch_size, logits
@@ -98,7 +99,7 @@ def make_train_step(
         # As parameters of this device alone: their gradients stay its own until all are added up, in float32.
         own = lax.pcast(parameters, DATA, to='varying')
         if accumulation_steps == 1:
-            return lax.psum(share(own, batch, statistics), DATA)
+            return cast(tuple[Any, Metrics], lax.psum(share(own, batch, statistics), DATA))
 
         def add(sums: tuple[Any, Metrics], part: Batch) -> tuple[tuple[Any, Metrics], None]:
             own_share = share(own, part, statistics)
@@ -108,7 +109,7 @@ def make_train_step(
         parts = jax.tree.map(lambda x: x.reshape(accumulation_steps, -1, *x.shape[1:]), batch)
         none = {name: lax.pcast(jnp.float32(0), DATA, to='varying') for name in _METRICS}
         sums, _ = lax.scan(add, (jax.tree.map(jnp.zeros_like, own), none), parts)
-        return lax.psum(sums, DATA)
+        return cast(tuple[Any, Metrics], lax.psum(sums, DATA))
 
     gradients_and_metrics = jax.shard_map(
         on_device,

@@ -9,7 +9,7 @@ import pytest
 import small_run
 from configs import typed
 
-from alexnet_jax.commands.inspect import compiled_step
+from alexnet_jax.commands.inspect import lowered_step
 from alexnet_jax.commands.profile import profile
 from alexnet_jax.model.layer_specs import Convolution, Dense, MaxPooling, ReLU
 from alexnet_jax.runs.build import build
@@ -75,7 +75,7 @@ def in_two_parts():
     config = small_run.get_config()
     config.accumulation_steps, config.mesh.data = 2, 2
     experiment = build(typed(config))
-    return origins(compiled_step(experiment).as_text(), experiment.config.network)
+    return origins(lowered_step(experiment).compile().as_text(), experiment.config.network)
 
 
 def test_every_line_and_every_scope_of_a_step_is_found_in_its_program(in_two_parts):

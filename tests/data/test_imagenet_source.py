@@ -188,7 +188,7 @@ def test_tensorflow_stays_out(made):
 
 
 def test_the_index_is_quick_and_lean(tmp_path):
-    count = 20_000
+    count = 8_000
     block = tarfile.TarInfo('n01440764_0000000.JPEG')
     block.size = 1
     first = bytearray(block.tobuf(tarfile.USTAR_FORMAT))
@@ -205,7 +205,7 @@ def test_the_index_is_quick_and_lean(tmp_path):
     seconds = time.perf_counter() - begun
     assert source.splits['train'] == count
     assert source.item('train', count - 1).name == f'n01440764/n01440764_{count - 1:07d}.JPEG'
-    assert seconds < 5  # about 0.7 on one idle core
+    assert seconds < 2  # about 0.3 on one idle core
     tracemalloc.start()
     source = ImageNet2012(tmp_path)
     held, _ = tracemalloc.get_traced_memory()
@@ -410,7 +410,7 @@ def test_broken_long_names(small, kind, content, pattern):
 
 def test_no_damage_of_a_byte_ends_otherwise_than_in_a_message(small):
     whole = (small / VAL).read_bytes()
-    for place, change in itertools.product(range(0, 512, 7), (1, 0x80, 0xFF)):
+    for place, change in itertools.product(range(0, 512, 11), (1, 0x80, 0xFF)):
         content = bytearray(whole)
         content[place] ^= change
         (small / VAL).write_bytes(content)

@@ -289,7 +289,7 @@ def test_more_classes_than_can_be_cut_are_refused():
 
 
 def test_photographs_that_are_not_there_are_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, '_FILES', {'skimage': {'owl': 'data/owl.png'}})
+    monkeypatch.setattr(module, '_FILES', {'owl': ('skimage', 'data/owl.png')})
     with pytest.raises(UserError, match=r'data/owl\.png.*pip install --force-reinstall scikit-image'):
         Photographs('5')
     monkeypatch.setattr(module.importlib.util, 'find_spec', lambda name: None)

@@ -22,12 +22,13 @@ from alexnet_jax.evaluation.color import color_columns
 from alexnet_jax.figures import style
 from alexnet_jax.figures.codes import recall_curve
 from alexnet_jax.figures.curves import color_curves, learning_curves
-from alexnet_jax.figures.examples import Example, example_of, figure_4_left, figure_4_right, per_cent, short_name
+from alexnet_jax.figures.examples import Example, example_of, figure_4_left, figure_4_right, short_name, whole_percent
+from alexnet_jax.figures.figure1 import figure_1
 from alexnet_jax.figures.kernels import figure_3, in_a_row, sheet
 from alexnet_jax.figures.style import fitted, printable, save, text_width
 from alexnet_jax.model.columns import Columns
 from alexnet_jax.runs.build import build, state_shapes
-from alexnet_jax.runs.checkpoint import Progress
+from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runs.trained import Run
 from alexnet_jax.runtime.errors import UserError
 from experiments import digits
@@ -156,6 +157,26 @@ def test_columns_are_found_by_number():
     assert color_columns([line('train', 1, 1)]) == {}
     with pytest.raises(ValueError, match='color'):
         color_curves([line('train', 1, 1)], '')
+
+
+# Figure 1.
+
+
+def test_the_drawing_holds_the_curves_and_the_line_they_race_to():
+    curves = {'ReLU, rate 1': [(0.1, 0.8), (0.5, 0.25)], 'tanh, rate 2': [(0.2, 0.84), (2.0, 0.3)]}
+    axes = figure_1(curves, 0.25, 'a title').axes[0]
+    solid, dashed, target = axes.lines
+    assert [tuple(point) for point in solid.get_xydata()] == [(0.1, 80.0), (0.5, 25.0)]
+    assert [tuple(point) for point in dashed.get_xydata()] == [(0.2, 84.0), (2.0, 30.0)]
+    assert (solid.get_linestyle(), dashed.get_linestyle(), target.get_linestyle()) == ('-', '--', '--')
+    assert list(target.get_ydata()) == [25.0, 25.0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(curves)
+    assert to_hex(solid.get_color()) != to_hex(dashed.get_color())
+    assert (axes.get_xlim(), axes.get_ylim()) == ((0, 2.0), (0, 90))
+
+
+def test_the_drawing_of_nothing_is_empty():
+    assert len(figure_1({'ReLU: diverged': (), 'tanh: diverged': ()}, 0.25, '').axes[0].lines) == 3
 
 
 # Figure 3.
@@ -304,7 +325,7 @@ def test_names_are_cut_to_what_fits():
     'probability, words', [(0, '0 %'), (0.004, '<1 %'), (0.5, '50 %'), (0.999, '>99 %'), (1, '100 %')]
 )
 def test_probabilities_in_words(probability, words):
-    assert per_cent(probability) == words
+    assert whole_percent(probability) == words
 
 
 def test_examples_of_scores():

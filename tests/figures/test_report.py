@@ -13,7 +13,7 @@ from fakes import console
 from PIL import Image
 
 from alexnet_jax.commands.inspect import lines_of
-from alexnet_jax.figures.report import per_cent, picture, write_report
+from alexnet_jax.figures.report import picture, write_report
 from alexnet_jax.model.summary import ColumnExchange, column_exchanges
 from alexnet_jax.runs.workdir import write_config
 from alexnet_jax.runtime.errors import UserError
@@ -97,7 +97,7 @@ def test_what_was_run(whole):
 
 def test_the_heuristic_rate_in_words(workdir):
     facts = dict(rows(written(workdir, paper.get_config()), 'run'))
-    assert facts['learning rate'] == '0.01, divided by 10 after 5 epochs without improvement, 3 times at most'
+    assert facts['learning rate'] == '0.01, divided by 10 after 5 epochs without improvement, at most 3 times'
     assert 'trained' not in facts and 'last written' not in facts
 
 
@@ -106,9 +106,9 @@ def test_final_and_best_errors(workdir):
     fill(workdir, [nan, *METRICS])
     table = rows(written(workdir), 'learning')
     assert table[1:] == [
-        ['training, last line', '2.05', '23', '1.125', '37.50 %', '30.00 %'],
-        ['validation, last', '2.05', '23', '1.75', '31.25 %', '6.25 %'],
-        ['validation, lowest top-1 error', '1.07', '12', '2', '25.00 %', '12.50 %'],
+        ['training, last line', '2.05', '23', '1.125', '37.50%', '30.00%'],
+        ['validation, last', '2.05', '23', '1.75', '31.25%', '6.25%'],
+        ['validation, lowest top-1 error', '1.07', '12', '2', '25.00%', '12.50%'],
     ]
 
 
@@ -116,8 +116,8 @@ def test_a_run_that_diverged(workdir):
     fill(workdir, [{**line, 'loss': float('nan'), 'top1_error': float('nan')} for line in METRICS])
     table = rows(written(workdir), 'learning')
     assert table[1:] == [
-        ['training, last line', '2.05', '23', 'nan', 'not a number', '30.00 %'],
-        ['validation, last', '2.05', '23', 'nan', 'not a number', '6.25 %'],
+        ['training, last line', '2.05', '23', 'nan', 'NaN', '30.00%'],
+        ['validation, last', '2.05', '23', 'nan', 'NaN', '6.25%'],
     ]
 
 
@@ -129,10 +129,10 @@ def test_on_data_of_its_own_the_paper_is_for_comparison_only(whole):
     assert inside.count('ImageNet, ILSVRC-20') >= 2 and 'not the images of this run' in inside
     ours = [row for row in rows(page.replace(inside, ''), 'results')[1:]]
     assert ours == [
-        ['digits, step 23 (epoch 2)', 'center', '40.12 %', '18.00 %'],
-        ['digits, step 23 (epoch 2)', 'ten', '35.00 %', '10.00 %'],
+        ['digits, step 23 (epoch 2)', 'center', '40.12%', '18.00%'],
+        ['digits, step 23 (epoch 2)', 'ten', '35.00%', '10.00%'],
     ]
-    assert ['1 CNN (Table 2)', 'ten', '40.7 %', '18.2 %'] in rows(page, 'results')
+    assert ['1 CNN (Table 2)', 'ten', '40.7%', '18.2%'] in rows(page, 'results')
 
 
 def test_on_imagenet_the_paper_stands_beside(workdir):
@@ -148,7 +148,7 @@ def test_on_imagenet_the_paper_stands_beside(workdir):
         '2 runs averaged',
         '1 CNN (Table 2)',
     ]
-    assert ['7 CNNs* (Table 2)', 'ten', '36.7 %', '15.4 %'] in table
+    assert ['7 CNNs* (Table 2)', 'ten', '36.7%', '15.4%'] in table
     assert 'For comparison only' not in page and 'Table 1' not in words(page)
 
 
@@ -187,9 +187,9 @@ def test_what_is_missing_is_said(workdir):
     assert 'The run has logged nothing yet' in said
     for sentence, mode in (
         ('The run has not been evaluated yet: there is no eval.json. To make it: ', 'eval'),
-        ('There is no picture of the kernels yet; it takes a checkpoint. To make it: ', 'figures'),
-        ('There is no picture of predictions yet;', 'figures'),
-        ('They have not been looked for yet. To make it: ', 'neighbors'),
+        ('The kernels have not been drawn yet; this needs a checkpoint. To make it: ', 'figures'),
+        ('Predictions have not been drawn yet;', 'figures'),
+        ('They have not been computed yet. To make it: ', 'neighbors'),
     ):
         assert sentence in said and command + mode in said[said.index(sentence) :][:300]
     fill(workdir, pictures=False)
@@ -200,7 +200,7 @@ def test_metrics_of_training_alone(workdir):
     (workdir / 'metrics.jsonl').write_text(json.dumps(METRICS[0]) + '\n{"step": 13, "epo')
     page = written(workdir)
     assert [row[0] for row in rows(page, 'learning')[1:]] == ['training, last line']
-    assert 'it is measured with every validation' in words(page)
+    assert 'it is measured at every validation' in words(page)
 
 
 def test_everything_is_escaped(workdir):
@@ -255,9 +255,21 @@ def test_a_report_that_cannot_be_written(workdir):
         written(workdir)
 
 
-def test_small_parts(tmp_path):
-    assert picture(tmp_path / 'nothing') is None
-    assert [per_cent(value) for value in (None, 0.12345, float('nan'))] == ['', '12.35 %', 'not a number']
+def test_pictures_of_early_runs_are_shown_under_their_old_names(tmp_path):
+    assert picture(tmp_path, 'neighbors') is None
+    (tmp_path / 'neighbours.png').write_bytes(b'old')
+    old = picture(tmp_path, 'neighbors')
+    assert base64.b64decode(old.split(',')[1]) == b'old'
+    (tmp_path / 'neighbors.png').write_bytes(b'new')
+    assert base64.b64decode(picture(tmp_path, 'neighbors').split(',')[1]) == b'new'
+    (tmp_path / 'colour.svg').write_text(SVG)
+    assert picture(tmp_path, 'color').startswith('data:image/svg+xml')
+
+
+def test_shares_of_color_of_early_runs(workdir):
+    early = [line | {'colour_column1': 0.25, 'colour_column2': 0.5} for line in METRICS]
+    (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in early))
+    assert rows(written(workdir), 'kernels')[1:] == [['column 1', '0.250', '2.05'], ['column 2', '0.500', '2.05']]
 
 
 # In a browser.

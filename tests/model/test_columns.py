@@ -11,7 +11,7 @@ from configs import typed
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from alexnet_jax.commands.inspect import compiled_step
+from alexnet_jax.commands.inspect import lowered_step
 from alexnet_jax.config import network_config
 from alexnet_jax.model.columns import COLUMN, DATA, check_batch, columns_on, make_mesh
 from alexnet_jax.model.compiled import collectives
@@ -81,7 +81,7 @@ def exchanges(data, column, precision='float32', change=lambda config: None):
     config.mesh.data, config.mesh.column = data, column
     change(config)
     experiment = build(typed(config))
-    return collectives(compiled_step(experiment).as_text(), experiment.mesh)
+    return collectives(lowered_step(experiment).compile().as_text(), experiment.mesh)
 
 
 def summary(found):
@@ -167,7 +167,7 @@ def test_no_device_computes_maps_of_the_other_column():
     config.batch_size = 4
     config.mesh.column = 2
     config.mesh.data = 1
-    program = compiled_step(build(typed(config))).as_text()
+    program = lowered_step(build(typed(config))).compile().as_text()
     for both in ('4,55,55,96', '4,27,27,96', '4,27,27,256', '4,13,13,384', '11,11,3,96', '5,5,48,256', '9216,4096'):
         assert f'[{both}]' not in program, both
     for own in ('4,55,55,48', '4,27,27,128', '4,13,13,192', '11,11,3,48', '5,5,48,128', '9216,2048'):
@@ -176,7 +176,6 @@ def test_no_device_computes_maps_of_the_other_column():
 
 def test_bfloat16_halves_what_is_exchanged_where_the_device_can_send_it():
     # XLA's CPU compiler widens bfloat16 collectives; what the program asks for is read before it does.
-    from alexnet_jax.commands.inspect import lowered_step
 
     config = paper.get_config()
     config.batch_size, config.precision = 4, 'bfloat16'

@@ -15,8 +15,9 @@ import pytest
 from configs import typed
 
 from alexnet_jax.runs.build import build, state_shapes
-from alexnet_jax.runs.checkpoint import Checkpoints, NotFiniteStateError, Progress
+from alexnet_jax.runs.checkpoint import Checkpoints, NotFiniteStateError
 from alexnet_jax.runs.checksums import examine
+from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.quiet import silence_checkpoint_libraries
 from alexnet_jax.training.optimizer import RateControl

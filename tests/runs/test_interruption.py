@@ -22,8 +22,9 @@ from alexnet_jax.commands.train import _divergence as divergence_explained
 from alexnet_jax.commands.train import train
 from alexnet_jax.runs.build import build, state_shapes
 from alexnet_jax.runs.checkpoint import Checkpoints
-from alexnet_jax.runs.metrics_log import NotFiniteLossError, read_metrics
+from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.training.metrics_window import NotFiniteLossError
 from tests import three_layers
 
 STEPS = 23  # of three_layers.py, with a checkpoint every five, and after steps 12 and 23, which end an epoch
@@ -204,7 +205,7 @@ def test_a_run_that_diverges_can_be_carried_on_at_a_lower_rate(rate, copied, pla
     with pytest.raises(UserError) as caught:
         carry_on(copied, place, allowed, learning_rate=rate, **diverging)
     found = re.fullmatch(
-        r'the training has diverged: .* step (\d+), at the learning rate (\S+)\. The checkpoint of step 23 is kept; .*'
+        r'training has diverged: .* step (\d+), at the learning rate (\S+)\. The checkpoint of step 23 is kept; .*'
         r'--config\.learning_rate and --allow_changes=learning_rate\.',
         str(caught.value),
     )

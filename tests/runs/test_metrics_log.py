@@ -12,8 +12,11 @@ import pytest
 from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from alexnet_jax.runs.metrics_log import Display, MetricsLog, NotFiniteLossError, Reporter, Window, read_metrics
+from alexnet_jax.commands.reporting import Reporter
+from alexnet_jax.runs.metrics_log import MetricsLog, read_metrics
 from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.progress_bar import Display
+from alexnet_jax.training.metrics_window import NotFiniteLossError, Window
 
 VALUES = {'loss': 1 / 3, 'top1_error': 0.5, 'top5_error': 0.125}
 

@@ -11,8 +11,9 @@ from configs import typed
 from alexnet_jax.commands.train import restore_or_initialize, train
 from alexnet_jax.config import resume_rule
 from alexnet_jax.runs.build import build, first_state
-from alexnet_jax.runs.checkpoint import Checkpoints, Progress
+from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.metrics_log import read_metrics
+from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runs.resume import check_resume, differences
 from alexnet_jax.runs.workdir import remember_data, write_config
 from alexnet_jax.runtime.errors import UserError

@@ -10,7 +10,7 @@ import optax
 import pytest
 from configs import typed
 
-from alexnet_jax.commands.inspect import compiled_step
+from alexnet_jax.commands.inspect import lowered_step
 from alexnet_jax.data.augment import Statistics, training_images
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
 from alexnet_jax.model.alexnet import AlexNet, Columns
@@ -170,7 +170,7 @@ def test_in_parts_a_step_takes_less_memory_and_sums_the_gradients_once(mesh):
         config.mesh.data, config.mesh.column = mesh
         config.batch_size, config.accumulation_steps = 64, parts
         experiment = build(typed(config))
-        programs[parts] = compiled_step(experiment)
+        programs[parts] = lowered_step(experiment).compile()
     whole, in_parts = (program.as_text() for program in programs.values())
     assert 'shard_map/while/' not in whole and 'shard_map/while/' in in_parts  # with one part there is no loop
     parameters = sum(x.size for x in jax.tree.leaves(state_shapes(experiment).parameters)) // mesh[1]

@@ -19,11 +19,7 @@ class Source(Protocol):
     splits: dict[str, int]  # number of images in each split; 'train' and 'validation' must be there
 
     def item(self, split: str, index: int) -> Item:
-        """Reads an image, the same for an index every time; thread-safe.
-
-        Raises:
-          UserError: the source's files are damaged.
-        """
+        """Reads an image, the same for an index every time; thread-safe; UserError if files are damaged."""
 
 
 def index_in_whole(split: str, index: int, n: int) -> int:

@@ -35,9 +35,6 @@ class Folder:
     def __init__(self, directory: str | pathlib.Path) -> None:
         """Lists the images without reading them; a million take some 100 MB.
 
-        Args:
-          directory: in one of the two layouts.
-
         Raises:
           UserError: the directory is missing or has neither layout; there are fewer than two classes; a class is empty,
             or is not among those for training; a symbolic link is broken or circular.
@@ -76,11 +73,7 @@ class Folder:
             )
 
     def item(self, split: str, index: int) -> Item:
-        """Reads an image file, named by its path in the directory; thread-safe.
-
-        Raises:
-          UserError: the file cannot be read.
-        """
+        """Reads an image file, named by its path in the directory; thread-safe; UserError if it cannot be read."""
         path = self._paths[split][index]
         try:
             image = read_file(os.path.join(os.fsencode(self._directory), path))
@@ -152,10 +145,7 @@ def _folders(folder: str) -> list[str]:
 
 
 def _images(directory: str, folder: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[str]:
-    """Paths, relative to a directory, of the images in a folder of it at any depth, unsorted.
-
-    `ancestors` are device and inode of the folders above.
-    """
+    """Paths, relative to a directory, of the images in a folder of it; `ancestors` identify the folders above."""
     where = os.path.join(directory, folder)
     entries = _entries(where)
     status = os.stat(where)

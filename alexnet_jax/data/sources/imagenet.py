@@ -31,14 +31,7 @@ class ImageNet2012:
     """
 
     def __init__(self, directory: str | pathlib.Path) -> None:
-        """Reads the headers of both tars, 1.3 million in the official ones.
-
-        Args:
-          directory: of the two tars.
-
-        Raises:
-          UserError: a file is missing, damaged, or not what its name says.
-        """
+        """Reads the headers of both tars; UserError if one is missing, damaged, or not what its name says."""
         train, validation = (
             find_tar(
                 pathlib.Path(directory, name),
@@ -57,10 +50,9 @@ class ImageNet2012:
         self.class_names = tuple(names[synset] for synset in self.class_ids)
         labels = {synset: label for label, synset in enumerate(self.class_ids)}
         truth = np.array([labels.get(synset, -1) for synset in _tfds_lines('validation_labels.txt', 50000)])
-        self._images = {
-            'train': class_images(tars, self.class_ids),
-            'validation': numbered_images(validation, 'ILSVRC2012_val_', truth, 'labels in TensorFlow Datasets'),
-        }
+        self._images = {'train': class_images(tars, self.class_ids)}
+        of_what = 'labels in TensorFlow Datasets'
+        self._images['validation'] = numbered_images(validation, 'ILSVRC2012_val_', truth, of_what)
         self.splits = {split: len(images) for split, images in self._images.items()}
 
     def item(self, split: str, index: int) -> Item:
@@ -118,11 +110,7 @@ def class_images(tars: dict[str, Tar], synsets: tuple[str, ...]) -> Images:
 def numbered_images(tar: Tar, prefix: str, truth: np.ndarray, of_what: str) -> Images:
     """Images named by a prefix and a number from 1 of eight digits.
 
-    Args:
-      tar: of the images.
-      prefix: of their names.
-      truth: int64 labels by number; -1 for a class without training images.
-      of_what: names the entries of `truth` in messages.
+    `truth` has their labels, int64, or -1 for classes without training images; `of_what` names its entries in messages.
     """
     with _progress() as progress:
         files = progress.track(members(tar), total=len(truth), description=f'finding the images of {tar.path.name}')

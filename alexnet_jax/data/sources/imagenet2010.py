@@ -37,14 +37,7 @@ class ImageNet2010:
     """
 
     def __init__(self, directory: str | pathlib.Path) -> None:
-        """Reads the devkit and the headers of all tars.
-
-        Args:
-          directory: of the files.
-
-        Raises:
-          UserError: a file is missing, damaged, or not what its name says.
-        """
+        """Reads the devkit and all headers; UserError if a file is missing, damaged, or not what its name says."""
         directory = pathlib.Path(directory)
         remedy = (
             'Get ILSVRC-2010 from https://image-net.org/challenges/LSVRC/2010 (after registering there) and put its '

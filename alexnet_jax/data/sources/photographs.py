@@ -33,17 +33,16 @@ BRIGHTNESS = 25.5  # offset, at most, in 0..255
 _MIN_GRADIENT = 3.0  # of a place, in gray levels; see `_least_gradient`
 
 _FILES = {
-    'skimage': {
-        'astronaut': 'data/astronaut.png',
-        'cat': 'data/chelsea.png',
-        'coffee': 'data/coffee.png',
-        'galaxies': 'data/hubble_deep_field.jpg',
-        'tissue': 'data/ihc.png',
-        'motorcycle': 'data/motorcycle_left.png',
-        'retina': 'data/retina.jpg',
-        'rocket': 'data/rocket.jpg',
-    },
-    'sklearn': {'temple': 'datasets/images/china.jpg', 'flower': 'datasets/images/flower.jpg'},
+    'astronaut': ('skimage', 'data/astronaut.png'),
+    'cat': ('skimage', 'data/chelsea.png'),
+    'coffee': ('skimage', 'data/coffee.png'),
+    'galaxies': ('skimage', 'data/hubble_deep_field.jpg'),
+    'tissue': ('skimage', 'data/ihc.png'),
+    'motorcycle': ('skimage', 'data/motorcycle_left.png'),
+    'retina': ('skimage', 'data/retina.jpg'),
+    'rocket': ('skimage', 'data/rocket.jpg'),
+    'temple': ('sklearn', 'datasets/images/china.jpg'),
+    'flower': ('sklearn', 'datasets/images/flower.jpg'),
 }
 _PACKAGES = {'skimage': 'scikit-image', 'sklearn': 'scikit-learn'}
 
@@ -82,28 +81,19 @@ class Photographs:
     """
 
     def __init__(self, classes: str) -> None:
-        """Reads the photographs and chooses the places.
-
-        Args:
-          classes: their number, as written after 'photographs:'.
+        """Reads the photographs and chooses the places, as many as written after 'photographs:'.
 
         Raises:
           UserError: it is not a possible number of classes, or the photographs are missing.
         """
         if not re.fullmatch('[1-9][0-9]{0,8}', classes) or int(classes) < 2:
-            raise UserError(
-                f'config.data.source={"photographs:" + classes!r:.100}: give the number of classes after the colon, a '
-                'whole number from 2, as in photographs:1000.'
-            )
-        photographs = {
-            name: _photograph(package, file) for package, files in _FILES.items() for name, file in files.items()
-        }
+            rule = 'give the number of classes after the colon, a whole number from 2, as in photographs:1000'
+            raise UserError(f'config.data.source={"photographs:" + classes!r:.100}: {rule}.')
+        photographs = {name: _photograph(*file) for name, file in _FILES.items()}
         places = _ranked_places(photographs)
         if int(classes) > len(places):
-            raise UserError(
-                f'config.data.source={"photographs:" + classes!r}: at most {len(places):,} places are in the '
-                'photographs; take fewer.'
-            )
+            most = f'at most {len(places):,} places are in the photographs'
+            raise UserError(f'config.data.source={"photographs:" + classes!r}: {most}; take fewer.')
         self.places = places[: int(classes)]
         self.class_names = self.class_ids = tuple(
             f'{place.photograph} at ({place.x}, {place.y}), {place.side} wide' for place in self.places

@@ -53,26 +53,25 @@ class TensorFlowDatasets:
 
         self._title = f'tfds:{name}'
         builder = _builder(tfds, name, os.fspath(directory) or None)
-        self._image, self._label = _image_and_label(tfds, self._title, builder.info)
+        info, features = builder.info, builder.info.features
+        self._image, self._label = _image_and_label(tfds, self._title, info)
         if not os.path.exists(os.path.join(builder.data_dir, 'dataset_info.json')):
-            _prepare(self._title, name, builder)
-        _use_array_record(self._title, name, builder)
-        features = builder.info.features
+            _prepare(name, builder)
+        _use_array_record(name, builder)
         self.class_names = self.class_ids = tuple(features[self._label].names)
         self._name = next((key for key in _NAME_FEATURES if key in features and _is_name(tfds, features[key])), None)
         wanted = [key for key in (self._image, self._label, self._name) if key]
         self._features = tfds.features.FeaturesDict({key: features[key] for key in wanted})  # others are not decoded
         self._decoders = {self._image: tfds.decode.SkipDecoding()}
-        self._prefix = builder.name
-        self._records: dict[str, Any] = {}  # by TFDS's splits
-        for split in ('train', 'validation', 'test'):
-            if split in builder.info.splits and builder.info.splits[split].num_examples:
-                self._records[split] = builder.as_data_source(
-                    split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-                )
+        self._prefix, raw = builder.name, tfds.decode.DeserializeMethod.RAW_BYTES
+        self._records = {
+            split: builder.as_data_source(split, deserialize_method=raw)
+            for split in ('train', 'validation', 'test')
+            if split in info.splits and info.splits[split].num_examples
+        }
         if 'train' not in self._records:
             raise UserError(
-                f'{self._title} has nothing to train on: its splits are {", ".join(builder.info.splits) or "none"}.'
+                f'{self._title} has nothing to train on: its splits are {", ".join(info.splits) or "none"}.'
             )
         self.splits = self._choose_splits()
 
@@ -137,46 +136,34 @@ def _builder(tfds: Any, name: str, directory: str | None) -> 'tfds.core.DatasetB
     except DatasetNotFoundError as error:
         base = name.split('/')[0].split(':')[0]
         near = difflib.get_close_matches(base, tfds.list_builders(with_community_datasets=False))
+        suggestion = f'; did you mean {" or ".join(near)}?' if near else '.'
         raise UserError(
             f'TensorFlow Datasets has no data set {base!r}, and none is prepared in {directory or "its directory"}'
-            + (f'; did you mean {" or ".join(near)}?' if near else '.')
-            + ' All are listed at https://www.tensorflow.org/datasets/catalog.'
+            f'{suggestion} All are listed at https://www.tensorflow.org/datasets/catalog.'
         ) from error
     except ImportError as error:
-        raise _missing_package(f'tfds:{name}', name, directory, error) from error
+        raise _missing_package(name, directory, error) from error
     except Exception as error:  # TFDS raises many kinds
         raise UserError(f'TensorFlow Datasets cannot open {name!r}: {_reason(error)}.') from error
 
 
 def _image_and_label(tfds: Any, title: str, info: 'tfds.core.DatasetInfo') -> tuple[str, str]:
-    """Names of the features with the image and its class.
-
-    They are those that TFDS declares as input and target, or else the only ones of their kind.
-
-    Raises:
-      UserError: there are no such features.
-    """
+    """Names of the image and label feature, as TFDS declares them or the only ones of their kind, or UserError."""
     features = info.features if isinstance(info.features, tfds.features.FeaturesDict) else {}
     kinds = (tfds.features.Image, tfds.features.ClassLabel)
-    declared = info.supervised_keys or ([key for key in features if type(features[key]) is kind] for kind in kinds)
-    chosen = []
-    for kind, key in zip(kinds, declared, strict=False):
-        if isinstance(key, list):
-            key = key[0] if len(key) == 1 else None
-        if not isinstance(key, str) or key not in features or type(features[key]) is not kind:
-            listed = ', '.join(f'{key} ({type(features[key]).__name__})' for key in features)
-            raise UserError(
-                f'{title} is not a data set for image classification: it needs one image and one class label an '
-                f'example; TFDS declares {info.supervised_keys or "no"} input and target of: {listed}.'
-            )
-        chosen.append(key)
-    image, label = chosen
-    if np.dtype(features[image].np_dtype) != np.uint8:
+    of_kinds = [[key for key in features if type(features[key]) is kind] for kind in kinds]
+    image, label = info.supervised_keys or (keys[0] if len(keys) == 1 else None for keys in of_kinds)
+    if any(not isinstance(key, str) or key not in keys for key, keys in zip((image, label), of_kinds, strict=True)):
+        listed = ', '.join(f'{key} ({type(features[key]).__name__})' for key in features)
         raise UserError(
-            f'The images of {title} are of {np.dtype(features[image].np_dtype)}; only those of uint8 can be used.'
+            f'{title} is not a data set for image classification: it needs one image and one class label an example; '
+            f'TFDS declares {info.supervised_keys or "no"} input and target of: {listed}.'
         )
-    if (features[label].num_classes or 0) < 2:
-        raise UserError(f'{title} has {features[label].num_classes or "no"} classes; there must be two or more.')
+    kind, classes = np.dtype(features[image].np_dtype), features[label].num_classes or 0
+    if kind != np.uint8:
+        raise UserError(f'The images of {title} are of {kind}; only those of uint8 can be used.')
+    if classes < 2:
+        raise UserError(f'{title} has {classes or "no"} classes; there must be two or more.')
     return image, label
 
 
@@ -186,46 +173,41 @@ def _is_name(tfds: Any, feature: Any) -> bool:
     return is_text or (type(feature) in (tfds.features.Scalar, tfds.features.Tensor) and feature.shape == ())
 
 
-def _prepare(title: str, name: str, builder: 'tfds.core.DatasetBuilder') -> None:
+def _prepare(name: str, builder: 'tfds.core.DatasetBuilder') -> None:
     """Lets TFDS download the data set and write it as ArrayRecords."""
     _bound_downloads()
     directory = str(pathlib.Path(builder.data_dir).parents[1 if builder.builder_config is None else 2])
     try:
         builder.download_and_prepare(file_format='array_record')
     except ImportError as error:
-        raise _missing_package(title, name, directory, error) from error
+        raise _missing_package(name, directory, error) from error
     except Exception as error:  # TFDS raises many kinds
-        remedy = (
-            f'Get them, put them as they are into {os.path.join(directory, "downloads", "manual")}, and try again'
-            if builder.MANUAL_DOWNLOAD_INSTRUCTIONS
-            else 'Try again with a working network and enough disk; what has been downloaded is kept'
-        )
+        remedy = 'Try again with a working network and enough disk; what has been downloaded is kept'
+        if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            manual = os.path.join(directory, 'downloads', 'manual')
+            remedy = f'Get them, put them as they are into {manual}, and try again'
         raise UserError(
-            f'{title} is not prepared in {directory}, and TensorFlow Datasets could not do it now: {_reason(error)}. '
-            f'{remedy}. Or prepare it on another machine and copy the directory: {_command(name, directory)}'
+            f'tfds:{name} is not prepared in {directory}, and TensorFlow Datasets could not do it now: '
+            f'{_reason(error)}. {remedy}. {_elsewhere(name, directory)}'
         ) from error
 
 
-def _missing_package(title: str, name: str, directory: str | None, error: ImportError) -> UserError:
+def _missing_package(name: str, directory: str | None, error: ImportError) -> UserError:
     """The error for a package that TFDS needs, most often TensorFlow."""
+    needed = f'a package that is not installed or does not work: {_reason(error)}'
     if importlib.util.find_spec('tensorflow') is None and 'tensorflow' in str(error):
         needed = 'TensorFlow, which is not installed. `pip install tensorflow-cpu` and try again (downloads are kept); '
         needed += 'once the data set is prepared, TensorFlow is not needed any more'
-    else:
-        needed = f'a package that is not installed or does not work: {_reason(error)}'
     return UserError(
-        f'{title} is not prepared in {directory or "the default directory"}, and to prepare it TensorFlow Datasets '
-        f'needs {needed}. Or prepare it on another machine and copy the directory: {_command(name, directory)}'
+        f'tfds:{name} is not prepared in {directory or "the default directory"}, and to prepare it TensorFlow Datasets '
+        f'needs {needed}. {_elsewhere(name, directory)}'
     )
 
 
-def _use_array_record(title: str, name: str, builder: 'tfds.core.DatasetBuilder') -> None:
-    """Selects the ArrayRecord files of a prepared data set, even if TFDS's description mentions another format alone.
+def _use_array_record(name: str, builder: 'tfds.core.DatasetBuilder') -> None:
+    """Selects the ArrayRecord files of a prepared data set; UserError if they are missing.
 
-    TFDS 4.9 leaves converted data sets with such a description.
-
-    Raises:
-      UserError: files are missing.
+    TFDS 4.9 leaves converted data sets with a description that mentions another format alone.
     """
     info = builder.info
     formats = {file_format.value for file_format in info.available_file_formats()}
@@ -233,18 +215,17 @@ def _use_array_record(title: str, name: str, builder: 'tfds.core.DatasetBuilder'
         info.set_file_format('array_record', override=True, override_if_initialized=True)
     files = [os.fspath(file) for split in info.splits.values() for file in split.filepaths]
     missing = [file for file in files if not os.path.exists(file)]
-    if not missing:
-        return
-    if 'array_record' in formats:
+    if missing and 'array_record' in formats:
         raise UserError(
-            f'{title} is prepared in {builder.data_dir}, but {len(missing)} of its {len(files)} files are missing, '
+            f'tfds:{name} is prepared in {builder.data_dir}, but {len(missing)} of its {len(files)} files are missing, '
             f'{missing[0]} the first. Copy them there, or delete that directory to have it prepared again.'
         )
-    raise UserError(
-        f'{title} is prepared in {builder.data_dir} as {" and ".join(sorted(formats))}; array_record is needed. Either '
-        'rename or delete that directory and try again (downloads are kept beside it), or name another directory. '
-        f'Preparing by hand: {_command(name, "DIRECTORY")}'
-    )
+    if missing:
+        raise UserError(
+            f'tfds:{name} is prepared in {builder.data_dir} as {" and ".join(sorted(formats))}; array_record is '
+            'needed. Either rename or delete that directory and try again (downloads are kept), or name another '
+            f'directory. Preparing by hand: {_command(name, "DIRECTORY")}'
+        )
 
 
 def _bound_downloads() -> None:
@@ -259,12 +240,14 @@ def _bound_downloads() -> None:
     downloader._open_with_requests = functools.partial(downloader._open_with_requests, timeout=_DOWNLOAD_TIMEOUTS)
 
 
+def _elsewhere(name: str, directory: str | None) -> str:
+    return f'Or prepare it on another machine and copy the directory: {_command(name, directory)}'
+
+
 def _command(name: str, directory: str | None) -> str:
     where = f', data_dir={directory!r}' if directory else ''
-    return (
-        'python -c "import tensorflow_datasets as tfds; '
-        f"tfds.builder({name!r}{where}).download_and_prepare(file_format='array_record')\""
-    )
+    call = f"tfds.builder({name!r}{where}).download_and_prepare(file_format='array_record')"
+    return f'python -c "import tensorflow_datasets as tfds; {call}"'
 
 
 def _reason(error: Exception) -> str:

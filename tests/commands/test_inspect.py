@@ -1,4 +1,4 @@
-"""Two networks in one table; and the command lines of --beside and --mode=compare, each in a process of its own."""
+"""The tables of one network and of two; and the command lines of --beside and --mode=compare, each in a process."""
 
 import io
 import pathlib
@@ -7,7 +7,7 @@ import pytest
 from configs import typed
 from rich.console import Console
 
-from alexnet_jax.commands.inspect import inspect_beside, pairs
+from alexnet_jax.commands.inspect import inspect, inspect_beside, pairs
 from alexnet_jax.model.summary import Line
 from alexnet_jax.runtime.errors import UserError
 from experiments import digits, paper
@@ -65,6 +65,19 @@ def test_two_columns_beside_one_tower():
     assert ['exchange3', '*', '13x13x256'] in found
     assert ['pool5', '6x6x256', '6x6x256'] in found  # the same in both
     assert ['single'] not in found and [word for line in found for word in line].count('single') >= 4
+
+
+def test_names_are_plain_text():
+    """Brackets in names are neither markup of the console nor lost."""
+    config = typed(digits.get_config())
+    *layers, (_, last) = config.network
+    network = dict([*layers, ('[/bold]', last)])
+    config = config.replace(**{'name': '[red]digits[/red]', 'network': network, 'mesh.data': 1, 'mesh.column': 1})
+    on = Console(file=io.StringIO(), width=160)
+    inspect(config, on)
+    inspect_beside(config, config, on)
+    assert on.file.getvalue().count('[red]digits[/red]') == 8  # titles, and six columns of the second table
+    assert on.file.getvalue().count('[/bold]') == 4  # layers twice, kernel and bias
 
 
 def test_the_same_network_twice():

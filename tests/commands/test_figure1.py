@@ -1,19 +1,31 @@
-"""Guards Figure 1: how curves are read and the fastest chosen, the drawing, and the whole on a small network."""
+"""`--mode=figure1`: how curves are read and the fastest chosen, and the whole on a small network; its configs."""
 
 import json
+import os
 import re
+import runpy
+import shlex
+import sys
 
 import fakes
 import pytest
-from matplotlib.colors import to_hex
+from configs import typed
 
+from alexnet_jax.commands.figure1 import (
+    NONLINEARITIES,
+    Trial,
+    draw_figure_1,
+    epochs_to,
+    fastest,
+    run_trial,
+    training_errors,
+    with_nonlinearity,
+)
 from alexnet_jax.config import network_config
-from alexnet_jax.figures.figure1 import figure_1
 from alexnet_jax.model.layer_specs import Dense, Flatten
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runtime.errors import UserError
 from experiments import figure1
-from experiments.figure1 import Trial, epochs_to, fastest, training_errors
 
 
 def line(epoch, error, split='train'):
@@ -51,23 +63,6 @@ def test_the_fastest_is_there_soonest():
     assert fastest([far, near, nothing]) is near  # none is there
 
 
-def test_the_drawing_holds_the_curves_and_the_line_they_race_to():
-    curves = {'ReLU, rate 1': [(0.1, 0.8), (0.5, 0.25)], 'tanh, rate 2': [(0.2, 0.84), (2.0, 0.3)]}
-    axes = figure_1(curves, 0.25, 'a title').axes[0]
-    solid, dashed, target = axes.lines
-    assert [tuple(point) for point in solid.get_xydata()] == [(0.1, 80.0), (0.5, 25.0)]
-    assert [tuple(point) for point in dashed.get_xydata()] == [(0.2, 84.0), (2.0, 30.0)]
-    assert (solid.get_linestyle(), dashed.get_linestyle(), target.get_linestyle()) == ('-', '--', '--')
-    assert list(target.get_ydata()) == [25.0, 25.0]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(curves)
-    assert to_hex(solid.get_color()) != to_hex(dashed.get_color())
-    assert (axes.get_xlim(), axes.get_ylim()) == ((0, 2.0), (0, 90))
-
-
-def test_the_drawing_of_nothing_is_empty():
-    assert len(figure_1({'ReLU: diverged': (), 'tanh: diverged': ()}, 0.25, '').axes[0].lines) == 3
-
-
 @pytest.fixture(scope='module')
 def small(tmp_path_factory):
     """Makes experiments that take a moment: the digits of Figure 1, through a network of two layers."""
@@ -75,7 +70,7 @@ def small(tmp_path_factory):
 
     def config(nonlinearity):
         made = figure1.get_config(nonlinearity)
-        between = figure1.NONLINEARITIES[nonlinearity]()
+        between = NONLINEARITIES[nonlinearity]()
         made.network = network_config(
             {'flatten': Flatten(), 'fc1': Dense(20, std=0.001), 'between': between, 'fc2': Dense(10, std=0.3)}
         )
@@ -89,7 +84,7 @@ def small(tmp_path_factory):
 
 def test_the_whole_on_a_small_network(small, tmp_path):
     on = fakes.console()
-    ratio = figure1.compare(small, (0.001, 1e30), str(tmp_path), on)
+    ratio = draw_figure_1(typed(small('relu')), str(tmp_path), on, (0.001, 1e30))
     said = on.file.getvalue()
     found = json.loads((tmp_path / 'figure1.json').read_text())
     assert [(trial['nonlinearity'], trial['rate'], trial['diverged']) for trial in found['trials']] == [
@@ -108,31 +103,26 @@ def test_the_whole_on_a_small_network(small, tmp_path):
     assert 0 < relu < 1 and 0 < tanh < 1
     assert found['ratio'] == ratio == tanh / relu
     assert [trial['epochs_to_target'] for trial in found['trials'][1::2]] == [None, None]
-    assert 'the training has diverged' in said
+    assert 'training has diverged' in said
     assert re.search(r'1e\+30 .* diverged .* never', said)
     assert f'tanh needs {ratio:.2f} times as many epochs' in said
-    assert 'relu is fastest at the last rate that was tried, 0.001' in said
+    assert 'relu is fastest at the last rate tried, 0.001' in said
     assert (tmp_path / 'figures' / 'figure1.png').stat().st_size > 10_000
     assert (tmp_path / 'figures' / 'figure1.svg').exists()
 
     before = (tmp_path / 'relu-0.001' / 'metrics.jsonl').read_text()
     again = fakes.console()
-    trial = figure1.try_rate(with_rate(small('relu'), 0.001), 'relu', tmp_path / 'relu-0.001', again)
+    trial = run_trial(typed(small('relu')).replace(learning_rate=0.001), 'relu', tmp_path / 'relu-0.001', again)
     assert [list(point) for point in trial.curve] == found['trials'][0]['curve']
     assert 'from step 45' in again.file.getvalue()  # what is trained is not trained again
     assert (tmp_path / 'relu-0.001' / 'metrics.jsonl').read_text() == before
-
-
-def with_rate(config, rate):
-    config.learning_rate = rate
-    return config
 
 
 def test_other_errors_are_not_taken_for_divergence(small, tmp_path):
     config = small('relu')
     config.data.crop_size = 9
     with pytest.raises(UserError, match='crop_size=9 is larger'):
-        figure1.try_rate(config, 'relu', tmp_path / 'run', fakes.console())
+        run_trial(typed(config), 'relu', tmp_path / 'run', fakes.console())
 
 
 @pytest.mark.parametrize('variant', figure1.VARIANTS)
@@ -142,7 +132,7 @@ def test_no_regularization_of_any_kind(variant):
     assert config.data.crop_size == config.data.image_size  # no patches
     kinds = {line.type for line in config.network.values()}
     assert kinds.isdisjoint({'dropout', 'local_response_normalization'})
-    assert ('tanh' in kinds, 'relu' in kinds) == (variant.endswith('tanh'), variant.endswith('relu'))
+    assert ('tanh' in kinds, 'relu' in kinds) == (variant.endswith('tanh'), not variant.endswith('tanh'))
     assert config.data.source == ('tfds:cifar10' if 'cifar10' in variant else 'digits')
     assert not config.rate_control.schedule and config.rate_control.patience > config.epochs
 
@@ -154,9 +144,39 @@ def test_only_the_nonlinearity_differs():
     assert {key for key in relu if relu[key] != tanh[key]} == {'name', 'network'}
 
 
-def test_what_the_command_line_cannot_mean(tmp_path, capsys):
-    with pytest.raises(UserError, match="no variant 'sigmoid'; it has: relu, tanh, cifar10_relu, cifar10_tanh"):
+@pytest.mark.parametrize('data', ['', 'cifar10_'])
+def test_the_command_exchanges_the_nonlinearity_alone(data):
+    relu, tanh = (typed(figure1.get_config(f'{data}{name}')) for name in ('relu', 'tanh'))
+    assert with_nonlinearity(relu, 'tanh') == tanh == with_nonlinearity(tanh, 'tanh')
+    assert with_nonlinearity(tanh, 'relu') == relu
+    assert not data or typed(figure1.get_config('cifar10')) == relu
+
+
+def test_a_network_without_nonlinearity_is_refused(small, tmp_path):
+    config = typed(small('relu'))
+    config = config.replace(network={name: layer for name, layer in config.network if name != 'between'})
+    with pytest.raises(UserError, match='neither ReLU nor tanh'):
+        draw_figure_1(config, str(tmp_path), fakes.console())
+
+
+def test_a_variant_that_there_is_not():
+    with pytest.raises(UserError, match="no variant 'sigmoid'; it has: relu, tanh, cifar10, cifar10_relu"):
         figure1.get_config('sigmoid')
+
+
+@pytest.mark.parametrize('given, config', [('', 'figure1.py'), ('--data=cifar10', 'figure1.py:cifar10')])
+def test_the_old_command_line_is_forwarded(given, config, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(os, 'execv', lambda path, argv: asked.append((path, argv)))
+    monkeypatch.setattr(sys, 'argv', ['figure1', '--workdir=runs/a b', *given.split()])
+    runpy.run_path(figure1.__file__, run_name='__main__')
+    words = ['launch.py', '--mode=figure1', '--workdir=runs/a b', f'--config=experiments/{config}']
+    assert asked == [(sys.executable, [sys.executable, *words])]
+    assert capsys.readouterr().err == f'note: this is now python {shlex.join(words)}\n'
+
+
+def test_other_data_are_not_forwarded(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['figure1', '--workdir=x', '--data=mnist'])
     with pytest.raises(SystemExit) as ended:
-        figure1.main([f'--workdir={tmp_path}', '--data=mnist'])
+        runpy.run_path(figure1.__file__, run_name='__main__')
     assert ended.value.code == 2 and "invalid choice: 'mnist'" in capsys.readouterr().err
