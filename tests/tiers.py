@@ -40,12 +40,24 @@ SLOW: dict[str, tuple[str, ...]] = {
     ),
     'experiments/test_imagenet_run.py': (),
     'runs/test_checkpoint.py': ('test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_taken',),
-    'experiments/test_ablations.py': ('test_it_learns_in_the_training_step_with_a_device_a_column',),
+    'experiments/test_ablations.py': (
+        'test_it_learns_in_the_training_step_with_a_device_a_column',
+        'test_columns_meet_where_it_says_and_nowhere_else',
+    ),
+    'evaluation/test_evaluate.py': ('test_an_ensemble_averages_probabilities',),
+    'model/test_columns.py': (
+        'test_columns_on_one_device_exchange_nothing',
+        'test_each_device_holds_its_own_columns_kernels_and_velocity',
+    ),
     'evaluation/test_binary_codes.py': ('test_longer_codes_find_more', 'test_codes_are_the_signs_of_the_logits'),
     'runs/test_pretrained.py': (),
     'runs/test_resume.py': ('test_a_run_carries_on_on_any_mesh',),
     'commands/test_neighbors.py': (),
-    'model/test_alexnet.py': ('test_bfloat16_activations', 'test_dropout_with_another_rate_in_training'),
+    'model/test_alexnet.py': (
+        'test_bfloat16_activations',
+        'test_dropout_with_another_rate_in_training',
+        'test_initialization_is_section_5s',
+    ),
     'experiments/test_source_2012.py': ('test_it_learns',),
     'experiments/test_photographs_experiment.py': (
         'test_five_places_are_learned_from_images_that_are_prepared_when_first_asked_for',
