@@ -12,21 +12,23 @@ MODES = {
     'train': 'train, resuming from the latest checkpoint',
     'eval': 'top-1 and top-5 error of a checkpoint, or of several runs averaged',
     'predict': 'the five most probable classes of your own images',
-    'features': "a layer's values for a data set or for your own images, as an array on disk",
-    'neighbors': "the training images nearest by a layer's values, and binary codes to find them faster",
-    'figures': 'the pictures of a run, and report.html',
+    'features': 'activations of a layer for a data set or for your own images, as an array on disk',
+    'neighbors': 'the training images nearest in feature space, and binary codes to find them faster',
+    'figures': 'figures of a run, and report.html',
     'figure1': 'epochs to 25 % training error, ReLU against tanh (Figure 1); --config=experiments/figure1.py',
-    'prepare': 'images to a prepared data set; needs no --workdir; carries on where it stopped',
-    'inspect': 'the network and what its devices exchange, as tables; needs no --workdir',
-    'profile': "where a training step's time goes, by layer and by kind of operation; a trace in WORKDIR/profile",
-    'compare': 'finished runs beside each other and the paper; --workdir, if given, gets comparison.json and a figure',
+    'prepare': 'prepare a data set, resuming where it stopped; needs no --workdir',
+    'inspect': 'tables of the network and of the exchanges between devices; needs no --workdir',
+    'profile': 'the time of a training step by layer and by kind of operation; a trace in WORKDIR/profile',
+    'compare': 'runs beside each other and the paper; with --workdir, comparison.json and a figure too',
 }
 CONFIG = config_flags.DEFINE_config_file(
-    'config', None, 'The experiment: a file in experiments/, or one like them. For a run that exists: its own config.'
+    'config',
+    None,
+    'The experiment: a file in experiments/, or one like them; of an existing run, by default its own.',
 )
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run leaves its files.')
 MODE = flags.DEFINE_enum('mode', 'train', list(MODES), '; '.join(f'{mode}: {what}' for mode, what in MODES.items()))
-CHECKPOINT = flags.DEFINE_string('checkpoint', 'newest', 'Of a run that exists: newest, best, or the number of a step.')
+CHECKPOINT = flags.DEFINE_string('checkpoint', 'newest', 'Of an existing run: newest, best, or a step.')
 SPLIT = flags.DEFINE_string('split', None, 'For eval and features: of the data set; by default validation and train.')
 BESIDE = config_flags.DEFINE_config_file(
     'beside', None, 'For inspect: a second experiment, a file like --config; both networks in one table.'
@@ -34,26 +36,26 @@ BESIDE = config_flags.DEFINE_config_file(
 RUNS = flags.DEFINE_list('runs', [], 'For compare: directories of runs; differences are from the first.')
 ENSEMBLE = flags.DEFINE_list('ensemble', [], 'For eval: directories of runs, whose predictions are averaged.')
 IMAGES = flags.DEFINE_list('images', [], 'For predict and features: image files, or folders of them.')
-JSON = flags.DEFINE_bool('json', False, 'For predict: print a JSON object a line, and draw no pictures.')
-STEPS = flags.DEFINE_integer('steps', 10, 'For profile: how many steps are measured.', lower_bound=1)
-LAYER = flags.DEFINE_string('layer', 'fc7', 'For features and neighbors: whose values; any line of config.network.')
+JSON = flags.DEFINE_bool('json', False, 'For predict: print one JSON object a line and draw nothing.')
+STEPS = flags.DEFINE_integer('steps', 10, 'For profile: number of steps to measure.', lower_bound=1)
+LAYER = flags.DEFINE_string('layer', 'fc7', 'For features and neighbors: a layer of config.network.')
 
 ALLOW_CHANGES = flags.DEFINE_list(
-    'allow_changes', [], 'For train: fields that may change in the middle of a run, as in learning_rate,weight_decay.'
+    'allow_changes', [], 'For train: fields that may change on resume, as in learning_rate,weight_decay.'
 )
 
 COORDINATOR = flags.DEFINE_string(
     'coordinator', None, 'For several processes: HOST:PORT of process 0. Under SLURM and Open MPI none is needed.'
 )
-PROCESSES = flags.DEFINE_integer('processes', None, 'How many processes there are.')
-PROCESS = flags.DEFINE_integer('process', None, 'The number of this process, from 0.')
+PROCESSES = flags.DEFINE_integer('processes', None, 'Number of processes.')
+PROCESS = flags.DEFINE_integer('process', None, 'Number of this process, from 0.')
 
 
 def main(argv: list[str]) -> None:
-    """Checks what was given, and calls the mode."""
+    """Checks the flags and calls the mode."""
     arguments.check(argv, CONFIG.value, WORKDIR.value, MODE.value, ensemble=bool(ENSEMBLE.value))
     config = Config.from_fields(CONFIG.value, arguments.note) if CONFIG.value else None
-    from alexnet_jax.runtime import distributed  # and with it JAX, now that nothing is wrong with the flags
+    from alexnet_jax.runtime import distributed  # imports JAX, which takes a while: the flags are checked by now
 
     processes = distributed.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     if processes > 1 and MODE.value not in ('train', 'eval'):
@@ -63,7 +65,7 @@ def main(argv: list[str]) -> None:
 
 
 def call(config: Config | None, workdir: str | None, console: Console) -> None:
-    """Calls the mode; each imports what it needs, and no more."""
+    """Calls the mode; each imports only what it needs."""
     match MODE.value:
         case 'train':
             from alexnet_jax.commands.train import train

@@ -1,11 +1,10 @@
-"""What each part of the network is worth: the paper, but without it, or with another in its place.
+"""Ablations: the paper without one of its parts, or with another in its place.
 
-experiments/paper.py:NAME takes a line of `ABLATIONS` at the paper's size, experiments/digits.py:NAME on a laptop; each
-is a function of a complete config that changes the few fields in which it differs and leaves the rest, at any width.
-What the paper and the logs of the authors' 2012 code say of them stands in the docstrings; all their errors are those
-of ten patches. Network 145 of that code is the paper's: 37.47 % top-1 and 17.00 % top-5 on the ILSVRC-2010 test set,
-40.66 % and 18.21 % on ILSVRC-2012's validation set. Ours: not measured yet; each awaits a run on ImageNet. On digits,
-and how to answer questions with these variants: docs/ablations.md.
+experiments/paper.py:NAME is one of `ABLATIONS` at the paper's size, experiments/digits.py:NAME on a laptop; each is a
+function of a complete config that changes a few fields, at any width. The docstrings quote the paper and the logs of
+the authors' 2012 code; all their errors are for ten patches. Network 145 of that code is the paper's: 37.47 % top-1 and
+17.00 % top-5 on the ILSVRC-2010 test set, 40.66 % and 18.21 % on ILSVRC-2012's validation set. Ours: not yet run on
+ImageNet. On digits, and how to answer questions with these variants: docs/ablations.md.
 """
 
 import dataclasses
@@ -32,10 +31,10 @@ Ablation = Callable[[ConfigDict], ConfigDict]
 
 
 def ablated(config: ConfigDict, name: str, others: tuple[str, ...] = ()) -> ConfigDict:
-    """A copy of a config with one of the `ABLATIONS` made, named after both, as in 'paper:no_dropout'.
+    """A copy of a config with one of the `ABLATIONS`, named after both, as in 'paper:no_dropout'.
 
     Args:
-      config: complete, with the names of lines that the paper's network has.
+      config: complete, with the names of layers that the paper's network has.
       name: of the ablation.
       others: variants that the config's file has besides, for the message.
 
@@ -226,7 +225,7 @@ ABLATIONS: dict[str, Ablation] = {
 RENAMED = {'no_colour': 'no_color'}  # earlier names, which still work
 
 
-# --- Configs and lines: nothing that is given is changed ---
+# --- Configs and tables; arguments are not modified ---
 
 
 def _copy(config: ConfigDict) -> ConfigDict:

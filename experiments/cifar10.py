@@ -1,7 +1,7 @@
 """CIFAR-10, the four-layer network of section 3.3's sentence: "a 13 % test error rate without normalization and 11 %
 with normalization".
 
-Reproduces: 11 % and 13 % test error, ten views. Ours: not measured yet; it awaits a run on CIFAR-10.
+Reproduces: 11 % and 13 % test error, ten views. Ours: not yet run on CIFAR-10.
 
 The paper says no more of the network than where it is: "specified precisely by the code and parameter files" of
 cuda-convnet. These are facts of its example-layers/layers-conv-local-11pct.cfg and layers-conv-local-13pct.cfg and of

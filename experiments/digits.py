@@ -1,10 +1,10 @@
-"""The paper's two columns on handwritten digits: the whole way from images to errors in a minute on a laptop.
+"""The embedded example: the paper's two columns on handwritten digits, in a minute on a laptop.
 
-1,797 real scans that come with scikit-learn, 360 of them held out, through the very path that ImageNet takes.
+1,797 real scans that come with scikit-learn, 360 of them held out, on the same path as ImageNet.
 The paper, but: half the kernels and a sixteenth of the neurons, patches of 64 x 64 from images of 72 x 72,
 no mirror images (a mirrored digit is no digit), 24 epochs with a fixed list of rates.
 
-digits.py:NAME is that, but without one of its parts, or with another in its place: see experiments/ablations.py.
+digits.py:NAME is that without one of its parts, or with another in its place: see experiments/ablations.py.
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,7 @@
 For an hour on one free GPU (see notebooks/imagenette.ipynb). The paper, but: ten classes, a validation set of 3,925
 images, and 60 epochs with a fixed list of rates.
 
-The paper has no such experiment. Ours: not measured yet. Worked out: 60 epochs are 568,140 images of 4.14 GFLOP in
+The paper has no such experiment. Ours: not yet run. By calculation, 60 epochs are 568,140 images of 4.14 GFLOP in
 training, 2.4 PFLOP in all, 20 minutes at 2 TFLOP/s.
 
 Images come through TensorFlow Datasets, which needs TensorFlow to prepare them (pip install tensorflow-cpu), once:

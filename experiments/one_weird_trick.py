@@ -3,7 +3,7 @@
 Krizhevsky, "One weird trick for parallelizing convolutional neural networks" (2014): one column, with fewer kernels in
 conv1, conv2 and conv4. 61,100,840 parameters, as in torchvision.models.alexnet.
 
-Ours: not measured yet; it awaits a run on ImageNet. torchvision's own pre-trained one has 56.52 % top-1 accuracy, which
+Ours: not yet run on ImageNet. torchvision's own pre-trained one has 56.52 % top-1 accuracy, which
 is 43.48 % error, on one patch of ILSVRC-2012's validation images.
 
 The paper, but: one column of 64, 192, 384, 256 and 256 kernels; no normalization, as in torchvision (the code of 2014,

@@ -1,13 +1,13 @@
 """The network of the paper, on ImageNet (ILSVRC-2012): the base of every other experiment.
 
 Reproduces: Table 2, "1 CNN": 40.7 % top-1 and 18.2 % top-5 error on the validation set.
-Ours: not measured yet; it awaits a run on ImageNet.
+Ours: not yet run on ImageNet.
 
-paper.py          as it trained in 2012: conv3 to conv5 start from a standard deviation of 0.03
-paper.py:literal  as the text of section 5 has it: 0.01 everywhere. Caffe's authors met a flat loss with it (their
-                  pull request 327). Ours, on digits enlarged to 256 x 256, batches of 64: it learned, with a
-                  validation loss of 0.78 after two epochs (2026-11-20, two CPU cores).
-paper.py:NAME     the paper, but without one of its parts, or with another in its place: see experiments/ablations.py
+paper.py          as trained in 2012: conv3 to conv5 are initialized with a standard deviation of 0.03
+paper.py:literal  as the text of section 5 says: 0.01 everywhere. Caffe's authors saw a flat loss with it (their pull
+                  request 327). Ours learned on digits enlarged to 256 x 256, in batches of 64: validation loss 0.78
+                  after two epochs (2026-11-20, two CPU cores).
+paper.py:NAME     the paper without one of its parts, or with another in its place: see experiments/ablations.py
 """
 
 from ml_collections import ConfigDict

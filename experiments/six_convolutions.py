@@ -2,7 +2,7 @@
 
 Reproduces: Table 2, "1 CNN*": 39.0 % top-1 and 16.6 % top-5 error on the validation set of ILSVRC-2012 (the code's log:
 38.99 % and 16.62 %); and section 6, Fall 2009: 67.4 % and 40.9 %.
-Ours: awaits a run on ImageNet.
+Ours: not yet run on ImageNet.
 
 six_convolutions.py:fall2009    10,184 classes, from scratch
 six_convolutions.py:fall2011    22 thousand classes, begins with the convolutions of the run before
@@ -52,7 +52,7 @@ def get_config(stage: str = '') -> ConfigDict:
             config.epochs = 54
             config.learning_rate = 0.001
             config.rate_control.schedule = ((22, 0.0001), (42, 0.00001))
-            config.rate_control.layer_factors = (  # of the rate in force
+            config.rate_control.layer_factors = (  # of the current learning rate
                 (0, 'conv1', 0.1),
                 (300 * 128 / 1281167, 'fc8', 10.0),  # once the new layer has warmed for 300 batches
                 (5, 'conv1', 0.01),

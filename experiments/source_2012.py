@@ -2,14 +2,14 @@
 
 Reproduces: 37.47 % top-1 and 17.00 % top-5 error on the ILSVRC-2010 test set with ten views, 39.02 % and 18.30 % with
 the center alone (the log under the code's parameter file; Table 1 rounds to 37.5 % and 17.0 %).
-Ours: awaits a run on ImageNet.
+Ours: not yet run on ImageNet.
 
 source_2012.py       ILSVRC-2010, as logged
 source_2012.py:2012  the same network on ILSVRC-2012: 40.66 % and 18.21 %, with that run's epochs
 
-The code was published by the Computer History Museum in 2025 (github.com/computerhistory/AlexNet-Source-Code). What
-differs from the paper's text is what differs below from paper.py. Left as the paper has it: the code lets 32
-neighbors in a batch share offset and mirror, here every image draws its own.
+The code was published by the Computer History Museum in 2025 (github.com/computerhistory/AlexNet-Source-Code). The
+changes to paper.py below are its differences from the paper's text. One is left out: the code lets 32 neighbors in a
+batch share offset and mirror; here each image has its own random draws.
 """
 
 from ml_collections import ConfigDict
@@ -27,8 +27,8 @@ NETWORK = (
     *('flatten5', 'exchange6', 'fc6', 'relu6', 'drop6', 'exchange7', 'fc7', 'relu7', 'drop7', 'exchange8', 'fc8'),
 )
 
-# When what was changed, in epochs, from the two logs. They do not say when the biases' rate was lowered, only that it
-# was 0.002 at the end of the run on 2010 and still 0.02 on 2012; the epoch of the last drop is our guess.
+# Epochs of the changes, from the two logs. They do not say when the biases' rate was lowered, only that it was 0.002 at
+# the end of the run on 2010 and still 0.02 on 2012; the epoch of the last drop is our guess.
 LOGS = {
     '2010': {'first': 23, 'second': 51, 'color_off': 68, 'conv1_frozen': 72, 'third': 78, 'end': 93, 'biases': 0.002},
     '2012': {'first': 25, 'second': 51, 'color_off': 67, 'conv1_frozen': 72, 'third': 79, 'end': 91, 'biases': 0.02},

@@ -42,8 +42,8 @@ def inspect(config: Config, console: Console) -> None:
     if experiment.mesh.size > 1:
         with console.status('compiling the training step'):
             # Not to be run, so its machine code may be poor; what is exchanged is settled before that is made.
-            compiled = lowered_step(experiment).compile({'xla_backend_optimization_level': 0})
-            found = collectives(compiled.as_text(), experiment.mesh)
+            compiled = lowered_step(experiment).compile({'xla_backend_optimization_level': '0'})
+            found = collectives(compiled.as_text() or '', experiment.mesh)
     console.print(_exchanges_table(experiment, found))
 
 
@@ -74,8 +74,8 @@ def _by(shape: Sequence[int]) -> str:
 def _placement_table(experiment: Experiment) -> Table:
     mesh = experiment.mesh
     devices = [
-        f'device {mesh.devices[copy, partner].id}\n{DATA} {copy}, {COLUMN} {partner}'
-        for copy, partner in np.ndindex(mesh.devices.shape)
+        f'device {device.id}\n{DATA} {copy}, {COLUMN} {partner}'
+        for (copy, partner), device in zip(np.ndindex(mesh.devices.shape), mesh.devices.flat, strict=True)
     ]
     title = f'Placement of the parameters on {mesh.size} {mesh.devices.flat[0].platform} device(s)'
     table = new_table(title, '', ('parameter', 'shape', *devices))
@@ -114,7 +114,9 @@ def _exchanges_table(experiment: Experiment, found: Sequence[Collective]) -> Tab
 
 def lowered_step(experiment: Experiment) -> jax.stages.Lowered:
     """The training step as given to the compiler, for the experiment's mesh; no array is made."""
-    return training_step(experiment).lower(*step_arguments(experiment))
+    step: Any = training_step(experiment)
+    lowered: jax.stages.Lowered = step.lower(*step_arguments(experiment))
+    return lowered
 
 
 def step_arguments(experiment: Experiment) -> tuple[Any, ...]:
@@ -143,7 +145,7 @@ def step_arguments(experiment: Experiment) -> tuple[Any, ...]:
     )
 
 
-def _placed(shape: tuple[int, ...], dtype: Any, where: NamedSharding) -> jax.ShapeDtypeStruct:
+def _placed(shape: tuple[int, ...], dtype: Any, where: NamedSharding) -> Any:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=where)
 
 

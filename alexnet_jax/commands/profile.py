@@ -19,14 +19,14 @@ import numpy as np
 from rich.console import Console
 
 from alexnet_jax.commands import train
-from alexnet_jax.commands.inspect import step_arguments
+from alexnet_jax.commands.inspect import lowered_step, step_arguments
 from alexnet_jax.commands.tables import add_row, new_table
 from alexnet_jax.config import Config
 from alexnet_jax.data.augment import Statistics, statistics_of
 from alexnet_jax.data.dataset import MANIFEST
 from alexnet_jax.data.device_feed import prefetch_to_devices, statistics_to_devices
 from alexnet_jax.data.sources import EMBEDDED
-from alexnet_jax.runs.build import Experiment, build, first_state, open_data, training_step
+from alexnet_jax.runs.build import Experiment, build, first_state, open_data
 from alexnet_jax.runs.workdir import make_workdir
 from alexnet_jax.runtime.errors import UserError, say, writing
 from alexnet_jax.runtime.files import write_json
@@ -101,7 +101,7 @@ def profile(config: Config, workdir: str, steps: int, console: Console) -> Profi
     with writing(directory):
         directory.mkdir(exist_ok=True)
     with console.status('compiling the training step'), _metadata_in_cache_key():
-        program = training_step(experiment).lower(*step_arguments(experiment)).compile()
+        program = lowered_step(experiment).compile()
     state = first_state(experiment)
     rates = layer_rates(state.parameters, config.learning_rate, 0.0, config.rate_control)
 
@@ -118,7 +118,7 @@ def profile(config: Config, workdir: str, steps: int, console: Console) -> Profi
         run(_WARM_UP_STEPS)
         plain_ms = run(steps)
         path = _trace(directory, lambda: run(steps))
-    found = _read_profile(path, program.as_text(), experiment, steps, plain_ms)
+    found = _read_profile(path, program.as_text() or '', experiment, steps, plain_ms)
     write_json(directory / 'profile.json', found.as_json())
     _print(experiment, found, console)
     traces = ', '.join(map(str, path.parent.glob('*.trace.json.gz')))
@@ -227,7 +227,6 @@ def _print(experiment: Experiment, found: Profile, console: Console) -> None:
     left = ('layer', 'direction', 'kind', 'name in the compiled program')
     table = new_table(f'The {_LONGEST} longest operations', left=left, right=('times a step', 'ms a step', 'share'))
     for row in found.operations[:_LONGEST]:
-        forward = '' if row.origin.layer in _NO_DIRECTION else 'forward'
-        origin = row.origin.layer, 'backward' if row.origin.backward else forward, row.origin.kind
-        add_row(table, *origin, row.name, f'{row.runs:g}', *cells(row.ms))
+        direction = 'backward' if row.origin.backward else '' if row.origin.layer in _NO_DIRECTION else 'forward'
+        add_row(table, row.origin.layer, direction, row.origin.kind, row.name, f'{row.runs:g}', *cells(row.ms))
     console.print(table)

@@ -34,8 +34,7 @@ def to_devices(batch: Any, mesh: Mesh) -> Any:
 
     def send(x: np.ndarray) -> Any:
         global_shape = (len(x) * shards // local, *x.shape[1:])
-        shards_of = batch_sharding(mesh)
-        return jax.make_array_from_process_local_data(shards_of, x, global_shape)  # type: ignore[no-untyped-call]
+        return jax.make_array_from_process_local_data(batch_sharding(mesh), x, global_shape)
 
     return jax.tree.map(send, batch)
 

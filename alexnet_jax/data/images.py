@@ -124,12 +124,8 @@ def find_image_files(paths: Sequence[str]) -> list[str]:
     found = []
     for path in paths:
         if os.path.isdir(path):
-            inside = sorted(
-                os.path.join(folder, name)
-                for folder, _, names in os.walk(path)
-                for name in names
-                if name.lower().endswith(EXTENSIONS) and not name.startswith('.')
-            )
+            files = ((folder, name) for folder, _, names in os.walk(path) for name in names if not name.startswith('.'))
+            inside = sorted(os.path.join(*file) for file in files if file[1].lower().endswith(EXTENSIONS))
             if not inside:
                 raise UserError(f'--images: the folder {path} has no image ({" ".join(EXTENSIONS)}).')
             found += inside

@@ -1,6 +1,7 @@
 """Images with their predictions, and with their nearest neighbors (Figure 4)."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,7 +92,7 @@ def figure_4_left(examples: Sequence[Example], title: str = '') -> Figure:
 
 def short_name(name: str) -> str:
     """The first of a class's names: ImageNet's are lists of synonyms, such as 'tench, Tinca tinca'."""
-    return name.split(', ')[0].strip() or name
+    return re.split(r', (?![^(]*\))', name)[0].strip() or name  # but not 'coffee at (261, 123)'
 
 
 def _show(axes: Axes, pixels: np.ndarray) -> None:

@@ -93,10 +93,8 @@ class FeatureFiles:
         sizes = [os.fstat(file.fileno()).st_size for file in self._files]
         needed, free = self._needed - sum(sizes), shutil.disk_usage(self._partial).free
         if needed > free:
-            raise UserError(
-                f'{self._partial} needs {format_bytes(needed)} more, and {format_bytes(free)} are free; free some, and '
-                'give the same command again.'
-            )
+            space = f'{format_bytes(needed)} more, and {format_bytes(free)} are free'
+            raise UserError(f'{self._partial} needs {space}; free some, and give the same command again.')
         for file, size, end in zip(self._files, sizes, ends, strict=True):
             if exists and size < end:
                 raise UserError(f'{self._partial} is damaged: {file.name} is too short. Delete {self._partial}.')
@@ -159,10 +157,8 @@ class FeatureFiles:
         try:
             yield
         except OSError as error:
-            raise UserError(
-                f'{self._partial} cannot be written: {error.strerror or error}. {format_bytes(self._needed)} are '
-                'needed in all; finished images are kept, and the same command resumes.'
-            ) from error
+            remedy = f'{format_bytes(self._needed)} are needed in all; the same command resumes'
+            raise UserError(f'{self._partial} cannot be written: {error.strerror or error}. {remedy}.') from error
 
 
 def _append(file: BinaryIO, data: bytes) -> None:

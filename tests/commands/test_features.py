@@ -337,7 +337,7 @@ def test_a_full_disk_is_said_and_what_is_done_is_kept(tmp_path, monkeypatch):
         files.add(np.zeros((1, 600), np.float16), [0], ['a'], [])
         monkeypatch.setattr(feature_files, '_append', append)
         with pytest.raises(
-            UserError, match=r'No space left on device\. 1\.1 MB are needed in all; finished images are k'
+            UserError, match=r'No space left on device\. 1\.1 MB are needed in all; the same command resumes'
         ):
             files.add(np.ones((1, 600), np.float16), [1], ['b'], [])
     monkeypatch.setattr(feature_files, '_append', original)

@@ -76,7 +76,7 @@ def test_names_are_plain_text():
     on = Console(file=io.StringIO(), width=160)
     inspect(config, on)
     inspect_beside(config, config, on)
-    assert on.file.getvalue().count('[red]digits[/red]') == 8  # titles, and six columns of the second table
+    assert on.file.getvalue().count('[red]digits[/red]') == 9  # three in titles, and six columns of the second table
     assert on.file.getvalue().count('[/bold]') == 4  # layers twice, kernel and bias
 
 

@@ -306,6 +306,8 @@ def test_names_are_cut_to_what_fits():
         == 'American Staffordshire terrier'
     )
     assert short_name('1,000 things') == '1,000 things'
+    assert short_name('coffee at (261, 123), 96 wide') == 'coffee at (261, 123)'
+    assert short_name('odd, (half') == 'odd' and short_name('odd), (half') == 'odd)'
     assert fitted('dog', 1, 9) == 'dog'
     cut = fitted('a class of a very long name that does not fit', 1, 9)
     assert cut.startswith('a class') and cut.endswith('…') and ' …' not in cut

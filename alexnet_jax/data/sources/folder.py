@@ -48,9 +48,7 @@ class Folder:
         if not self.class_names:
             raise UserError(f'{train} has no folder in it, one is needed for each class. {_LAYOUTS}.')
         if len(self.class_names) == 1:
-            raise UserError(
-                f'{train} has only one class, {self.class_names[0]!r}; at least two are needed. {_LAYOUTS}.'
-            )
+            raise UserError(f'{train} has only one class, {self.class_names[0]!r}; two are needed. {_LAYOUTS}.')
         labels = {name: label for label, name in enumerate(self.class_names)}
         self._paths: dict[str, list[bytes]] = {split: [] for split in ('train', 'validation', *folders)}
         self._labels = {split: array.array('i') for split in self._paths}
@@ -68,9 +66,8 @@ class Folder:
                 self._add(split, labels[name], paths)
         self.splits = {split: len(paths) for split, paths in self._paths.items()}
         if not self.splits['validation']:
-            raise UserError(
-                f'{self._directory} has no image for validation: no class has two. {_LAYOUTS}, with more images.'
-            )
+            why = 'no class has two'
+            raise UserError(f'{self._directory} has no image for validation: {why}. {_LAYOUTS}, with more images.')
 
     def item(self, split: str, index: int) -> Item:
         """Reads an image file, named by its path in the directory; thread-safe; UserError if it cannot be read."""
@@ -79,9 +76,8 @@ class Folder:
             image = read_file(os.path.join(os.fsencode(self._directory), path))
         except (OSError, ValueError) as error:
             where = os.path.join(self._directory, os.fsdecode(path))
-            raise UserError(
-                f'The image {where} cannot be read: {getattr(error, "strerror", None) or error}.'
-            ) from error
+            reason = getattr(error, 'strerror', None) or error
+            raise UserError(f'The image {where} cannot be read: {reason}.') from error
         return Item(path.decode('utf-8', 'replace'), image, self._labels[split][index])
 
     def _add(self, split: str, label: int, paths: list[bytes]) -> None:
@@ -130,10 +126,8 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
             found = [entry for entry in entries if not entry.name.startswith('.')]
         for entry in found:
             if entry.is_symlink() and not os.path.exists(entry.path):
-                raise UserError(
-                    f'The symbolic link {entry.path} leads to {os.readlink(entry.path)!r}, which is not there. Repair '
-                    'or remove it.'
-                )
+                target = f'{os.readlink(entry.path)!r}, which is not there'
+                raise UserError(f'The symbolic link {entry.path} leads to {target}. Repair or remove it.')
     except OSError as error:
         raise UserError(f'The folder {folder} cannot be read: {error.strerror}.') from error
     return found

@@ -46,8 +46,7 @@ class ImageNet2012:
             if synset not in known:
                 raise train.error(f'holds {synset}.tar, which is not one of the 1,000 classes of ILSVRC-2012')
         self.class_ids = tuple(synset for synset in known if synset in tars)
-        names = imagenet_names()
-        self.class_names = tuple(names[synset] for synset in self.class_ids)
+        self.class_names = tuple(map(imagenet_names().__getitem__, self.class_ids))
         labels = {synset: label for label, synset in enumerate(self.class_ids)}
         truth = np.array([labels.get(synset, -1) for synset in _tfds_lines('validation_labels.txt', 50000)])
         self._images = {'train': class_images(tars, self.class_ids)}
