@@ -1,1 +1,1 @@
-"""Speed, measured beside others: each file is a command that prints its own table."""
+"""Benchmarks: each file is a command that prints a table, most of them in comparison with other software."""

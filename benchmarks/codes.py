@@ -1,4 +1,4 @@
-"""Binary codes (section 6.1): how many true neighbors they find, and how much faster they are than the vectors.
+"""Binary codes (section 6.1): recall of the true neighbors, and speed in comparison with the feature vectors.
 
     python -m benchmarks.codes                         # made-up features of 4,096 values
     python -m benchmarks.codes --features=DIRECTORY    # DIRECTORY/values.npy, float16 [rows, dimension]
@@ -41,7 +41,7 @@ NEIGHBORS, SHORTLIST, BATCH, TIMED_BITS = 6, 60, 128, 256
 
 
 def made_features(rows: int, dimension: int, seed: int) -> np.ndarray:
-    """Rows that are structured as fc7's are: clusters of few dimensions each, through a random ReLU layer.
+    """Rows structured like fc7's: clusters of few dimensions each, through a random ReLU layer.
 
     Returns:
       float16 [rows, dimension], a third of which is above 0.
@@ -64,14 +64,14 @@ def made_features(rows: int, dimension: int, seed: int) -> np.ndarray:
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """How long a call takes."""
+    """Seconds that a call takes."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def compare_recall(values: np.ndarray, queries: np.ndarray, console: Console) -> None:
-    """Prints what share of the true neighbors codes find, by length and kind."""
+    """Prints the recall of the true neighbors, by length and kind of code."""
     true, _ = nearest(values, queries, NEIGHBORS)
     table = Table(title=f'recall of the true {NEIGHBORS} of {len(values):,}, {len(queries)} queries')
     for column in ('', 'bits', f'among the first {NEIGHBORS}', f'among the first {SHORTLIST}', 'training, seconds'):
@@ -92,14 +92,14 @@ def compare_recall(values: np.ndarray, queries: np.ndarray, console: Console) ->
 
 
 def many_codes(codes: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Codes, repeated up to a number, with one in sixteen bits turned over at random."""
+    """Codes, repeated up to a number, with one bit in sixteen flipped at random."""
     random = np.random.default_rng(seed)
     turned = [random.integers(0, 2**32, (count, codes.shape[1]), dtype=np.uint32) for _ in range(4)]
     return np.resize(codes, (count, codes.shape[1])) ^ (turned[0] & turned[1] & turned[2] & turned[3])
 
 
 def compare_speed(values: np.ndarray, queries: np.ndarray, console: Console) -> None:
-    """Prints how long a batch of queries takes with codes and without."""
+    """Prints the time of a batch of queries with codes and without."""
     encoder = random_hyperplanes(values, TIMED_BITS, SEED.value)  # the kind makes no difference to the time
     codes = many_codes(encode(encoder, values), CODES.value, SEED.value)
     batch = np.resize(queries, (BATCH, queries.shape[1]))

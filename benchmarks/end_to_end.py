@@ -1,4 +1,4 @@
-"""Images per second of whole runs, beside the step by itself and the input pipeline by itself.
+"""Images per second of whole runs, in comparison with the step alone and the input pipeline alone.
 
     python -m benchmarks.end_to_end
 
@@ -63,28 +63,28 @@ FIRST = (
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """Of one measurement: seconds of the clock, and of processor time, for a batch."""
+    """One measurement: wall-clock and processor seconds a batch."""
 
     seconds: float
     processor: float
 
 
 class TimedLines(io.StringIO):
-    """A file for a console, that notes when each step was reported: number, clock, processor time."""
+    """A console's file that records each reported step: number, wall-clock and processor seconds."""
 
     def __init__(self) -> None:
         super().__init__()
         self.steps: list[tuple[int, float, float]] = []
 
     def write(self, text: str) -> int:
-        """Notes what the text says of a step, and drops it."""
+        """Records the steps in the text."""
         for number in re.findall(r'training: step (\d+)/', text):
             self.steps.append((int(number), time.perf_counter(), sum(os.times()[:2])))
         return len(text)
 
 
 def case_config(case: str, directory: str) -> Config:
-    """The config of a run of that case, whose one epoch is as long as the run."""
+    """The config of a case's run, of a single epoch."""
     config = Config.from_fields(digits.get_config() if case == 'digits' else paper.get_config())
     layers = {'flatten': Flatten()} if case == 'cheap' else dict(config.network)  # the step is little but its input
     return config.replace(
@@ -104,12 +104,12 @@ def case_config(case: str, directory: str) -> Config:
 
 
 def measured_steps(case: str) -> int:
-    """How many steps of a run are measured; even."""
+    """Number of measured steps of a run; even."""
     return -(-(STEPS.value or SUITS_A_CPU[case]) // 2) * 2
 
 
 def whole_run(case: str, config: Config, workdir: pathlib.Path) -> Speed:
-    """Trains, and takes the time between the first line but one and the last."""
+    """Trains, and measures from the second line to the last."""
     lines = TimedLines()
     train(config, str(workdir), Console(file=lines, width=200))
     shutil.rmtree(workdir)
@@ -119,7 +119,7 @@ def whole_run(case: str, config: Config, workdir: pathlib.Path) -> Speed:
 
 
 def bare_step(config: Config, data: PreparedDataSet):
-    """A function that makes so many steps on one batch, on the device already."""
+    """A function that makes a number of steps on one batch, which is already on the device."""
     experiment = build(config)
     constants = statistics_to_devices(statistics_of(data), experiment.mesh)
     batch = to_devices(next(batches(config, data)), experiment.mesh)
@@ -135,19 +135,19 @@ def bare_step(config: Config, data: PreparedDataSet):
 
 
 def batches(config: Config, data: PreparedDataSet):
-    """The pipeline, as a run has it."""
+    """The input pipeline of a run."""
     return pipeline.training_batches(data, config.data, batch_size=config.batch_size, seed=config.seed)
 
 
 def timed(call, count: int) -> Speed:
-    """Of a call that deals with so many batches."""
+    """Measures a call that processes `count` batches."""
     start, before = time.perf_counter(), sum(os.times()[:2])
     call(count)
     return Speed((time.perf_counter() - start) / count, (sum(os.times()[:2]) - before) / count)
 
 
 def bare_pipeline(config: Config, data: PreparedDataSet, count: int) -> Speed:
-    """Of the batches after those that fill the buffers."""
+    """Measures batches after the buffers are full."""
     made = batches(config, data)
     for _ in range(8):
         next(made)
@@ -155,7 +155,7 @@ def bare_pipeline(config: Config, data: PreparedDataSet, count: int) -> Speed:
 
 
 def measure(case: str, root: pathlib.Path, console: Console) -> dict[str, list[Speed]]:
-    """The three in turn."""
+    """Measures the three in turn."""
     config = case_config(case, str(root / f'data-{case}'))
     steps = measured_steps(case)
     total = steps + steps // 2 * FIRST
@@ -172,7 +172,7 @@ def measure(case: str, root: pathlib.Path, console: Console) -> dict[str, list[S
 
 
 def rows(case: str, found: dict[str, list[Speed]]) -> list[list[str]]:
-    """Lines of the table."""
+    """Rows of the table."""
     seconds = {name: statistics.median(one.seconds for one in each) for name, each in found.items()}
     processor = {name: statistics.median(one.processor for one in each) for name, each in found.items()}
     slower = max(seconds['step'], seconds['pipeline'])

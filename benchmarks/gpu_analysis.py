@@ -1,4 +1,4 @@
-"""What a compiled GPU program needs: memory, exchanges, and time as far as it can be worked out."""
+"""Memory, exchanges and computed time of a compiled GPU program."""
 
 import dataclasses
 import math
@@ -20,14 +20,14 @@ EXCHANGE_SECONDS = 10e-6  # that an exchange takes however little it carries: th
 
 @dataclasses.dataclass(frozen=True)
 class Beside:
-    """An exchange, and what runs beside it.
+    """An exchange, and the kernels that run at the same time.
 
     Attributes:
       exchange: its start.
       axes: the mesh axes along which it joins devices.
       received: bytes that a device receives.
       kernels: those between its start and its end.
-      takes, hidden: seconds of the exchange, and of them those that the kernels cover.
+      takes, hidden: seconds of the exchange, and those that the kernels hide.
     """
 
     exchange: Kernel
@@ -39,18 +39,18 @@ class Beside:
 
 
 def names_of(table: Layers) -> frozenset[str]:
-    """The scopes by which a compiled step's operations are told apart."""
+    """Named scopes of a compiled step."""
     return frozenset(name for name, _ in table) | {'input', 'logits', 'loss', 'update', 'accumulation'}
 
 
 def seconds(kernel: Kernel, gpu: GPU, precision: str) -> float:
-    """What a kernel takes at least."""
+    """Lower bound of a kernel's time."""
     products = gpu.bfloat16 if precision == 'bfloat16' and gpu.bfloat16 else gpu.float32
     return kernel.times * max(kernel.moved / gpu.bandwidth, kernel.flops / products, kernel.vector / gpu.vector)
 
 
 def kind_of(kernel: Kernel, table: Layers) -> str:
-    """What a kernel is for."""
+    """Kind of layer or operation that a kernel belongs to."""
     layer = {name: type(layer).__name__ for name, layer in table}.get(kernel.layer, kernel.layer)
     if kernel.of:
         return 'Exchange'
@@ -62,7 +62,7 @@ def kind_of(kernel: Kernel, table: Layers) -> str:
 
 
 def expected(experiment: Experiment) -> tuple[int, int]:
-    """Values that a column's device receives for an image: forward, logits included, and backward."""
+    """Values that a column's device receives per image: forward, including the logits, and backward."""
     partners = experiment.mesh.shape[COLUMN]
     table = lines_of(experiment.config)
     met = sum(math.prod(line.output) for line in table if line.kind == 'Exchange') * (partners - 1) // partners
@@ -72,18 +72,18 @@ def expected(experiment: Experiment) -> tuple[int, int]:
 
 
 def peak(statistics: object) -> int:
-    """Bytes of device memory: what is given, what comes out beside it, and what lives in between."""
+    """Bytes of device memory at the peak: arguments, results that do not alias them, and temporaries."""
     whole = statistics.argument_size_in_bytes + statistics.output_size_in_bytes + statistics.temp_size_in_bytes
     return whole - statistics.alias_size_in_bytes
 
 
 def largest_batch(needs: Callable[[int], float], memory: float, tried: dict[int, float], unit: int) -> int:
-    """The largest batch that fits, to within a sixteenth: by a straight line through two tries, then tried itself.
+    """The largest batch that fits, to within a sixteenth, by linear extrapolation that is then tried.
 
     Args:
       needs: bytes at a batch size.
       memory: bytes that there are.
-      tried: bytes at two batch sizes or more; what is tried is added.
+      tried: bytes at two batch sizes or more; further tries are added.
       unit: of the batch sizes that are possible; those tried are multiples of it.
 
     Returns:
@@ -107,7 +107,7 @@ def largest_batch(needs: Callable[[int], float], memory: float, tried: dict[int,
 
 
 def memory_of(experiment: Experiment, program: jax.stages.Compiled) -> dict[str, float]:
-    """Bytes on a device: what lives on from step to step, what a step needs besides, and both with batches ahead."""
+    """Bytes on a device: kept between steps, needed by a step, and with prefetched batches."""
     statistics, config = program.memory_analysis(), experiment.config
     batch = config.batch_size // experiment.mesh.shape[DATA] * config.data.crop_size**2 * 3
     whole = peak(statistics)
@@ -123,7 +123,7 @@ def memory_of(experiment: Experiment, program: jax.stages.Compiled) -> dict[str,
 def overlaps(found: list[Kernel], experiment: Experiment, gpu: GPU) -> list[Beside]:
     """The exchanges between devices in the order of execution.
 
-    Two that run at the same time are taken to be as fast as each alone, and what runs beside both hides both.
+    Two at the same time are assumed to be as fast as each alone, and a kernel beside both hides both.
     """
     result = []
     for place, one in enumerate(found):
@@ -139,7 +139,7 @@ def overlaps(found: list[Kernel], experiment: Experiment, gpu: GPU) -> list[Besi
 
 
 def received_by_image(text: str, experiment: Experiment) -> tuple[float, float]:
-    """Bytes that a column's device receives for an image according to a program: forward and backward."""
+    """Bytes that a column's device receives per image in a program: forward and backward."""
     images = experiment.config.batch_size // experiment.mesh.shape[DATA]
     sums = [0, 0]
     for one in collectives(text, experiment.mesh):

@@ -1,12 +1,12 @@
-"""The training step compiled for GPUs, which need not be there: its memory, its exchanges, and what its kernels move.
+"""The training step compiled for GPUs, which need not be present: memory, exchanges, and bytes moved by kernels.
 
     python -m benchmarks.gpu_program                                    # the paper's network for an H200
     python -m benchmarks.gpu_program --gpu=t4 --config=experiments/digits.py --precision=float32
     python -m benchmarks.gpu_program --gpu=attached --mesh=1x1          # compiled for the GPU that is here
 
-All times are worked out, none is measured: for each kernel the larger of bytes by bandwidth and operations by rate,
-from the maker's figures, as if a kernel reached them and nothing lay between two kernels. That is a bound, and
-tells what a step spends its bytes on. `gpu_target.py` says what compiling without the device leaves open.
+All times are computed, none is measured: for each kernel the larger of bytes by bandwidth and operations by rate, from
+the maker's figures, with no gaps between kernels. That is a lower bound, and shows what a step spends its bytes on.
+`gpu_target.py` says what compiling without the device leaves open.
 """
 
 import collections
@@ -59,7 +59,7 @@ _SHARE = 0.75  # of the memory JAX takes at the start, unless XLA_PYTHON_CLIENT_
 
 
 def memory_table(found: dict[tuple[str, str], dict[str, float]], batch: int) -> Table:
-    """Memory of each mesh and precision."""
+    """Memory by mesh and precision."""
     titles = ['parameters and\nvelocity', 'batch and\nmean image', 'activations, gradients,\nscratch', 'at the peak']
     titles.append(f'with {AHEAD} batches\nahead')
     table = _table(f'Memory of a device, GB; {batch} images a step', ['mesh', 'precision'], titles)
@@ -96,7 +96,7 @@ def batches_table(config: Config, gpu: str, options: dict[str, object], console:
 
 
 def exchanges_table(experiment: Experiment, text: str) -> Table:
-    """Bytes of the program beside those of the formula."""
+    """Bytes in the program and by the formula."""
     table = _table(
         f'{_name(experiment)}: bytes that a device receives for an image along {COLUMN!r}',
         ['direction'],
@@ -110,9 +110,9 @@ def exchanges_table(experiment: Experiment, text: str) -> Table:
 
 
 def schedule_table(found: list[Kernel], experiment: Experiment, gpu: GPU) -> Table:
-    """The exchanges in the order of execution, what runs beside each, and how much of it that hides."""
+    """The exchanges in the order of execution, the kernels beside each, and the time that these hide."""
     table = _table(
-        f'{_name(experiment)}: exchanges in the order of execution ({gpu.name}, worked out)',
+        f'{_name(experiment)}: exchanges in the order of execution ({gpu.name}, computed)',
         ['exchange', 'along', "kernels that run beside it (': of the gradient, *: a product)"],
         ['MB', 'us', 'hidden'],
     )
@@ -132,7 +132,7 @@ def schedule_table(found: list[Kernel], experiment: Experiment, gpu: GPU) -> Tab
 
 
 def _compact(beside: list[Kernel]) -> str:
-    """Kernels as layers in their order, each with how many there are of it."""
+    """The layers of consecutive kernels, with counts."""
     counts: list[list] = []
     for kernel in beside:
         name = (kernel.layer or 'other') + "'" * kernel.backward + '*' * bool(kernel.kind)
@@ -144,14 +144,14 @@ def _compact(beside: list[Kernel]) -> str:
 
 
 def sums_table(found: list[Kernel], experiment: Experiment, gpu: GPU, key: Callable[[Kernel], str], what: str) -> Table:
-    """Kernels, bytes, operations and worked-out time by a property, the most time first."""
+    """Kernels, bytes, operations and computed time by a property, the longest first."""
     precision = experiment.config.precision
     groups: dict[str, list[Kernel]] = collections.defaultdict(list)
     for kernel in found:
         if not kernel.of:
             groups[key(kernel)].append(kernel)
     table = _table(
-        f'{_name(experiment)}, {experiment.config.batch_size} images, {gpu.name}: worked out, not measured',
+        f'{_name(experiment)}, {experiment.config.batch_size} images, {gpu.name}: computed, not measured',
         [what],
         ['kernels', 'MB moved', 'GFLOP in products', 'us', 'share'],
     )
@@ -183,7 +183,7 @@ def _name(experiment: Experiment) -> str:
 
 
 def costliest_table(found: list[Kernel], experiment: Experiment, gpu: GPU, count: int) -> Table:
-    """The kernels that take the most time."""
+    """The longest kernels."""
     precision = experiment.config.precision
     table = _table(
         f'{_name(experiment)}: the costliest kernels', ['kernel', 'layer'], ['times', 'MB moved', 'GFLOP', 'us']
@@ -196,7 +196,7 @@ def costliest_table(found: list[Kernel], experiment: Experiment, gpu: GPU, count
 
 
 def limit_lines(found: list[Kernel], experiment: Experiment, gpu: GPU) -> list[str]:
-    """What the step takes by these kernels, and at least by any."""
+    """Time of the step with these kernels, and its lower bound with any."""
     config = experiment.config
     width = 2 if config.precision == 'bfloat16' else 4
     rate = gpu.bfloat16 if width == 2 and gpu.bfloat16 else gpu.float32
@@ -276,7 +276,7 @@ def _sides(mesh: str) -> tuple[int, int]:
 
 
 def main(argv: list[str]) -> None:
-    """Prints everything about the config that the flags name."""
+    """Prints all tables for the config that the flags give."""
     with exit_codes():
         if TARGET.value != ATTACHED:
             jax.config.update('jax_platforms', 'cpu')  # whatever there is stays untouched

@@ -21,7 +21,7 @@ _NOT_COUNTED |= {'dot'}
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """Something that the GPU runs.
+    """A kernel or an exchange.
 
     Attributes:
       name: of the instruction.

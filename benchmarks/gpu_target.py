@@ -1,9 +1,8 @@
-"""GPUs that are not there: what XLA must know of one to compile for it, and our training step compiled so.
+"""Compiling for GPUs that are not present: descriptions of GPUs for XLA, and our training step compiled for them.
 
-XLA's CUDA plugin, which the requirements bring on Linux, compiles without a device where it is told what the device is
-like. What it cannot do then is try alternatives and keep the fastest ("autotuning"): it takes its defaults for matrix
-products, and leaves the choice of a convolution's algorithm, and with it the algorithm's scratch memory, to the day
-when the program runs. With `attached` the program is compiled for the GPU that is there, with all of that.
+XLA's CUDA plugin, which the requirements include on Linux, compiles without a device from a description of one. It
+cannot autotune then: it takes its defaults for matrix products, and leaves the choice of a convolution's algorithm, and
+so the algorithm's scratch memory, to run time. With `attached` the program is compiled for this machine's GPU.
 """
 
 import dataclasses
@@ -24,7 +23,7 @@ _NO_AUTOTUNING = {'xla_gpu_autotune_level': 0}  # as it needs the device
 
 @dataclasses.dataclass(frozen=True)
 class GPU:
-    """A GPU by its public figures.
+    """A GPU, by its published figures.
 
     Attributes:
       name: the maker's.
@@ -57,7 +56,7 @@ class GPU:
 
     @property
     def vector(self) -> float:
-        """Floating point operations a second outside of matrix products, float32."""
+        """Float32 operations a second outside matrix products."""
         return 2 * self.multiprocessors * self.lanes * self.clock * 1e9
 
 
@@ -119,7 +118,7 @@ device_description_str: "{gpu.name}"
 
 
 def devices(name: str, count: int) -> list[Any]:
-    """`count` devices to compile for; those of `GPUS` cannot run anything.
+    """`count` devices to compile for; those of `GPUS` cannot run programs.
 
     Args:
       name: a key of `GPUS`, or 'attached' for the GPUs of this machine.
@@ -145,7 +144,7 @@ def devices(name: str, count: int) -> list[Any]:
 
 
 def experiment_on(config: Config, gpu: str) -> Experiment:
-    """What a config describes, on a mesh of such GPUs; 0 along an axis of its mesh means 1.
+    """A config's experiment on a mesh of such GPUs; 0 along an axis of its mesh means 1.
 
     Raises:
       UserError: a field does not make sense, or the GPU cannot be had.

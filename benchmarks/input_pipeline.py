@@ -1,4 +1,4 @@
-"""Images per second of the input pipeline, beside a PyTorch DataLoader that does the same work.
+"""Images per second of the input pipeline, in comparison with a PyTorch DataLoader that does the same work.
 
     pip install torch            # only for this comparison
     python -m benchmarks.input_pipeline
@@ -144,7 +144,7 @@ def main(argv: list[str]) -> None:
 
 
 def arithmetic_rate(data: PreparedDataSet) -> float:
-    """Images per second of what the host leaves to the device."""
+    """Images per second of the augmentation that is left to the device."""
     batch, constants = next(ours(data)), statistics_of(data)
     function = jax.jit(training_images)
     function(batch, constants).block_until_ready()

@@ -1,7 +1,7 @@
-"""How fast a training step could be at best: what it has to compute and to move, and how fast the machine does either.
+"""Limits of a training step's speed: the operations and bytes that it needs, and the rates that the machine reaches.
 
-Rates are measured, as those on paper are not reached by anyone: products of large matrices, and a sum of two arrays
-far larger than any cache, once by JAX and once by PyTorch where it is installed; the better counts.
+Rates are measured, as nominal ones are never reached: products of large matrices, and a sum of two arrays far larger
+than any cache, by JAX and, where it is installed, by PyTorch; the better counts.
 """
 
 import time
@@ -25,7 +25,7 @@ def flops(experiment: Experiment) -> int:
 
 
 def parameter_bytes(experiment: Experiment) -> int:
-    """Bytes that a step moves for the parameters at least, whatever the batch; all are float32.
+    """Least number of bytes that a step moves for the parameters, whatever the batch; all are float32.
 
     A parameter is read forward, backward and by the update, and written; its gradient is written and read; its
     velocity read and written.
@@ -34,7 +34,7 @@ def parameter_bytes(experiment: Experiment) -> int:
 
 
 def activation_bytes(experiment: Experiment, bytes_a_value: int) -> int:
-    """Bytes that a step moves for the activations of one image at least.
+    """Least number of bytes that a step moves for the activations of one image.
 
     It is assumed that whatever can be computed along with a product is (biases, ReLU, dropout), and that normalization
     and pooling between two products are one pass. Then a product's output y is written, read by what follows, and read
@@ -71,7 +71,7 @@ def matrix_rate(device: str, precision: str) -> float:
 
 
 def bandwidth(device: str) -> float:
-    """Bytes a second that are read and written by a += b / 2 in float32."""
+    """Bytes a second read and written by a += b / 2 in float32."""
     n = 2**26 if device == 'cpu' else 2**29
     arrays = [jnp.zeros(n, jnp.float32), jnp.ones(n, jnp.float32)]
     add = jax.jit(lambda a, b: a + b / 2, donate_argnums=0)

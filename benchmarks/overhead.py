@@ -1,4 +1,4 @@
-"""What a run does besides training, each measured by itself: checkpoints, logs, validation."""
+"""Costs of a run besides training, each measured alone: checkpoints, logs, validation."""
 
 import contextlib
 import dataclasses
@@ -37,7 +37,7 @@ class Overhead:
     """Seconds, each the median of several.
 
     Attributes:
-      standstill: for which training waits while a checkpoint is saved.
+      blocked: for which saving a checkpoint blocks training.
       written: from the call to save until the checkpoint is on disk, with nothing else going on.
       processor: of processor time that a checkpoint takes, by all threads.
       step: of the host's time that reporting a step takes.
@@ -45,7 +45,7 @@ class Overhead:
       image: that the validation of an image takes.
     """
 
-    standstill: float
+    blocked: float
     written: float
     processor: float
     step: float
@@ -54,7 +54,7 @@ class Overhead:
 
 
 def measure(experiment: Experiment, data: PreparedDataSet, directory: pathlib.Path, rounds: int) -> Overhead:
-    """Measures all of them on one state of the experiment's network; `directory` takes the files."""
+    """Measures all of them with one state of the experiment's network; files go to `directory`."""
     state = first_state(experiment)
     saves = _checkpoints(state, directory / 'run', rounds)
     step, line = _reports(directory / 'logs', experiment.config.batch_size)
@@ -63,21 +63,21 @@ def measure(experiment: Experiment, data: PreparedDataSet, directory: pathlib.Pa
 
 
 def _checkpoints(state, workdir: pathlib.Path, rounds: int) -> list[tuple[float, float, float]]:
-    """For each save after the first, which compiles: standstill, time until it is written, processor time."""
+    """For each save after the first, which compiles: blocked time, time until it is written, processor time."""
     found = []
     workdir.mkdir()
     with contextlib.closing(Checkpoints(workdir, keep=1)) as checkpoints:
         for number in range(1, rounds + 2):
             start, before = time.perf_counter(), sum(os.times()[:2])
             checkpoints.save(state, Progress(number, 0, RateControl(0.01), {}), None)
-            standstill = time.perf_counter() - start
+            blocked = time.perf_counter() - start
             checkpoints.wait()
-            found.append((standstill, time.perf_counter() - start, sum(os.times()[:2]) - before))
+            found.append((blocked, time.perf_counter() - start, sum(os.times()[:2]) - before))
     return found[1:]
 
 
 def _reports(workdir: pathlib.Path, batch_size: int, count: int = 500) -> tuple[float, float]:
-    """Seconds to report a step whose metrics are there already, and to write a line."""
+    """Seconds to report a step whose metrics are computed, and to write a line."""
     workdir.mkdir()
     metrics = {name: jnp.float32(1) for name in ('loss', 'top1_error', 'top5_error')}
     with contextlib.closing(MetricsLog(workdir, 0)) as log, Display(Console(quiet=True), count, 0) as display:
@@ -94,7 +94,7 @@ def _reports(workdir: pathlib.Path, batch_size: int, count: int = 500) -> tuple[
 
 
 def _validation(experiment: Experiment, parameters, data: PreparedDataSet, rounds: int) -> float:
-    """Seconds an image of the validation split takes, reading included."""
+    """Seconds an image of the validation split, including reading it."""
     constants = statistics_to_devices(statistics_of(data), experiment.mesh)
     predict = Predictor(prediction_step(experiment, 'center'), parameters, constants, experiment.mesh)
     taken = []
@@ -106,17 +106,17 @@ def _validation(experiment: Experiment, parameters, data: PreparedDataSet, round
 
 
 def table(overhead: Overhead, experiment: Experiment, seconds_a_step: float) -> Table:
-    """What share of a run on ImageNet each takes at the config's cadence, where a step takes so long."""
+    """Their shares of a run on ImageNet at the config's intervals, for a given time of a step."""
     config = experiment.config
     steps = IMAGENET / config.batch_size  # of an epoch
     training = steps * seconds_a_step
     saves = steps / config.checkpoint_every_steps + 1
     on_cpu = jax.devices()[0].platform == 'cpu'
     # At worst what is written in the background takes its processor time from the step, where that runs on the cores.
-    behind = max(overhead.written - overhead.standstill, overhead.processor / available_cores()) if on_cpu else 0
+    behind = max(overhead.written - overhead.blocked, overhead.processor / available_cores()) if on_cpu else 0
     shares = {
-        f'{saves:.1f} checkpoints: training stands still': saves * overhead.standstill,
-        f'{saves:.1f} checkpoints: at worst also, behind its back': saves * behind,
+        f'{saves:.1f} checkpoints: blocking training': saves * overhead.blocked,
+        f'{saves:.1f} checkpoints: at worst, in the background': saves * behind,
         f'{steps:,.0f} steps reported': steps * overhead.step,
         f'{steps / config.log_every_steps:,.0f} lines of the log': steps / config.log_every_steps * overhead.line,
         f'{VALIDATION:,} images validated': VALIDATION * overhead.image,

@@ -1,4 +1,4 @@
-"""Photographs of any size and number, out of the two that come with scikit-learn, as a source to prepare."""
+"""Photographs of any size and number, cut from the two that come with scikit-learn, as a source to prepare."""
 
 import numpy as np
 import simplejpeg
@@ -7,10 +7,10 @@ from alexnet_jax.data.sources import Item
 
 
 class Photographs:
-    """Random places of the two photographs; what an index gives depends on it alone."""
+    """Random patches of the two photographs; each depends on its index alone."""
 
     def __init__(self, size: int, train: int, validation: int = 2) -> None:
-        """Takes places of `size` x `size` pixels, at most 427, and so many for each split."""
+        """Patches of `size` x `size` pixels, at most 427, and their numbers in each split."""
         from sklearn.datasets import load_sample_images
 
         self._photographs, self._size = load_sample_images().images, size
@@ -18,7 +18,7 @@ class Photographs:
         self.splits = {'train': train, 'validation': validation}
 
     def item(self, split: str, index: int) -> Item:
-        """A place, encoded with hardly a loss."""
+        """A patch, encoded almost losslessly."""
         random = np.random.default_rng((index, split == 'validation'))
         photograph = self._photographs[index % 2]
         top, left = (random.integers(0, n - self._size + 1) for n in photograph.shape[:2])

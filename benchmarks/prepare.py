@@ -1,4 +1,4 @@
-"""Images per second, memory and disk of `--mode=prepare`, and what follows for the 1,331,167 images of ImageNet.
+"""Images per second, memory and disk of `--mode=prepare`, extrapolated to the 1,331,167 images of ImageNet.
 
     python -m benchmarks.prepare
 
@@ -26,7 +26,7 @@ IMAGENET = 1_281_167 + 50_000
 
 
 class Photographs:
-    """Sixteen different images again and again, encoded beforehand."""
+    """Sixteen different images in turn, already encoded."""
 
     def __init__(self, count: int) -> None:
         from PIL import Image

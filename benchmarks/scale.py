@@ -1,4 +1,4 @@
-"""Time to the first batch, and memory, with as many records as ImageNet has.
+"""Time to the first batch, and memory, with as many records as in ImageNet.
 
     python -m benchmarks.scale
 

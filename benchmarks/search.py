@@ -1,4 +1,4 @@
-"""Seconds for the exact nearest neighbors of a batch of queries, beside scikit-learn and FAISS.
+"""Seconds for the exact nearest neighbors of a batch of queries, in comparison with scikit-learn and FAISS.
 
     pip install faiss-cpu        # only for this comparison
     python -m benchmarks.search
@@ -43,7 +43,7 @@ Side = Callable[[np.ndarray, np.ndarray], np.ndarray]  # values and queries to r
 
 
 def make(path: pathlib.Path, rows: int, d: int) -> np.ndarray:
-    """Writes the features: a random block again and again, its columns shifted by another number each time."""
+    """Writes the features: one random block, repeated with its columns shifted differently each time."""
     random = np.random.default_rng(0)
     values = np.lib.format.open_memmap(path, 'w+', np.float16, (rows, d))
     block = np.maximum(random.standard_normal((BLOCK, d), np.float32) - 0.43, 0).astype(np.float16)
@@ -55,14 +55,14 @@ def make(path: pathlib.Path, rows: int, d: int) -> np.ndarray:
 
 
 def questions(values: np.ndarray, count: int) -> np.ndarray:
-    """Queries, float16: halfway between two rows each, so that what is near and what is not differ as in features."""
+    """Queries, float16: each halfway between two rows, so that distances vary as those of features do."""
     random = np.random.default_rng(1)
     one, other = (values[random.integers(0, len(values), count)].astype(np.float32) for _ in range(2))
     return (0.6 * one + 0.4 * other).astype(np.float16)
 
 
 def converted(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Blocks as float32, each made by as many threads as there are cores while the one before is in use."""
+    """Blocks as float32, each converted by all cores while the previous one is in use."""
     cores = available_cores()
     with concurrent.futures.ThreadPoolExecutor(cores) as pool:
 
@@ -78,7 +78,7 @@ def converted(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def by_blocks(search: Callable[[np.ndarray, np.ndarray], Found], values: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """What a search of float32 blocks finds in all of them."""
+    """The result of a search of float32 blocks, over all of them."""
     rows, squares = np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0))
     queries = queries.astype(np.float32)
     for first, block in converted(values):
@@ -118,7 +118,7 @@ def faiss_fp16(values: np.ndarray) -> Side:
 
 
 def matrix_rate(d: int, queries: int) -> float:
-    """Operations a second of a product of 1,024 rows and the queries in float32, again and again."""
+    """Operations a second of repeated products of 1,024 rows and the queries in float32."""
     random = np.random.default_rng(2)
     x, q = (jnp.asarray(random.random((rows, d), np.float32)) for rows in (1024, queries))
     product = jax.jit(lambda q, x: jnp.matmul(q, x.T, precision='highest'))
@@ -132,7 +132,7 @@ def matrix_rate(d: int, queries: int) -> float:
 
 
 def sides(values: np.ndarray, console: Console) -> dict[str, Side]:
-    """Everyone who takes part."""
+    """All searches to compare."""
     found: dict[str, Side] = {'ours': lambda values, queries: nearest(values, queries, COUNT)[0]}
     if 'scikit-learn' in SIDES.value:
         found['scikit-learn, blocks'] = lambda values, queries: by_blocks(scikit_learn, values, queries)

@@ -1,4 +1,4 @@
-"""Seconds from the command to the first step, by what they are spent on; and those that the other modes take.
+"""Seconds from the command to the first training step, by stage; and seconds of the other modes.
 
     python -m benchmarks.start
 
@@ -42,16 +42,16 @@ _COMPILATION = {  # JAX's events
 
 
 class Clock:
-    """Seconds by stage; what is spent in a stage within another counts for the inner one alone."""
+    """Seconds by stage; time in a nested stage counts for the inner one alone."""
 
     def __init__(self, began: float) -> None:
-        """Takes what has passed since `began`, of `time.time`, as the interpreter's start."""
+        """Counts the time since `began`, of `time.time`, as the interpreter's start."""
         self.seconds = dict.fromkeys(STAGES, 0.0) | {'interpreter': time.time() - began}
         self._stages, self._since = ['rest'], time.perf_counter()
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Counts what is done within for a stage."""
+        """Counts the time of a block for a stage."""
         self._count()
         self._stages.append(name)
         try:
@@ -61,7 +61,7 @@ class Clock:
             self._stages.pop()
 
     def within(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, whose time counts for a stage."""
+        """The function, with its time counted for a stage."""
 
         def timed(*arguments: Any, **more: Any) -> Any:
             with self.stage(name):
@@ -70,7 +70,7 @@ class Clock:
         return timed
 
     def told(self, event: str, seconds: float, **_: Any) -> None:
-        """For `jax.monitoring`: what JAX says of its compilations is taken out of the stage that they happened in."""
+        """For `jax.monitoring`: moves the time of JAX's compilations out of the stage in which they happened."""
         if name := _COMPILATION.get(event):
             self.seconds[self._stages[-1]] -= seconds
             self.seconds[name] += seconds
@@ -82,7 +82,7 @@ class Clock:
 
 
 def first_step(began: str, output: str, *arguments: str) -> None:
-    """Becomes `python launch.py ARGUMENTS...`, and ends after the first step; writes seconds by stage to `output`."""
+    """Runs `launch.py ARGUMENTS...` up to the first step; writes seconds by stage to `output`."""
     clock = Clock(float(began))
     builtins.__import__ = clock.within('imports', builtins.__import__)
     import jax
@@ -116,7 +116,7 @@ def first_step(began: str, output: str, *arguments: str) -> None:
 
 
 def start(place: pathlib.Path, command: list[str], keep: bool = True) -> float:
-    """Seconds that a process takes; compiled programs are in `place`, and are kept unless told otherwise."""
+    """Seconds of a process; compiled programs are cached in `place` if `keep`."""
     own = {'XDG_CACHE_HOME': str(place / 'caches'), 'MPLCONFIGDIR': str(place.parent / 'matplotlib')}
     own |= {} if keep else {'JAX_ENABLE_COMPILATION_CACHE': 'false'}
     kept = {name: value for name, value in os.environ.items() if not name.startswith('JAX_COMPILATION_CACHE')}
@@ -129,7 +129,7 @@ def start(place: pathlib.Path, command: list[str], keep: bool = True) -> float:
 
 
 def to_first_step(place: pathlib.Path, name: str, keep: bool = True) -> dict[str, float]:
-    """Seconds by stage of a start that begins a run `name` in `place`."""
+    """Seconds by stage of the start of a run `name` in `place`."""
     output = place / f'{name}.json'
     code = 'import sys; from benchmarks.start import first_step; first_step(*sys.argv[1:])'
     arguments = [f'--workdir={place / name}', EXAMPLE, f'--config.data.directory={place / "data"}']
@@ -138,7 +138,7 @@ def to_first_step(place: pathlib.Path, name: str, keep: bool = True) -> dict[str
 
 
 def modes(place: pathlib.Path, kind: str) -> dict[str, list[str]]:
-    """Command lines of a kind of start, by what they do; the first trains the run that others look at."""
+    """Command lines of a kind of start, by description; the first trains the run that the others use."""
     data, workdir = f'--config.data.directory={place / "data"}', place / kind.replace(' ', '_')
     run, picture = ['launch.py', f'--workdir={workdir}'], place / 'picture.png'
     from PIL import Image

@@ -1,4 +1,4 @@
-"""The sides that `train_step.py` measures: our training step and PyTorch's, on the same made batch."""
+"""The two sides of `train_step.py`: our training step and PyTorch's, on the same made-up batch."""
 
 import dataclasses
 import gc
@@ -18,7 +18,6 @@ from alexnet_jax.config import Config
 from alexnet_jax.data.augment import Statistics, training_images
 from alexnet_jax.data.device_feed import Batch, statistics_to_devices, to_devices
 from alexnet_jax.model.alexnet import AlexNet
-from alexnet_jax.model.columns import Columns
 from alexnet_jax.runs.build import Experiment, build, first_state, training_step
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.training.optimizer import layer_rates
@@ -32,12 +31,12 @@ Steps = Callable[[int], float]  # makes so many steps, waits for them, returns t
 
 @dataclasses.dataclass
 class Side:
-    """One who takes part: its steps, and what a step took in each measurement.
+    """One side: its steps, and the times of a step in each measurement.
 
     Attributes:
       steps: see `Steps`.
-      seconds: of the clock.
-      own, system: of processor time, in this process's code and in the system's on its behalf.
+      seconds: wall-clock.
+      own, system: processor time, in user and in kernel mode.
     """
 
     steps: Steps
@@ -46,7 +45,7 @@ class Side:
     system: list[float] = dataclasses.field(default_factory=list)
 
     def measure(self, seconds: float) -> None:
-        """Takes one measurement, of as many steps as fit in `seconds` by the last one, after some unmeasured.
+        """Takes one measurement, of as many steps as fit in `seconds`, after some unmeasured ones.
 
         These find caches and memory as another side has left them. They go on while the system gives new memory, which
         takes as long as a step or two where it comes page by page.
@@ -68,7 +67,7 @@ class Side:
 
     @property
     def median(self) -> float:
-        """Of the seconds a step took."""
+        """Median wall-clock seconds of a step."""
         return statistics.median(self.seconds)
 
 
@@ -80,7 +79,7 @@ def paper_experiment(batch: int, precision: str) -> Experiment:
 
 
 def made_batch(experiment: Experiment) -> tuple[Batch, Statistics]:
-    """Noise as images, with all the draws of a batch, and the statistics that go with it."""
+    """A batch of noise with random draws, and the statistics for it."""
     config, random = experiment.config, np.random.default_rng(0)
     batch, crop, size = config.batch_size, config.data.crop_size, config.data.image_size
     classes = experiment.config.network[-1][1].units
@@ -98,7 +97,7 @@ def made_batch(experiment: Experiment) -> tuple[Batch, Statistics]:
 
 
 def our_steps(experiment: Experiment, batch: Batch, constants: Statistics) -> Steps:
-    """The step that training uses, again and again on a batch that is on the device already."""
+    """Our training step, repeated on a batch that is already on the device."""
     config, mesh = experiment.config, experiment.mesh
     step, on_devices = training_step(experiment), statistics_to_devices(constants, mesh)
     state, images = first_state(experiment), to_devices(batch, mesh)
@@ -117,7 +116,7 @@ def our_steps(experiment: Experiment, batch: Batch, constants: Statistics) -> St
 def torch_sides(
     experiment: Experiment, batch: Batch, constants: Statistics, kinds: list[str], console: Console
 ) -> dict[str, Steps]:
-    """PyTorch's, of the kinds that were asked for; none, with a line that says so, where it cannot be had."""
+    """PyTorch's steps of the requested kinds; none, with a message, where PyTorch is missing."""
     device = torch_device()
     try:
         import torch
@@ -159,12 +158,12 @@ def torch_sides(
 
 
 def torch_device() -> str:
-    """What PyTorch calls the device that JAX uses."""
+    """PyTorch's name of the device that JAX uses."""
     return 'cpu' if jax.devices()[0].platform == 'cpu' else 'cuda'
 
 
 def take_turns(sides: dict[str, Side], console: Console, *, rounds: int, seconds: float, finalists: int) -> list[str]:
-    """Measures: everyone once, then ours and the fastest others in turn.
+    """Measures every side once, then ours and the fastest others in turn.
 
     Args:
       sides: by name; one that cannot be compiled is taken out, with a line that says so.
@@ -218,7 +217,7 @@ def largest_difference(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def compare(experiment: Experiment, written_out: bool) -> dict[str, float]:
-    """How far the two networks are apart at test time, in float32 on the CPU.
+    """Differences between the two networks at test time, in float32 on the CPU.
 
     Returns:
       For 'logits' and for the loss gradient of each layer's kernel, the largest difference in units of the largest
@@ -232,7 +231,7 @@ def compare(experiment: Experiment, written_out: bool) -> dict[str, float]:
     batch, constants = made_batch(experiment)
     images = np.asarray(training_images(batch, constants))
     parameters = first_state(experiment).parameters
-    network = AlexNet(table, Columns(config.columns, config.columns))
+    network = AlexNet(table, config.columns)
 
     def loss_of(parameters: Any) -> tuple[jax.Array, jax.Array]:
         logits = network.apply({'params': parameters}, images)

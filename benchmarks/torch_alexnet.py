@@ -1,7 +1,7 @@
-"""The same network and training step in PyTorch, as well as PyTorch can do it: what `train_step.py` compares with.
+"""The same network and training step in PyTorch, as fast as PyTorch can run it, for `train_step.py`.
 
-A network's table is read line by line: the columns become groups of a convolution, and what follows an exchange sees
-both of them. Layers have what each column has one after the other, column 1 first.
+The columns become groups of a convolution; a layer after an exchange sees them all. Channels and units are those of
+column 1, then those of column 2.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ class Variant:
 
 
 def variants(device: str) -> list[Variant]:
-    """All that can be had here: what is compiled for a CPU needs a C++ compiler, graphs need a GPU."""
+    """All variants possible here: compiling for a CPU needs a C++ compiler, graphs need a GPU."""
     can_compile = device != 'cpu' or shutil.which('g++') is not None
     kinds = [(False, False)] + [(True, False)] * can_compile + [(True, True)] * (device != 'cpu')
     return [
@@ -69,11 +69,11 @@ def variants(device: str) -> list[Variant]:
 
 
 class Normalization(torch.autograd.Function):
-    """Section 3.3 within each column, its gradient written out as in `alexnet_jax.model.layers`."""
+    """Section 3.3 within each column, with its gradient written out as in `alexnet_jax.model.layers`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, columns: int, n: int, k: float, alpha: float, beta: float) -> Tensor:
-        """x: [batch, channels of all columns, height, width]; returns as much, of x's type."""
+        """x: [batch, channels of all columns, height, width], as is the result."""
         ctx.save_for_backward(x)
         ctx.constants = columns, n, k, alpha, beta
         a = x.float()
@@ -109,7 +109,7 @@ def _sum_near(values: Tensor, columns: int, n: int) -> Tensor:
 
 
 class TorchAlexNet(nn.Module):
-    """Runs a table of the kinds of layers that section 3.5 has."""
+    """A table of layers, of the kinds in section 3.5."""
 
     def __init__(self, table: Table, columns: int, crop: int, written_out: bool = False) -> None:
         """Builds the layers, for images of `crop` pixels a side, padded as `padded` does."""
@@ -165,7 +165,7 @@ class TorchAlexNet(nn.Module):
         return torch.cat(parts, 1)
 
     def load(self, parameters: Parameters) -> None:
-        """Takes over the parameters of the other network, [column, ..., outputs of the column] each."""
+        """Loads the JAX network's parameters, each [column, ..., outputs of the column]."""
         for name, layer in self.layers.items():
             kernel, bias = (np.asarray(parameters[name][part]) for part in ('kernel', 'bias'))
             with torch.no_grad():
@@ -173,7 +173,7 @@ class TorchAlexNet(nn.Module):
                 layer.bias.copy_(torch.tensor(bias.reshape(-1)[: len(layer.bias)]))
 
     def weight_of(self, name: str, kernel: np.ndarray) -> np.ndarray:
-        """A kernel of the other network as a weight of this one."""
+        """A kernel of the JAX network as a weight of this one."""
         if kernel.ndim == 5:
             return kernel.transpose(0, 4, 3, 1, 2).reshape(-1, kernel.shape[3], *kernel.shape[1:3])
         if name == next(line for line, layer in self.table if isinstance(layer, Dense)):
@@ -197,7 +197,7 @@ def padded(images: np.ndarray, table: Table) -> np.ndarray:
 
 
 def set_up() -> None:
-    """Settings of PyTorch as a whole.
+    """Global settings of PyTorch.
 
     Float32 products may be rounded to TF32 on a GPU, as JAX does unless told otherwise; cuDNN tries its algorithms; and
     no variant falls back to eager because others have been compiled before it.
@@ -221,7 +221,7 @@ def training_step(
     momentum: float,
     weight_decay: float,
 ) -> Callable[[int], float]:
-    """Puts network and batch on a device.
+    """Moves network and batch to a device.
 
     Args:
       network: with its parameters.

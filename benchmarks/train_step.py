@@ -1,4 +1,4 @@
-"""Images per second of the training step, beside PyTorch's of the same network and beside what the machine could do.
+"""Images per second of the training step, in comparison with PyTorch's and with the limits of the machine.
 
     pip install torch            # only for this comparison
     python -m benchmarks.train_step
@@ -53,7 +53,7 @@ CHECK = flags.DEFINE_bool('check', False, 'Compare what the networks compute, an
 
 
 def measure(batch_size: int, console: Console) -> dict[str, Any]:
-    """Measures all sides with batches of a size; prints and returns what was found."""
+    """Measures all sides with batches of one size; prints and returns the figures."""
     device, precision = torch_device(), PRECISION.value
     experiment = paper_experiment(batch_size, precision)
     batch, constants = made_batch(experiment)
