@@ -110,7 +110,7 @@ def _check_files(flag: str, argv: list[str]) -> None:
 
 
 def _being_read(argv: list[str]) -> str:
-    """The flag, as given, whose config file was being read: files are read in turn, so the first one without a config."""
+    """The flag, as given, whose config file was being read: the first without a config, as they are read in turn."""
     given = [one.groups() for one in re.finditer(_pattern('|'.join(_CONFIG_FILES)), '\0'.join(argv[1:]))]
     unread = [(flag, name) for flag, name in given if flags.FLAGS[flag].value is None]
     flag, name = unread[0] if unread else given[-1]
