@@ -39,9 +39,10 @@ from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
+from alexnet_jax.data.opening import settings_of
 from alexnet_jax.data.prepare import prepare
 from alexnet_jax.model.layer_specs import Dense, Flatten
-from alexnet_jax.runs.build import build, first_state, settings_of, training_step
+from alexnet_jax.runs.build import build, first_state, training_step
 from alexnet_jax.runtime.devices import available_cores, choose_platform
 from alexnet_jax.training.optimizer import layer_rates
 from benchmarks import overhead
