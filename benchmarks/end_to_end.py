@@ -44,6 +44,7 @@ from alexnet_jax.data.prepare import prepare
 from alexnet_jax.model.layer_specs import Dense, Flatten
 from alexnet_jax.runs.build import build, first_state, training_step
 from alexnet_jax.runtime.devices import available_cores, choose_platform
+from alexnet_jax.runtime.quiet import silence_checkpoint_libraries
 from alexnet_jax.training.optimizer import layer_rates
 from benchmarks import overhead
 from benchmarks.photographs import Photographs
@@ -195,6 +196,7 @@ def rows(case: str, found: dict[str, list[Speed]]) -> list[list[str]]:
 
 
 def main(argv: list[str]) -> None:
+    silence_checkpoint_libraries()
     """Prepares, measures, prints."""
     console = Console(width=120)
     console.print(choose_platform(), highlight=False)
