@@ -22,13 +22,11 @@ from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import run_ahead, to_devices
 from alexnet_jax.data.images import find_image_files, read_image_files
-from alexnet_jax.data.records import names_file
 from alexnet_jax.evaluation.activations import FeatureStep, activation_of, make_feature_step
 from alexnet_jax.model.columns import DATA
 from alexnet_jax.runs.feature_store import BROKEN, FeatureFiles, check_same
 from alexnet_jax.runs.trained import Run, open_run
 from alexnet_jax.runtime.errors import UserError, say
-from alexnet_jax.runtime.files import read_file
 from alexnet_jax.runtime.formatting import format_bytes
 from alexnet_jax.runtime.progress_bar import Display
 
@@ -156,19 +154,11 @@ def _of_split(data: PreparedDataSet, split: str, batch_size: int, threads: int, 
 
 
 def _names(data: PreparedDataSet, split: str, first: int) -> Iterator[str]:
-    """The names of a split's images, in order; those of a raw shard are read at once."""
+    """The names of a split's images, in order."""
     shards = pipeline.open_shards(data, split)
     for index in range(first, len(shards)):
-        shard, place = shards.locate(index)
         try:
-            if data.settings.storage != 'raw':
-                yield shards.name(index)
-                continue
-            if index == first or place == 0:
-                lines = read_file(names_file(pathlib.Path(data.files(split)[shard]))).decode().split('\n')
-            if place >= len(lines) - 1:
-                raise ValueError('its name is missing')
-            yield lines[place]
+            yield shards.name(index)
         except (OSError, ValueError) as error:
             raise UserError(
                 f'{shards.description(index)} is damaged: {error}. Prepare the data set again (--mode=prepare).'

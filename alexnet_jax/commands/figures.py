@@ -16,10 +16,9 @@ from alexnet_jax.figures.curves import color_curves, learning_curves
 from alexnet_jax.figures.examples import Example, example_of, figure_4_left
 from alexnet_jax.figures.kernels import figure_3
 from alexnet_jax.figures.style import write_figure
-from alexnet_jax.model.columns import DATA
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.metrics_log import read_metrics
-from alexnet_jax.runs.trained import Run, first_kernels, open_run, predictor
+from alexnet_jax.runs.trained import Run, first_kernels, open_run
 from alexnet_jax.runtime.errors import UserError, say
 
 _EXAMPLES, _SEED = 8, 0  # of Figure 4, left
@@ -83,7 +82,7 @@ def _has_checkpoint(workdir: str) -> bool:
 
 def _images(run: Run) -> PreparedDataSet | str:
     """The run's data set with its images, or why it cannot be used."""
-    directory = run.experiment.config.data.directory
+    directory = run.config.data.directory
     try:
         data = open_prepared(directory)
     except FileNotFoundError:
@@ -100,11 +99,8 @@ def _examples(run: Run, data: PreparedDataSet) -> list[Example]:
     shards = open_shards(data, 'validation')
     chosen = np.random.default_rng(_SEED).permutation(len(shards))[:_EXAMPLES].tolist()
     found = [read(shards, index, len(data.class_names)) for index in chosen]
-    copies = run.experiment.mesh.shape[DATA]
-    images = np.zeros((-(-len(found) // copies) * copies, data.image_size, data.image_size, 3), np.uint8)
-    images[: len(found)] = [pixels for pixels, _ in found]
-    scores = np.asarray(predictor(run, 'center')({'image': images})['log_probabilities'])
+    with np.errstate(divide='ignore'):
+        scores = np.log(run.predict(np.stack([pixels for pixels, _ in found]), 'center'))
     return [
-        example_of(pixels, of_image, data.class_names, label)
-        for (pixels, label), of_image in zip(found, scores, strict=False)
+        example_of(pixels, own, data.class_names, label) for (pixels, label), own in zip(found, scores, strict=True)
     ]

@@ -5,7 +5,6 @@ An image of 256 x 256 takes about 20 kB as JPEG, and some hundred microseconds o
 """
 
 import bisect
-import io
 import itertools
 import os
 import pathlib
@@ -122,6 +121,7 @@ class Shards:
         self._files, self._storage, self._size = list(files), storage, size
         self._ends = list(itertools.accumulate(counts))
         self._readers: list[Any] = [None] * len(self._files)  # ArrayRecordReader or np.memmap
+        self._names: tuple[int, list[bytes]] = -1, []  # of the raw shard that was last asked for a name
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -153,11 +153,12 @@ class Shards:
         shard, number = self.locate(index)
         if self._storage != 'raw':
             return self._record(shard, number).name
-        names = names_file(pathlib.Path(self._files[shard]))
-        line = next(itertools.islice(io.BytesIO(read_file(names)), number, None), None)
-        if line is None:
-            raise ValueError(f'{names} has no line {number + 1}')
-        return line.decode().rstrip('\n')
+        path = names_file(pathlib.Path(self._files[shard]))
+        if self._names[0] != shard:
+            self._names = shard, read_file(path).split(b'\n')[:-1]
+        if number >= len(self._names[1]):
+            raise ValueError(f'{path} has no line {number + 1}')
+        return self._names[1][number].decode()
 
     def _record(self, shard: int, number: int) -> Record:
         try:

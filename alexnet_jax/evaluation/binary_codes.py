@@ -5,6 +5,7 @@ but it could be made efficient by training an auto-encoder to compress these vec
 paper goes no further; the method is ours. hamming.py searches the codes.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -110,14 +111,12 @@ def train_autoencoder(
     if not 0 < scale < math.inf:
         raise UserError(f'The {len(values)} feature vectors are all the same: no codes can be learned from them.')
     dimension = values.shape[1]
-    parameters = _Autoencoder(bits).init(jax.random.key(seed), jnp.zeros((1, dimension)))['params']
-    parameters['encoder']['kernel'] = jnp.asarray(_initial_kernel((sample - mean) / scale, bits, seed))
-    state, loss = optax.adam(0.0).init(parameters), jnp.zeros(())  # the state does not depend on the rate
+    parameters, state = _initial(bits, _initial_kernel((sample - mean) / scale, bits, seed), seed)
+    loss: Array | float = math.nan
     for number in range(1, steps + 1):
         rows = np.random.default_rng((seed, number)).integers(0, len(values), batch_size)
-        x = values[np.sort(rows)]
         rate = _RATE / math.sqrt(dimension) * (1 + math.cos(math.pi * (number - 1) / steps)) / 2
-        parameters, state, loss = _step(parameters, state, x, mean, scale, rate)
+        parameters, state, loss = _step(parameters, state, values[np.sort(rows)], mean, scale, rate)
         if on_step is not None:
             on_step(number, loss)
     if not math.isfinite(float(loss)):
@@ -183,6 +182,14 @@ def unpack(codes: np.ndarray) -> np.ndarray:
 @jax.jit
 def _encode(encoder: Encoder, values: Array) -> tuple[Array, Array]:
     return pack(encoder.logits(values) > 0), jnp.isfinite(values).all(axis=1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _initial(bits: int, kernel: Array, seed: int) -> tuple[dict[str, Any], optax.OptState]:
+    """The autoencoder's parameters with this encoder kernel, and Adam's state."""
+    parameters = _Autoencoder(bits).init(jax.random.key(seed), jnp.zeros((1, len(kernel))))['params']
+    parameters['encoder']['kernel'] = kernel
+    return parameters, optax.adam(0.0).init(parameters)  # the state does not depend on the rate
 
 
 @jax.jit

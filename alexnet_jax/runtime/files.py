@@ -97,7 +97,7 @@ def locked(path: pathlib.Path, in_use: Callable[[str], str]) -> Iterator[None]:
       UserError: another process holds the lock, or the file cannot be written.
     """
     with writing(path):
-        file = path.open('a+')
+        file = path.open('a+', errors='replace')
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,7 +16,7 @@ from PIL import Image
 from small_run import TRAINING, VALIDATION
 
 from alexnet_jax.commands import features
-from alexnet_jax.data import pipeline
+from alexnet_jax.data import pipeline, records
 from alexnet_jax.data.augment import Statistics
 from alexnet_jax.data.dataset import open_prepared
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
@@ -407,12 +407,12 @@ def test_what_cannot_be_had_is_said(run, monkeypatch):
 def test_names_of_raw_shards_are_read_once_a_shard(tmp_path, monkeypatch):
     fakes.prepared(fakes.tinted(train=11), tmp_path / 'raw', storage='raw', images_per_shard=4)
     data = open_prepared(tmp_path / 'raw')
-    asked, original = [], features.names_file
-    monkeypatch.setattr(features, 'names_file', lambda path: asked.append(path.name) or original(path))
+    asked, original = [], records.read_file
+    monkeypatch.setattr(records, 'read_file', lambda path: asked.append(path.stem) or original(path))
     for first in (0, 1, 4, 6, 11):
         asked.clear()
         assert list(features._names(data, 'train', first)) == [f'train {i}' for i in range(first, 11)]
-        assert asked == [f'train-{shard:05d}.raw' for shard in range(first // 4, 3) if first < 11]
+        assert asked == [f'train-{shard:05d}' for shard in range(first // 4, 3) if first < 11]
     (tmp_path / 'raw' / 'train-00001.names').write_text('train 4\n')
     with pytest.raises(UserError, match=r'train-00001\.raw, record 1, is damaged'):
         list(features._names(data, 'train', 0))

@@ -1,5 +1,6 @@
 """The nearest training images of a run, and codes in their place: what is written, against NumPy."""
 
+import functools
 import json
 
 import fakes
@@ -11,6 +12,17 @@ from small_run import TRAINING, VALIDATION, copied
 from alexnet_jax.commands import neighbors as retrieval
 from alexnet_jax.commands.neighbors import retrieve
 from alexnet_jax.evaluation.hamming import hamming_nearest
+
+USUALLY_KEPT, KEPT = retrieval._KEPT, 64  # bits; fc7 has 64 values here
+
+
+@pytest.fixture(scope='module', autouse=True)
+def small_codes():
+    """Fewer steps and bits than usual; how good codes are is guarded in test_binary_codes.py."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(retrieval, 'train_autoencoder', functools.partial(retrieval.train_autoencoder, steps=150))
+        patched.setattr(retrieval, '_KEPT', KEPT)
+        yield
 
 
 @pytest.fixture(scope='module')
@@ -73,13 +85,15 @@ def test_a_second_time_takes_the_values_that_are_there(retrieved, trained, monke
     assert [one['recall'] for one in again['codes']] == [report['codes'][0]['recall']]
 
 
-def test_codes_of_256_bits_are_kept_beside_the_values(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(retrieval, '_LENGTHS', (256,))
-    config, workdir = copied(trained, tmp_path)
-    report = retrieve(typed(config), str(workdir), 'newest', 'pool1', fakes.console())
-    assert [one['bits'] for one in report['codes']] == [256]
-    (directory,) = (workdir / 'features').glob('pool1-train-step*')
-    codes = np.load(directory / 'codes-256.npy')
-    assert codes.shape == (TRAINING, 8) and codes.dtype == np.uint32
+def test_codes_of_one_length_are_kept_beside_the_values(retrieved):
+    workdir, _, _ = retrieved
+    directory, *_ = opened(workdir, 'train')
+    assert [path.name for path in directory.glob('codes-*')] == [f'codes-{KEPT}.npy']
+    codes = np.load(directory / f'codes-{KEPT}.npy')
+    assert codes.shape == (TRAINING, KEPT // 32) and codes.dtype == np.uint32
     itself, distance = hamming_nearest(codes, codes[:50], 1)
     assert (distance == 0).all() and (itself[:, 0] <= np.arange(50)).all()
+
+
+def test_256_bits_are_kept():
+    assert USUALLY_KEPT == 256 and USUALLY_KEPT in retrieval._LENGTHS

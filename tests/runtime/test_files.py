@@ -120,3 +120,12 @@ def test_numbers_for_people():
         '15,000.0 GB',
     ]
     assert [format_count(n) for n in (None, 0, 60_965_224)] == ['', '', '60,965,224']
+
+
+@pytest.mark.parametrize(
+    'put', [os.mkdir, os.mkfifo, lambda path: path.symlink_to(path.name)], ids=['folder', 'pipe', 'link']
+)
+def test_what_is_not_a_file_cannot_be_a_lock(tmp_path, put):
+    put(tmp_path / 'lock')
+    with pytest.raises(UserError, match='lock cannot be written: '), hold(tmp_path / 'lock'):
+        pass
