@@ -196,8 +196,8 @@ def rows(case: str, found: dict[str, list[Speed]]) -> list[list[str]]:
 
 
 def main(argv: list[str]) -> None:
-    silence_checkpoint_libraries()
     """Prepares, measures, prints."""
+    silence_checkpoint_libraries()
     console = Console(width=120)
     console.print(choose_platform(), highlight=False)
     table = Table(title=f'batches of {BATCH.value}, {PRECISION.value}, {STORAGE.value}, {available_cores()} cores')
