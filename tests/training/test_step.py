@@ -175,7 +175,7 @@ def test_in_parts_a_step_takes_less_memory_and_sums_the_gradients_once(mesh):
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [
-        ({'accumulation_steps': 5}, r'accumulation_steps=5: config\.batch_size=32 must be divisible .* a multiple of 10'),
+        ({'accumulation_steps': 5}, r'accumulation_steps=5: config\.batch_size=32 must .* a multiple of 10'),
         ({'accumulation_steps': 32}, r'accumulation_steps=32: .* each of the 2 device\(s\).* a multiple of 64'),
         ({'accumulation_steps': 0}, r'config\.accumulation_steps=0 must be above 0'),
         ({'accumulation_steps': -1}, r'config\.accumulation_steps=-1 must be above 0'),
