@@ -187,11 +187,12 @@ class Config(_Section):
         Raises:
           UserError: a field is unknown, of the wrong type, or out of range; the message names it.
         """
-        plain = _renamed(_plain(fields), say)
         try:
-            return cls.model_validate(plain)
+            return cls.model_validate(_renamed(_plain(fields), say))
         except pydantic.ValidationError as error:
             raise UserError(_message(error, 'config')) from error
+        except RecursionError as error:
+            raise UserError('config: its fields refer to each other.') from error
 
     def fields(self) -> dict[str, Any]:
         """Nested fields, as `from_fields` takes them and config.json holds them."""

@@ -6,11 +6,13 @@ session's fixtures: whoever needs one first makes it. They use the CPU; TESTS_ON
 
 import fcntl
 import os
+import pathlib
 import shutil
 import tempfile
 
 import launching
 import pytest
+import tiers
 
 # To be set before JAX is imported; pytest-xdist's processes inherit what the first process has set.
 if 'PYTEST_XDIST_WORKER' not in os.environ:
@@ -32,6 +34,19 @@ def pytest_configure(config):
 
         choose_platform(simulated=4)
         silence_checkpoint_libraries()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks the quick tests, before any are deselected, and puts files that take long first; see `tiers.py`."""
+    tests = pathlib.Path(__file__).parent
+    if gone := tiers.unknown(items, tests):
+        raise pytest.UsageError(f'tests/tiers.py names tests that are not there: {", ".join(gone)}')
+    places = {item: tiers.place(item, tests) for item in items}
+    for item, (_, quick) in places.items():
+        if quick:
+            item.add_marker('quick')
+    items.sort(key=lambda item: places[item][0])
 
 
 @pytest.fixture(scope='session')

@@ -23,14 +23,8 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from configs import typed
-from launching import ROOT, environment, variables
+from launching import ROOT, Forked, Started, environment, variables
 
-# Runs launch.py after code that makes something happen that tests cannot wait for.
-AFTER = """import runpy, sys
-{code}
-sys.argv[0] = 'launch.py'
-runpy.run_path('launch.py', run_name='__main__')
-"""
 # A run that stays in one step, and says so, until a file is there.
 HELD = """import os, time
 from alexnet_jax.commands.reporting import Reporter
@@ -50,7 +44,7 @@ Reporter.stepped = stay
 """
 
 
-def start(workdir: pathlib.Path, data: pathlib.Path, *more: str, code: str = '') -> subprocess.Popen:
+def start(workdir: pathlib.Path, data: pathlib.Path, *more: str, code: str = '', forked: Forked | None = None):
     """Starts the run of three_layers.py, or carries it on, in a process of its own.
 
     Args:
@@ -58,10 +52,13 @@ def start(workdir: pathlib.Path, data: pathlib.Path, *more: str, code: str = '')
       data: where its prepared data set is, or will be.
       more: further arguments of launch.py.
       code: runs before launch.py, in the same process.
+      forked: makes the process.
     """
-    arguments = [f'--workdir={workdir}', '--config=tests/three_layers.py', f'--config.data.directory={data}']
+    arguments = [f'--workdir={workdir}', '--config=tests/three_layers.py', f'--config.data.directory={data}', *more]
+    if forked:
+        return forked.start(*arguments, variables={'JAX_PLATFORMS': 'cpu'}, code=code)
     return subprocess.Popen(
-        [sys.executable, *(['-c', AFTER.format(code=code)] if code else ['launch.py']), *arguments, *more],
+        [sys.executable, 'launch.py', *arguments],
         cwd=ROOT,
         env=environment(JAX_PLATFORMS='cpu'),
         stdin=subprocess.DEVNULL,
@@ -81,7 +78,7 @@ def steps_saved(workdir: pathlib.Path) -> list[int]:
     return sorted(int(path.name) for path in (workdir / 'checkpoints').glob('*') if path.name.isdigit())
 
 
-def killed(process: subprocess.Popen, workdir: pathlib.Path, wait: float, writing: bool) -> str:
+def killed(process: subprocess.Popen | Started, workdir: pathlib.Path, wait: float, writing: bool) -> str:
     """Kills a run after `wait` seconds, or then at the next checkpoint; says when; '' where it had ended before."""
     until = time.monotonic() + wait
     while process.poll() is None and time.monotonic() < until:
@@ -119,7 +116,7 @@ def left(workdir: pathlib.Path) -> dict[str, object]:
     return {**arrays, 'progress': progress, 'best': checkpoints.best(), 'metrics.jsonl': lines}
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], forked: Forked | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--kills', type=int, default=20)
     parser.add_argument('--seed', type=int, default=0)
@@ -131,8 +128,8 @@ def main(arguments: list[str]) -> int:
     if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
         os.environ |= variables(str(place / 'programs'))
 
-    def begin(name: str) -> subprocess.Popen:
-        return start(place / name, place / 'data', *fields)
+    def begin(name: str) -> subprocess.Popen | Started:
+        return start(place / name, place / 'data', *fields, forked=forked)
 
     length = options.seconds
     if not steps_saved(place / 'undisturbed'):

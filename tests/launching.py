@@ -8,12 +8,15 @@ import os
 import pathlib
 import re
 import runpy
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterable
+from typing import NoReturn
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Halves the time that compiling takes; what is compiled is slower, and means the same.
@@ -86,21 +89,65 @@ class Ended:
         return self
 
 
+class Started:
+    """A process that was forked, as subprocess.Popen has it; standard output and errors are in one pipe."""
+
+    def __init__(self, connection: socket.socket, output: int) -> None:
+        self._connection, self._answers = connection, connection.makefile()
+        self.pid, self.returncode = int(self._answers.readline()), None
+        self.stdout = os.fdopen(output)
+
+    def wait(self) -> int:
+        if self.returncode is None:
+            self.returncode = int(self._answers.readline())
+            self._connection.close()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        if self.returncode is None and select.select([self._connection], [], [], 0)[0]:
+            self.wait()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self) -> tuple[str, None]:
+        out = self.stdout.read()
+        self.wait()
+        return out, None
+
+
 class Forked:
     """Runs launch.py in processes that are forked from the one that `serve` has started, any number at once."""
 
     def __init__(self, directory: pathlib.Path) -> None:
         self._address = str(directory / 'socket')
 
+    def _request(self, arguments: Iterable[object], variables: dict[str, str] | None, code: str, *outputs: int):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(self._address)
+        request = {'arguments': list(map(str, arguments)), 'variables': variables or {}, 'code': code}
+        socket.send_fds(connection, [json.dumps(request).encode() + b'\n'], outputs)
+        return connection
+
+    def start(self, *arguments: object, variables: dict[str, str] | None = None, code: str = '') -> Started:
+        """Starts it in the project's folder, `variables` added to the user's environment, after some Python code."""
+        ours, theirs = os.pipe()
+        connection = self._request(arguments, variables, code, theirs, theirs)
+        os.close(theirs)
+        return Started(connection, ours)
+
     def launch(self, *arguments: object, environment: dict[str, str] | None = None) -> Ended:
         """Runs it in the project's folder, `environment` added to the user's; waits for its end."""
-        with socket.socket(socket.AF_UNIX) as connection, tempfile.TemporaryDirectory() as directory:
-            connection.connect(self._address)
-            outputs = [os.path.join(directory, name) for name in ('out', 'err')]
-            request = [list(map(str, arguments)), environment or {}, *outputs]
-            connection.sendall(json.dumps(request).encode() + b'\n')
-            code = int(connection.makefile().readline())
-            return Ended(code, *(pathlib.Path(output).read_text() for output in outputs))
+        with tempfile.TemporaryFile('w+') as out, tempfile.TemporaryFile('w+') as err:
+            with self._request(arguments, environment, '', out.fileno(), err.fileno()) as connection:
+                _, code = map(int, connection.makefile())
+            out.seek(0), err.seek(0)
+            return Ended(code, out.read(), err.read())
 
 
 def serve(directory: pathlib.Path) -> None:
@@ -131,34 +178,50 @@ def _fork_on_request(number: int, tests: int) -> None:
         with contextlib.suppress(TimeoutError):
             connection, _ = listening.accept()
             if not os.fork():
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                connection.settimeout(None)
-                request = json.loads(connection.makefile().readline())
-                child = os.fork()
-                if not child:
-                    _become(*request)
-                connection.sendall(b'%d\n' % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-                os._exit(0)
+                listening.close()
+                _answer(connection)
             connection.close()
 
 
-def _become(arguments: list[str], variables: dict[str, str], out: str, err: str) -> None:
-    """Becomes `python launch.py ARGUMENTS...`; does not return."""
-    for name, descriptor in ((out, 1), (err, 2)):
-        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+def _answer(connection: socket.socket) -> NoReturn:
+    """Forks the process that was asked for; says its number, and in the end its exit code."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    connection.settimeout(None)
+    request, outputs, *_ = socket.recv_fds(connection, 1 << 20, 2)
+    while not request.endswith(b'\n'):
+        request += connection.recv(1 << 20)
+    child = os.fork()
+    if not child:
+        connection.close()
+        for output, descriptor in zip(outputs, (1, 2), strict=True):
+            os.dup2(output, descriptor)
+        os.closerange(3, max(outputs) + 1)
+        _become(**json.loads(request))
+    for output in outputs:
+        os.close(output)
+    connection.sendall(b'%d\n' % child)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with contextlib.suppress(BrokenPipeError):  # nobody waits for it
+        connection.sendall(b'%d\n' % code)
+    os._exit(0)
+
+
+def _become(arguments: list[str], variables: dict[str, str], code: str) -> NoReturn:
+    """Becomes `python launch.py ARGUMENTS...`."""
     os.environ.update(variables)
     if 'JAX_PLATFORMS' in variables:  # which JAX reads when it is imported
         sys.modules['jax'].config.update('jax_platforms', variables['JAX_PLATFORMS'])
-    sys.argv, code = ['launch.py', *arguments], 0
+    sys.argv, status = ['launch.py', *arguments], 0
     try:
+        exec(code, {})
         runpy.run_path('launch.py', run_name='__main__')
     except SystemExit as ended:
-        code = ended.code or 0
+        status = ended.code or 0
     except BaseException:
         traceback.print_exc()
-        code = 1
+        status = 1
     sys.stdout.flush(), sys.stderr.flush()
-    os._exit(code)
+    os._exit(status)
 
 
 if __name__ == '__main__':

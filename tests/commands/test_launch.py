@@ -40,7 +40,7 @@ from experiments import digits
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DIGITS = '--config=experiments/digits.py'
 TRAINING, VALIDATION = 1437, 360
-BATCH, EPOCHS = 128, 4
+BATCH, EPOCHS = 64, 3
 STEPS = math.ceil(EPOCHS * TRAINING / BATCH)
 EPOCH_ENDS = [math.ceil(epoch * TRAINING / BATCH) for epoch in range(1, EPOCHS + 1)]
 TINY = {
@@ -48,8 +48,8 @@ TINY = {
     'epochs': EPOCHS,
     'checkpoint_every_steps': 5,
     'keep_checkpoints': 2,
-    'learning_rate': 0.03,
-    'rate_control.schedule': ((3, 0.01),),
+    'learning_rate': 0.02,
+    'rate_control.schedule': ((2, 0.007),),
     'network.conv1.kernels': 16,
     'network.conv2.kernels': 16,
     'network.conv3.kernels': 16,
@@ -144,7 +144,7 @@ def data(place):
 
 @pytest.fixture(scope='module')
 def undisturbed(launch_anew, place, data):
-    """A run of four epochs in one go: its workdir, and what it printed."""
+    """A run of three epochs in one go: its workdir, and what it printed."""
     workdir = place / 'not' / 'there' / 'undisturbed'
     return workdir, launch_anew(*tiny(workdir, data)).succeeded()
 
@@ -188,7 +188,7 @@ def test_train_leaves_the_config_in_force(finished, data):
     config.update_from_flattened_dict(TINY | {'data.directory': str(data)})
     written = json.loads((finished / 'config.json').read_text())
     assert written == json.loads(json.dumps(config.to_dict()))
-    assert written['network']['conv1']['kernels'] == 16 and written['rate_control']['schedule'] == [[3, 0.01]]
+    assert written['network']['conv1']['kernels'] == 16 and written['rate_control']['schedule'] == [[2, 0.007]]
 
 
 def test_train_leaves_checkpoints(finished):
@@ -198,7 +198,7 @@ def test_train_leaves_checkpoints(finished):
     assert checkpoints(finished) == sorted({best, newest, STEPS})
     _, progress = restored(finished, STEPS)
     assert (progress.step, progress.epoch) == (STEPS, EPOCHS)
-    assert (progress.control.learning_rate, progress.control.best_error) == (0.01, validated[best])
+    assert (progress.control.learning_rate, progress.control.best_error) == (0.007, validated[best])
 
 
 def test_train_leaves_metrics(finished):
@@ -215,7 +215,7 @@ def test_train_leaves_metrics(finished):
     steps = [line['step'] for line in train]
     assert steps == sorted({*EPOCH_ENDS, *range(5, STEPS + 1, 5)})
     assert all(line['images_per_second'] > 0 for line in train)
-    assert [line['learning_rate'] for line in train] == [0.03 if step <= EPOCH_ENDS[2] else 0.01 for step in steps]
+    assert [line['learning_rate'] for line in train] == [0.02 if step <= EPOCH_ENDS[1] else 0.007 for step in steps]
     assert [line['step'] for line in lines if line['split'] == 'validation'] == EPOCH_ENDS
     assert [line['step'] for line in lines] == sorted(line['step'] for line in lines)
     # The error of a window is a mean over its batches, that of a validation over 360 images: whole numbers of images.
@@ -273,7 +273,7 @@ def test_plain_lines_where_there_is_no_terminal(undisturbed):
     ]
     assert all('images/s' in line and 'loss' in line and 'learning rate 0.0' in line for line in train)
     assert sum(line.startswith('epoch ') and 'validation' in line for line in lines) == EPOCHS
-    assert sum('0.03 -> 0.01' in line for line in lines) == 1
+    assert sum('0.02 -> 0.007' in line for line in lines) == 1
     assert lines[-1].startswith(f'Ended after step {STEPS}, epoch {EPOCHS}')
 
 
@@ -309,19 +309,19 @@ def wait_for(process, condition):
 
 @pytest.fixture(scope='module')
 def in_two_halves(launch, place, data, finished):
-    """Two epochs, then the command again with four: the workdir and both processes."""
+    """One epoch, then the command again with three: the workdir and both processes."""
     workdir = place / 'halves'
-    first = launch(*tiny(workdir, data, epochs=2)).succeeded()
-    assert json.loads((workdir / 'config.json').read_text())['epochs'] == 2
-    assert checkpoints(workdir)[-1] == EPOCH_ENDS[1]
+    first = launch(*tiny(workdir, data, epochs=1)).succeeded()
+    assert json.loads((workdir / 'config.json').read_text())['epochs'] == 1
+    assert checkpoints(workdir)[-1] == EPOCH_ENDS[0]
     return workdir, first, launch(*tiny(workdir, data)).succeeded()
 
 
 @pytest.fixture(scope='module')
-def killed(start, launch, place, data, finished):
+def killed(forked, place, data, finished):
     """Killed in the middle, as by a power cut, and with a last line cut short; then the command again."""
     workdir = place / 'killed'
-    process = start(*tiny(workdir, data), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = forked.start(*tiny(workdir, data))
     wait_for(process, lambda: (workdir / 'checkpoints').exists() and checkpoints(workdir))
     process.kill()
     process.wait()
@@ -330,10 +330,10 @@ def killed(start, launch, place, data, finished):
     assert last < STEPS
     with (workdir / 'metrics.jsonl').open('a') as file:
         file.write(json.dumps({'step': STEPS + 1, 'split': 'train', 'loss': 0}) + '\n{"step": 12, "epo')
-    return workdir, last, launch(*tiny(workdir, data)).succeeded()
+    return workdir, last, forked.launch(*tiny(workdir, data)).succeeded()
 
 
-BAR = re.compile(rf'training .* \d+/{STEPS} loss \d+\.\d+, rate 0\.03, \d+ images/s')
+BAR = re.compile(rf'training .* \d+/{STEPS} loss \d+\.\d+, rate 0\.02, \d+ images/s')
 VALIDATED = re.compile(r'epoch 1, validation: loss .*, top-1 error .*%, top-5 error .*%')
 
 
@@ -401,9 +401,9 @@ def test_arrays_do_change_from_checkpoint_to_checkpoint(finished):
 
 def test_more_epochs_carry_on_from_the_newest_checkpoint(in_two_halves):
     _, first, second = in_two_halves
-    half = EPOCH_ENDS[1]
-    assert 'from the start' in first.out and f'Ended after step {half}, epoch 2' in first.out
-    assert f'from step {half}, epoch 2' in second.out
+    half = EPOCH_ENDS[0]
+    assert 'from the start' in first.out and f'Ended after step {half}, epoch 1' in first.out
+    assert f'from step {half}, epoch 1' in second.out
     assert re.findall(r'training: step (\d+)/', second.out)[0] == str(half + 2)
 
 
@@ -485,7 +485,7 @@ def test_eval_agrees_with_the_validation_in_training(evaluated, finished):
         assert center[name] == pytest.approx(line[name], abs=tolerance)
 
 
-# By name: fields, and more arguments. The run was written with batches of 128, on one device.
+# By name: fields, and more arguments. The run was written with batches of 64, on one device.
 BATCHES_AND_MESHES = {
     'batch 7': ({'batch_size': 7}, ['--checkpoint=newest']),
     'batch 512': ({'batch_size': 512}, [f'--checkpoint={STEPS}']),

@@ -74,4 +74,4 @@ def test_imagenettes_config_is_the_papers_network_for_ten_classes(field, value):
     config, base = imagenette.get_config(), paper.get_config()
     assert config[field] == value
     base.network.fc8.units = 10
-    assert build(typed(config)).config.network == build(base).config.network
+    assert build(typed(config)).config.network == build(typed(base)).config.network

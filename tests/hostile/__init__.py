@@ -1,25 +1,15 @@
-"""Hostile inputs, each with the way it is to be met: what `test_hostile.py` runs."""
+"""Hostile inputs, each with the way it is to be met: what `test_hostile.py` runs. One file a kind of input."""
 
 import functools
 
-from hostile.commands import command_cases
-from hostile.data_sets import data_cases
-from hostile.ground import _CASES, MODES, Case, Place, console, import_everything, make_base, reuse_programs, text_of
-from hostile.pictures import names, pictures, special_files
-from hostile.runs import run_cases
-from hostile.tars import tar_cases
-
-__all__ = ['MODES', 'Case', 'Place', 'cases', 'console', 'import_everything', 'make_base', 'reuse_programs', 'text_of']
+from hostile import checkpoints, commands, configs, data_sets, files, pictures, tars, workdirs
 
 
 @functools.cache
 def cases():
-    """All cases."""
-    pictures()
-    special_files()
-    names()
-    tar_cases()
-    data_cases()
-    run_cases()
-    command_cases()
-    return tuple(_CASES)
+    """All cases, by name."""
+    kinds = (pictures, files, tars, data_sets, configs, workdirs, checkpoints)
+    found = [case for kind in kinds for case in kind.cases()] + [*workdirs.ensembles(), *commands.cases()]
+    by_name = {case.name: case for case in found}
+    assert len(by_name) == len(found)
+    return by_name

@@ -1,23 +1,49 @@
-"""What a hostile input is, where it has its files, and the modes, called as launch.py calls them."""
+"""What a hostile input is, where it has its files, and what several kinds of input have in common."""
 
 import dataclasses
-import functools
-import io
 import json
+import os
 import pathlib
+import pickle
 import re
 import shutil
 import zlib
 from collections.abc import Callable
 from typing import Any
 
-from configs import typed
-from made_imagenet import picture, write_imagenet2010, write_imagenet2012
+from made_imagenet import picture
 from ml_collections import ConfigDict
-from rich.console import Console
 
 SIZE, CROP = 16, 12
 CLASSES = ('ant', 'bee', 'cat')
+GOOD = picture(0, 0, SIZE, 'PNG')
+
+
+class Pickled:
+    """Writes into the place where nothing may be written, when it is unpickled."""
+
+    def __reduce__(self):
+        return os.system, ('touch ../outside/written outside/written',)
+
+
+PICKLE = pickle.dumps(Pickled())
+NESTED = b'[' * 100_000
+NOT_JSON = {
+    'empty': b'',
+    'a word': b'nonsense',
+    'cut': b'{"format": 2, "settings": {"source": ',
+    'a list': b'[1, 2]',
+    'a number': b'3',
+    'a text': b'"format"',
+    'null': b'null',
+    'an empty object': b'{}',
+    'not UTF-8': b'{"\xff\xfe\x80": 2}',
+    'nested 100,000 lists deep': NESTED,
+    'nested 100,000 objects deep': b'{"a":' * 100_000,
+    'a number of 10,000 digits': b'{"format": ' + b'9' * 10_000 + b'}',
+    'zeros': bytes(1000),
+    'a pickle': PICKLE,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +58,6 @@ class Case:
         in fact fine and must work.
       either: whether it may just as well work, as with a flipped bit somewhere.
       real: of a command: whether it is given to an interpreter of its own.
-      after: given the place after the run, returns what is wrong there, or None.
     """
 
     name: str
@@ -41,7 +66,6 @@ class Case:
     says: tuple[str, ...] | None
     either: bool = False
     real: bool = False
-    after: Callable[['Place'], str | None] | None = None
 
     @property
     def file_name(self):
@@ -146,179 +170,59 @@ def small_config():
     return config
 
 
-def import_everything():
-    """What the modes import, so that forked processes have it."""
-    import PIL.Image
-    import scipy.io  # noqa: F401
+def odd_files(path):
+    """What may stand where a file is expected: by name, functions that put it there."""
 
-    PIL.Image.init()
+    def fresh(make):
+        def put(where):
+            file = where / path
+            if file.is_dir():
+                shutil.rmtree(file)
+            elif file.exists():
+                file.unlink()
+            make(file)
 
+        return put
 
-def make_base(base):
-    """Prepared data sets, and a run with two checkpoints."""
-    from alexnet_jax.commands.train import train
-    from alexnet_jax.runs.build import prepare_data
-    from alexnet_jax.runtime.devices import choose_platform
+    def sparse(file):
+        with file.open('wb') as written:
+            written.truncate(40 << 30)
 
-    choose_platform()
-    for split, count in (('train', 4), ('validation', 2)):
-        for label, name in enumerate(CLASSES):
-            (base / 'source' / split / name).mkdir(parents=True)
-            for number in range(count):
-                content = picture(label, number, SIZE, 'PNG')
-                (base / 'source' / split / name / f'{number}.png').write_bytes(content)
-    for kind in ('jpeg', 'raw'):
-        config = small_config()
-        config.data.update(storage=kind, directory=str(base / kind), source_directory=str(base / 'source'))
-        config.data.images_per_shard = 6
-        prepare_data(typed(config).data, console())
-    write_imagenet2012(base / 'imagenet2012', classes=2, per_class=2, validation=2, size=SIZE)
-    write_imagenet2010(base / 'imagenet2010', per_class=3, validation=6, test=2, size=SIZE)
-    config = small_config()
-    config.data.directory = str(base / 'jpeg')
-    train(typed(config), str(base / 'run'), console())
-    (base / 'done').touch()
+    return {
+        'a folder': fresh(os.mkdir),
+        'a pipe': fresh(os.mkfifo),
+        'a link to itself': fresh(lambda file: file.symlink_to(file.name)),
+        'a link to /dev/zero': fresh(lambda file: file.symlink_to('/dev/zero')),
+        'a file of 40 GB': fresh(sparse),
+    }
 
 
-def console():
-    """One that is as strict about characters as standard output is."""
-    return Console(file=io.TextIOWrapper(io.BytesIO(), 'utf-8', errors='strict', write_through=True), width=120)
+def at(*path):
+    """A function that changes a field of nested lists and dicts: at('a', 0, 'b')(5) sets it to 5."""
+
+    def changing(value):
+        def change(fields):
+            for part in path[:-1]:
+                fields = fields[part]
+            if value is KeyError:
+                del fields[path[-1]]
+            else:
+                fields[path[-1]] = value
+
+        return change
+
+    return changing
 
 
-def text_of(console):
-    return console.file.buffer.getvalue().decode()
+def of_run(name, damage, says, mode='eval', either=False, **more):
+    """A case with a copy of the base's run, and its data set, where `damage(run)` has been; `more` goes to the mode."""
 
+    def make(place):
+        place.copy_data()
+        damage(place.copy_run())
+        if mode == 'predict':
+            (place.images / 'x.png').write_bytes(GOOD)
+            return {'images': [str(place.images)], **more}
+        return ({'config': place.config()} if mode == 'train' else {}) | more
 
-def reuse_programs():
-    """Lets cases share compiled programs, and takes the devices as they are."""
-    import jax
-
-    import alexnet_jax.commands.train as train_module
-    from alexnet_jax.commands import features
-    from alexnet_jax.commands import flags as arguments
-    from alexnet_jax.runs import trained
-    from alexnet_jax.runs.build import state_shapes
-    from alexnet_jax.runtime import devices
-    from alexnet_jax.training.step import state_sharding
-
-    devices.choose_platform()
-    arguments.choose_platform = lambda **_: 'on the CPU'
-    trained.make_prediction_step = functools.lru_cache(trained.make_prediction_step)
-    features.make_feature_step = functools.lru_cache(features.make_feature_step)
-    first_state, training_step, programs = train_module.first_state, train_module.training_step, {}
-
-    def kept(experiment, name, make):
-        config = experiment.config
-        key = repr(
-            (name, experiment.config.network, experiment.mesh, config.seed, config.batch_size, config.data.crop_size)
-        )
-        if key not in programs:
-            programs[key] = make(experiment)
-        return programs[key]
-
-    def on_host(experiment):
-        return jax.device_get(first_state(experiment)), state_sharding(state_shapes(experiment), experiment.mesh)
-
-    train_module.first_state = lambda experiment: jax.device_put(*kept(experiment, 'state', on_host))
-    train_module.training_step = lambda experiment: kept(experiment, 'step', training_step)
-
-
-# --- the modes, as launch.py calls them ---
-
-
-def launched(mode, place, console, config, call, ensemble=False):
-    from alexnet_jax.commands import flags as arguments
-    from alexnet_jax.runs.workdir import read_config
-
-    if config is None and not ensemble:
-        config = read_config(place.run)
-    arguments.check(['launch.py'], config, str(place.run), mode, ensemble)
-    with arguments.enough_memory():
-        arguments.start(config)
-        call(config, str(place.run))
-
-
-def prepare(place, console, config):
-    from alexnet_jax.runs.build import check, prepare_data
-
-    def call(config, workdir):
-        check(config)
-        prepare_data(typed(config).data, console)
-
-    launched('prepare', place, console, config, call)
-
-
-def train(place, console, config=None, allow=()):
-    from alexnet_jax.commands import train
-
-    launched('train', place, console, config, lambda config, run: train.train(config, run, console, allow))
-
-
-def evaluate(place, console, config=None, which='newest', split='validation'):
-    from alexnet_jax.commands.evaluate import evaluate_run
-
-    launched(
-        'eval', place, console, config, lambda config, run: evaluate_run(typed(config), run, which, split, console)
-    )
-
-
-def ensemble(place, console, workdirs, config=None, which='newest'):
-    from alexnet_jax.commands.evaluate import evaluate_ensemble
-
-    def call(config, run):
-        evaluate_ensemble(typed(config), workdirs, run, which, 'validation', console)
-
-    launched('eval', place, console, config, call, ensemble=True)
-
-
-def predict(place, console, images, config=None, which='newest', as_json=True):
-    from alexnet_jax.commands import predict
-
-    def call(config, run):
-        predict.predict(config, run, which, images, as_json, console)
-
-    launched('predict', place, console, config, call)
-
-
-def features(place, console, images=(), config=None, which='newest', layer='fc7', split=None):
-    from alexnet_jax.commands.features import extract
-
-    def call(config, run):
-        extract(typed(config), run, which, layer, split, images, console)
-
-    launched('features', place, console, config, call)
-
-
-def neighbors(place, console, config=None, layer='fc7'):
-    from alexnet_jax.commands.neighbors import retrieve
-
-    launched(
-        'neighbors', place, console, config, lambda config, run: retrieve(typed(config), run, 'newest', layer, console)
-    )
-
-
-def figures(place, console, config=None):
-    from alexnet_jax.commands.figures import draw_figures
-
-    launched('figures', place, console, config, lambda config, run: draw_figures(typed(config), run, 'newest', console))
-
-
-MODES = {
-    'prepare': prepare,
-    'train': train,
-    'eval': evaluate,
-    'ensemble': ensemble,
-    'predict': predict,
-    'features': features,
-    'neighbors': neighbors,
-    'figures': figures,
-}
-GOOD = picture(0, 0, SIZE, 'PNG')
-_CASES: list[Case] = []
-
-
-def case(name, mode, make, says=(), **more):
-    """Lists a case; `says` may be a single word, and None for what must work."""
-    says = (says,) if isinstance(says, str) else says
-    assert name not in {one.name for one in _CASES}, name
-    _CASES.append(Case(name, mode, make, says, **more))
+    return Case(f'run: {name}', mode, make, (says,) if says else None, either)

@@ -1,10 +1,7 @@
-"""Hostile pictures, special files, and names of files."""
+"""Hostile pictures."""
 
 import io
 import itertools
-import os
-import pickle
-import shutil
 import struct
 import zlib
 from typing import Any
@@ -12,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hostile.ground import GOOD, case
+from hostile.ground import PICKLE, Case
 
 
 def encoded(kind, mode='RGB', height=40, width=48, **options):
@@ -144,15 +141,6 @@ showpage
 def orientation_png(text):
     return PNG[:33] + chunk(b'iTXt', b'XML:com.adobe.xmp\x00\x00\x00\x00\x00' + text) + PNG[33:]
 
-
-class Pickled:
-    """Writes into the place where nothing may be written, when it is unpickled."""
-
-    def __reduce__(self):
-        return os.system, ('touch ../outside/written outside/written',)
-
-
-PICKLE = pickle.dumps(Pickled())
 
 # By name: the file, or a function that makes it; each is broken.
 BROKEN: dict[str, Any] = {}
@@ -371,129 +359,22 @@ def predicted_with(image, name='bad.jpg', **more):
     return make
 
 
-def pictures():
-    preparing = ('prepare', prepared_with)
-    modes = itertools.cycle(
-        [preparing, ('predict', predicted_with), preparing, ('features', predicted_with), preparing]
-    )
+def cases():
+    preparing, predicting = ('prepare', prepared_with), ('predict', predicted_with)
+    modes = itertools.cycle([preparing, predicting, preparing, ('features', predicted_with), preparing])
+
+    def next_case(name, image, says, either=False):
+        mode, maker = next(modes)
+        return Case(name, mode, maker(image), says, either)
+
+    bad = ('bad.jpg',)
     for name, image in BROKEN.items():
-        mode, maker = next(modes)
-        case(f'picture: {name}', mode, maker(image), 'bad.jpg')
+        yield next_case(f'picture: {name}', image, bad)
     for name, image in HARMLESS_PICTURES.items():
-        mode, maker = next(modes)
-        case(f'harmless picture: {name}', mode, maker(image), None)
+        yield next_case(f'harmless picture: {name}', image, None)
     for name, image in LARGE.items():
-        case(f'large picture: {name}', 'predict', predicted_with(image), 'bad.jpg', either=True)
+        yield Case(f'large picture: {name}', 'predict', predicted_with(image), bad, either=True)
     for kind, image in WHOLE.items():
-        for seed in range(2):
-            mode, maker = next(modes)
-            head = seed < 1
-            damaged = flipped(image, seed, 2 if head else 150, 150 if head else 10**6)
-            where = 'head' if head else 'body'
-            case(f'picture: {kind}, bits of its {where} flipped, {seed}', mode, maker(damaged), 'bad.jpg', either=True)
-
-
-def special_files():
-    """What is named as a picture and is no plain file."""
-
-    def link(path, to):
-        path.symlink_to(to)
-
-    def sparse(path, size):
-        with path.open('wb') as file:
-            file.write(JPEG[:300])
-            file.truncate(size)
-
-    kinds = {
-        'a pipe': (os.mkfifo, None),
-        'a link to a pipe': (
-            lambda path: (os.mkfifo(path.with_suffix('.pipe')), link(path, path.with_suffix('.pipe'))),
-            None,
-        ),
-        'a link to /dev/zero': (lambda path: link(path, '/dev/zero'), None),
-        'a link to /dev/stdin': (lambda path: link(path, '/dev/stdin'), None),
-        'a link to nowhere': (lambda path: link(path, 'nowhere'), 'bad.jpg'),
-        'a link to itself': (lambda path: link(path, path.name), 'bad.jpg'),
-        'a file of 40 GB': (lambda path: sparse(path, 40 << 30), 'bad.jpg'),
-        'an empty folder': (lambda path: path.mkdir(), None),
-        'a folder that leads back': (lambda path: (path.mkdir(), link(path / 'x', '..')), 'bad.jpg'),
-        'a socket': (lambda path: os.mknod(path, 0o140600), None),
-        'a link out': (lambda path: link(path, '../../../outside/secret.txt'), 'bad.jpg'),
-    }
-    for name, (make_file, in_folder) in kinds.items():
-
-        def prepare(place, make_file=make_file):
-            make_file(place.folder() / 'train' / 'a' / 'bad.jpg')
-            return {'config': place.prepare_config()}
-
-        def predict(place, make_file=make_file):
-            place.copy_run()
-            make_file(place.images / 'bad.jpg')
-            return {'images': [str(place.images / 'bad.jpg')]}
-
-        def inside(place, make_file=make_file):
-            return {**predict(place, make_file), 'images': [str(place.images)]}
-
-        case(f'special file: {name}, among pictures to prepare', 'prepare', prepare, in_folder)
-        case(f'special file: {name}, to predict', 'predict', predict, 'bad.jpg')
-        case(f'special file: {name}, in a folder, for features', 'features', inside, '{place}/images')
-
-
-NAMES = {
-    'of two lines': b'two\nlines.jpg',
-    'with quotes': b'it\'s "so".jpg',
-    'with escape codes': b'\x1b[31mred\x1b[0m\x1b]0;title\x07.jpg',
-    'with carriage returns': b'good\rbad\x08\x7f.jpg',
-    'that is no text': b'caf\xe9\xff.jpg',
-    'with C1 controls': 'a\x9b31mb\x85c.jpg'.encode(),
-    'with markup': b'[red]x[bold].jpg',
-    'with a link in markup': b'[link=file:..]x.jpg',
-    'of 250 characters': b'n' * 246 + b'.jpg',
-    'of 250 bytes, two a letter': 'ü'.encode() * 123 + b'.jpg',
-    'with braces and percents': b'{0} %s %n ${HOME} `ls`.jpg',
-    'like a flag': b'--mode=train.jpg',
-    'from right to left': '\u202egpj.exe\u202c.jpg'.encode(),
-}
-
-
-def names():
-    for what, name in NAMES.items():
-        for kind, image in (('good', GOOD), ('broken', b'no picture')):
-            says = None if kind == 'good' else ('images cannot be read',)
-
-            def prepare(place, name=name, image=image):
-                folder = os.fsencode(place.folder() / 'train' / 'a')
-                with open(os.path.join(folder, name), 'wb') as file:
-                    file.write(image)
-                return {'config': place.prepare_config()}
-
-            def predict(place, name=name, image=image):
-                place.copy_run()
-                path = os.path.join(os.fsencode(place.images), name)
-                with open(path, 'wb') as file:
-                    file.write(image)
-                return {'images': [os.fsdecode(path)], 'as_json': False}
-
-            def extract(place, name=name, image=image):
-                predict(place, name, image)
-                return {'images': [str(place.images)]}
-
-            case(f'name {what}, {kind}, to prepare', 'prepare', prepare, says)
-            if kind == 'broken' or 'controls' in what or 'text' in what or 'codes' in what:
-                case(f'name {what}, {kind}, to predict', 'predict', predict, says)
-            if kind == 'good' or 'text' in what or 'codes' in what:
-                case(f'name {what}, {kind}, for features', 'features', extract, says)
-
-        def classes(place, name=name):
-            folder = os.fsencode(place.folder() / 'train')
-            os.rename(os.path.join(folder, b'b'), os.path.join(folder, name))
-            shutil.rmtree(place.source / 'validation' / 'b')
-            return {'config': place.prepare_config()}
-
-        case(f'name {what}, of a class', 'prepare', classes, None)
-
-        def empty_class(place, name=name):
-            os.mkdir(os.path.join(os.fsencode(place.folder() / 'train'), name))
-            return {'config': place.prepare_config()}
-
-        case(f'name {what}, of an empty class', 'prepare', empty_class, '{place}/source/train')
+        for seed, (where, first, last) in enumerate((('head', 2, 150), ('body', 150, 10**6))):
+            damaged = flipped(image, seed, first, last)
+            yield next_case(f'picture: {kind}, bits of its {where} flipped, {seed}', damaged, bad, either=True)

@@ -65,13 +65,13 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def begin(place):
+def begin(place, forked):
     """Starts a run of a name; `hold` is the step in which it stays until `go` is called."""
 
     def begin(name, *more, hold=None):
         gate = place / f'{name}-{hold}'
         code = killing.HELD.format(step=hold, file=str(gate)) if hold else ''
-        started = Run(place / name, place / 'data', *more, code=code)
+        started = Run(place / name, place / 'data', *more, code=code, forked=forked)
         started.go = gate.touch
         return started.until('held') if hold else started
 
@@ -305,8 +305,8 @@ def test_a_damaged_checkpoint_is_not_used(damaged, begin, undisturbed):
     assert killing.left(damaged) == killing.left(undisturbed)
 
 
-def test_what_was_killed_leaves_what_the_undisturbed_run_leaves(undisturbed, capsys):
-    assert killing.main(['--kills=2', f'--directory={undisturbed.parent}', '--seconds=4']) == 0
+def test_what_was_killed_leaves_what_the_undisturbed_run_leaves(undisturbed, capsys, forked):
+    assert killing.main(['--kills=2', f'--directory={undisturbed.parent}', '--seconds=4'], forked) == 0
     out = capsys.readouterr().out
     assert '2 kills, ' in out and 'different from the undisturbed run: nothing' in out
 

@@ -161,7 +161,7 @@ compiler.distributed = types.SimpleNamespace(global_state=types.SimpleNamespace(
 class Pair:
     """Two processes of one run; `hold` is the step in which the first stays until `go` is called."""
 
-    def __init__(self, place, *more, hold=None):
+    def __init__(self, place, forked, *more, hold=None):
         with socket.socket() as probe:
             probe.bind(('127.0.0.1', 0))
             port = probe.getsockname()[1]
@@ -175,6 +175,7 @@ class Pair:
                 place / 'data',
                 *[*together, '--processes=2', f'--process={number}', *more],
                 code=KEEPING + (held if number == 0 else ''),
+                forked=forked,
             )
             for number in (0, 1)
         ]
@@ -207,9 +208,9 @@ def place(tmp_path_factory):
     return tmp_path_factory.mktemp('runs')
 
 
-def lose(place, number, hold, saved):
+def lose(place, forked, number, hold, saved):
     """One process is killed, when a step is saved; returns both, and the seconds until the other had ended."""
-    pair = Pair(place, hold=hold)
+    pair = Pair(place, forked, hold=hold)
     while saved not in killing.steps_saved(place / 'together'):
         time.sleep(0.01)
     pair.both[number].kill()
@@ -220,19 +221,19 @@ def lose(place, number, hold, saved):
 
 
 @pytest.fixture(scope='module')
-def without_the_leader(place):
-    return lose(place, 0, hold=7, saved=5)
+def without_the_leader(place, forked):
+    return lose(place, forked, 0, hold=7, saved=5)
 
 
 @pytest.fixture(scope='module')
-def without_the_other(place, without_the_leader):
-    return lose(place, 1, hold=13, saved=12)
+def without_the_other(place, forked, without_the_leader):
+    return lose(place, forked, 1, hold=13, saved=12)
 
 
 @pytest.fixture(scope='module')
-def terminated(place, without_the_other):
+def terminated(place, forked, without_the_other):
     """Carried on; then the process that does not lead is told to stop."""
-    pair = Pair(place, hold=14)
+    pair = Pair(place, forked, hold=14)
     pair.both[1].send_signal(signal.SIGTERM)
     time.sleep(0.5)
     pair.go()
@@ -240,9 +241,9 @@ def terminated(place, without_the_other):
 
 
 @pytest.fixture(scope='module')
-def ended(place, terminated):
+def ended(place, forked, terminated):
     """Carried on to the end."""
-    return Pair(place).end()
+    return Pair(place, forked).end()
 
 
 @pytest.mark.parametrize('number, which', [(0, 'without_the_leader'), (1, 'without_the_other')])
@@ -285,8 +286,8 @@ def test_they_leave_what_one_process_leaves(ended, place):
     assert lines == sorted(set(lines)) and lines[-1] == (STEPS, 'validation')
 
 
-def test_they_evaluate_every_image_once(ended, place):
-    pair = Pair(place, '--mode=eval', '--config.batch_size=100').end()  # the last batch is not full
+def test_they_evaluate_every_image_once(ended, place, forked):
+    pair = Pair(place, forked, '--mode=eval', '--config.batch_size=100').end()  # the last batch is not full
     assert pair.codes == [0, 0], pair.out
     result, line = json.loads((place / 'together' / 'eval.json').read_text()), read_metrics(place / 'together')[-1]
     assert (result['examples'], result['step']) == (360, STEPS)
@@ -296,8 +297,8 @@ def test_they_evaluate_every_image_once(ended, place):
     assert 'each counted once' in pair.out[0] and 'counted' not in pair.out[1]
 
 
-def test_other_modes_run_in_one_process(tmp_path):
+def test_other_modes_run_in_one_process(tmp_path, forked):
     two = 'from alexnet_jax.runtime import distributed\n\ndistributed.join = lambda *given: 2\n'
-    process = killing.start(tmp_path, tmp_path, '--mode=predict', code=two)
+    process = killing.start(tmp_path, tmp_path, '--mode=predict', code=two, forked=forked)
     out = process.communicate()[0]
     assert process.returncode == 2 and 'error: --mode=predict runs in one process; train and eval may' in out

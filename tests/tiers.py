@@ -1,0 +1,84 @@
+"""Which tests take long, by CPU seconds: the order in which files are begun, and what is left out of `-m quick`.
+
+All tests but these are quick. With two processes, those files come first that would otherwise end long after the rest.
+"""
+
+# Longest first. All of a file, or the tests of these names: each takes more than two seconds, or starts processes.
+SLOW: dict[str, tuple[str, ...]] = {
+    'experiments/test_digits_run.py': (),
+    'hostile/test_hostile.py': (),
+    'commands/test_launch.py': (),
+    'runtime/test_distributed.py': (
+        'test_where_a_process_is_lost_the_other_ends_and_says_so',
+        'test_they_carry_on_from_the_newest_checkpoint',
+        'test_a_signal_to_one_stops_both_at_the_same_step',
+        'test_only_the_first_prints',
+        'test_they_leave_what_one_process_leaves',
+        'test_they_evaluate_every_image_once',
+        'test_other_modes_run_in_one_process',
+    ),
+    'runs/test_interruption.py': (),
+    'training/test_step.py': (
+        'test_ten_steps_are_the_same_on_any_mesh',
+        'test_ten_steps_are_the_same_in_four_parts',
+        'test_bfloat16_follows_float32',
+        'test_in_parts_a_step_takes_less_memory_and_sums_the_gradients_once',
+    ),
+    'commands/test_start.py': (
+        'test_a_mode_imports_what_it_uses_and_no_more',
+        'test_a_second_start_loads_what_the_first_has_compiled',
+    ),
+    'data/test_prepare.py': (
+        'test_killed_at_any_moment_it_carries_on_to_the_same_bytes',
+        'test_killed_by_the_clock_it_gets_there_in_the_end',
+        'test_real_disks_that_fill_up_at_any_moment',
+        'test_disk_that_fills_up_on_the_way',
+    ),
+    'experiments/test_notebook.py': (
+        'test_every_cell_runs_on_the_embedded_digits',
+        'test_a_cell_that_fails_fails_the_notebook',
+    ),
+    'experiments/test_imagenet_run.py': (),
+    'runs/test_checkpoint.py': ('test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_taken',),
+    'experiments/test_ablations.py': (
+        'test_it_learns_in_the_training_step_with_a_device_a_column',
+        'test_columns_meet_where_it_says_and_nowhere_else',
+    ),
+    'evaluation/test_evaluate.py': ('test_an_ensemble_averages_probabilities',),
+    'model/test_columns.py': (
+        'test_columns_on_one_device_exchange_nothing',
+        'test_each_device_holds_its_own_columns_kernels_and_velocity',
+    ),
+    'evaluation/test_binary_codes.py': ('test_longer_codes_find_more', 'test_codes_are_the_signs_of_the_logits'),
+    'runs/test_pretrained.py': (),
+    'runs/test_resume.py': ('test_a_run_carries_on_on_any_mesh',),
+    'commands/test_neighbors.py': (),
+    'model/test_alexnet.py': (
+        'test_bfloat16_activations',
+        'test_dropout_with_another_rate_in_training',
+        'test_initialization_is_section_5s',
+    ),
+    'experiments/test_source_2012.py': ('test_it_learns',),
+    'experiments/test_photographs_experiment.py': (
+        'test_five_places_are_learned_from_images_that_are_prepared_when_first_asked_for',
+    ),
+    'experiments/test_relatives.py': ('test_one_weird_trick_learns_at_a_small_size',),
+    'figures/test_figure1.py': ('test_the_whole_on_a_small_network',),
+    'benchmarks/test_gpu_program.py': (),
+}
+_ORDER = {name: number for number, name in enumerate(SLOW)}
+
+
+def place(item, tests):
+    """Where a test's file comes in the order, and whether the test is quick."""
+    file, name = item.path.relative_to(tests).as_posix(), getattr(item, 'originalname', item.name)
+    names = SLOW.get(file)
+    return _ORDER.get(file, len(_ORDER)), names is None or (names != () and name not in names)
+
+
+def unknown(items, tests):
+    """Names above of tests that a collected file does not have."""
+    found = {}
+    for item in items:
+        found.setdefault(item.path.relative_to(tests).as_posix(), set()).add(getattr(item, 'originalname', item.name))
+    return [f'{file}::{name}' for file in SLOW.keys() & found for name in SLOW[file] if name not in found[file]]
