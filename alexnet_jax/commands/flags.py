@@ -82,22 +82,22 @@ def _with_new_names(argv: list[str]) -> list[str]:
 
 
 def _given(flag: str, argv: list[str]) -> list[str]:
-    """The values that a flag is given."""
+    """Values given for a flag."""
     return [value for _, value in re.findall(_pattern(flag), '\0'.join(argv[1:]))]
 
 
 def _pattern(flag: str) -> str:
-    """Finds flag and value, as --flag=VALUE or --flag VALUE, in arguments that are joined by nulls."""
+    """Matches a flag and its value, --flag=VALUE or --flag VALUE, in arguments joined by nulls."""
     return rf'(?:^|\0)--?({flag})[=\0]([^\0]*)'
 
 
 def _fields(argv: list[str]) -> list[str]:
-    """The arguments that set a field of a config."""
+    """Arguments that set a field of a config."""
     return [argument for argument in argv if argument.startswith(tuple(f'--{flag}.' for flag in _CONFIG_FILES))]
 
 
 def _check_files(flag: str, argv: list[str]) -> None:
-    """Raises UserError where a flag names no config file, of which ml_collections would report at length."""
+    """Raises UserError where a flag does not name a config file; ml_collections would print a page."""
     fields, named = [field for field in _fields(argv) if field.startswith(f'--{flag}.')], _given(flag, argv)
     if fields and not named:
         raise UserError(f'{fields[0]} needs --{flag}=FILE, for example --{flag}=experiments/digits.py.')
@@ -110,7 +110,7 @@ def _check_files(flag: str, argv: list[str]) -> None:
 
 
 def _being_read(argv: list[str]) -> str:
-    """The flag, as given, whose config file was being read: they are read in turn, so the first without a config."""
+    """The flag, as given, whose config file was being read: the first without a config, as they are read in turn."""
     given = [one.groups() for one in re.finditer(_pattern('|'.join(_CONFIG_FILES)), '\0'.join(argv[1:]))]
     unread = [(flag, name) for flag, name in given if flags.FLAGS[flag].value is None]
     flag, name = unread[0] if unread else given[-1]
@@ -118,7 +118,7 @@ def _being_read(argv: list[str]) -> str:
 
 
 def _with_config_of_run(argv: list[str]) -> list[str]:
-    """Adds --config where none is given, and the mode looks at a run that has its own."""
+    """Adds the --config of an existing run, for modes that open one."""
     workdir, mode = _given('workdir', argv), (_given('mode', argv) or ['train'])[-1]
     if _given('config', argv) or _given('ensemble', argv) or not workdir or mode in _WITH_CONFIG + _WITHOUT_CONFIG:
         return argv
@@ -126,7 +126,7 @@ def _with_config_of_run(argv: list[str]) -> list[str]:
 
 
 def _place_in_config(error: BaseException) -> str | None:
-    """Where in a config file an error comes from; None where ml_collections itself raised it, over a flag."""
+    """The place in a config file that an error comes from; None if ml_collections itself raised it, for a flag."""
     places = []
     for frame in traceback.extract_tb(error.__traceback__):
         known = {'absl', 'flags', 'ml_collections', 'config_flags', 'config_dict', 'alexnet_jax'}
@@ -141,7 +141,7 @@ def _described(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def enough_memory() -> Iterator[None]:
-    """Turns a want of memory on the devices into a plain message."""
+    """Turns a lack of memory on the devices into a plain message."""
     import jax  # not above: a mistake in a flag is found before anything that takes long to import
 
     try:
@@ -156,7 +156,7 @@ def enough_memory() -> Iterator[None]:
 
 
 def _of_flags(text: str, argv: list[str]) -> str:
-    """The message for what absl or a config file objects to."""
+    """The message for an error of absl, or of a config file that it has read."""
     if 'Traceback' not in text:
         return f'{text.rstrip(".")}. See python launch.py --help.'
     named = _being_read(argv)
@@ -168,7 +168,7 @@ def _of_flags(text: str, argv: list[str]) -> str:
 
 
 def _of_field(error: Exception, fields: list[str]) -> str:
-    """The message for a field that the config does not have."""
+    """The message for an unknown field of the config."""
     words = re.findall(r'[\w.]+', str(error.args[0]).replace('\\n', ' '))
     unknown = words[0]
     suggestion = re.search(r'Did you mean "([^"]+)"', str(error))
@@ -178,17 +178,17 @@ def _of_field(error: Exception, fields: list[str]) -> str:
 
 
 def check(argv: list[str], config: Config | None, workdir: str | None, mode: str, ensemble: bool = False) -> None:
-    """Checks what was given beside the fields of the config.
+    """Checks the flags other than the fields of the config.
 
     Args:
-      argv: what is left after flags.
+      argv: arguments that are not flags.
       config: as --config names it.
       workdir: as --workdir names it.
       mode: of launch.py.
-      ensemble: whether --ensemble names runs, which then bring their own configs.
+      ensemble: whether --ensemble names runs, which have their own configs.
 
     Raises:
-      UserError: an argument is missing or is not a flag.
+      UserError: an argument is missing or not a flag.
     """
     if len(argv) > 1:
         raise UserError(f'unexpected argument {argv[1]!r}; flags are written --name=value.')
@@ -201,10 +201,10 @@ def check(argv: list[str], config: Config | None, workdir: str | None, mode: str
 
 
 def start(config: Config | None, to_stderr: bool = False, processes: int = 1) -> Console:
-    """Settles which devices are used, says so, and returns where to print.
+    """Chooses the devices, reports them, and returns the console to print to.
 
-    On the CPU as many devices are simulated as the fields `mesh.data` and `mesh.column` ask for, over all `processes`.
-    Of these only the first prints.
+    On the CPU, as many devices are simulated as `config.mesh` asks for, over all `processes`, of which only the first
+    prints.
     """
     from alexnet_jax.runtime.distributed import is_leader
 

@@ -98,49 +98,35 @@ def _has_lines(path: pathlib.Path) -> bool:
 
 def _facts(
     config: Config, directory: pathlib.Path, network: Sequence[Line], metrics: Sequence[dict[str, Any]]
-) -> list[tuple[str, str]]:
-    """Names and values of the run's main properties."""
-    data, control = config.data, config.rate_control
-    if control.schedule:
-        changes = ''.join(f', {value:g} from epoch {epoch} on' for epoch, value in control.schedule)
-    else:
+) -> dict[str, str]:
+    """The run's main properties by name."""
+    data, control, path = config.data, config.rate_control, directory / 'metrics.jsonl'
+    changes = ''.join(f', {value:g} from epoch {epoch} on' for epoch, value in control.schedule)
+    if not control.schedule:
         changes = (
             f', divided by {control.divide_by:g} after {control.patience} epochs without improvement, '
             f'at most {control.drops} times'
         )
-    columns = f'{config.columns} {"column" if config.columns == 1 else "columns"}'
-    mirrored = 'mirrored' if data.mirror else 'not mirrored'
-    facts = [
-        ('directory', str(directory)),
-        ('trained', _trained(config, metrics)),
-        ('last written', _last_written(directory / 'metrics.jsonl')),
-        ('checkpoints', _checkpoints(directory, metrics)),
-        (
-            'images',
-            f'{data.source}, {data.image_size} x {data.image_size} pixels, patches of {data.crop_size}, {mirrored}',
-        ),
-        ('network', f'{columns}, {sum(line.parameters for line in network):,} parameters'),
-        ('batch size', f'{config.batch_size} images'),
-        ('learning rate', f'{config.learning_rate:g}{changes}'),
-        ('momentum', f'{config.momentum:g}'),
-        ('weight decay', f'{config.weight_decay:g}'),
-        ('precision', config.precision),
-        ('seed', str(config.seed)),
-    ]
-    return [(name, value) for name, value in facts if value]
-
-
-def _trained(config: Config, metrics: Sequence[dict[str, Any]]) -> str:
-    if not metrics:
-        return ''
-    return f'{metrics[-1]["step"]:,} steps, {metrics[-1]["epoch"]:.2f} of {config.epochs} epochs'
-
-
-def _last_written(path: pathlib.Path) -> str:
-    if not path.exists():
-        return ''
-    when = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
-    return f'{when:%Y-%m-%d %H:%M} UTC (metrics.jsonl)'
+    facts = {'directory': str(directory)}
+    if metrics:
+        last = metrics[-1]
+        facts['trained'] = f'{last["step"]:,} steps, {last["epoch"]:.2f} of {config.epochs} epochs'
+    if path.exists():
+        when = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+        facts['last written'] = f'{when:%Y-%m-%d %H:%M} UTC (metrics.jsonl)'
+    size = f'{data.image_size} x {data.image_size} pixels, patches of {data.crop_size}'
+    parameters = f'{sum(line.parameters for line in network):,} parameters'
+    return facts | {
+        'checkpoints': _checkpoints(directory, metrics),
+        'images': f'{data.source}, {size}, {"mirrored" if data.mirror else "not mirrored"}',
+        'network': f'{config.columns} {"column" if config.columns == 1 else "columns"}, {parameters}',
+        'batch size': f'{config.batch_size} images',
+        'learning rate': f'{config.learning_rate:g}{changes}',
+        'momentum': f'{config.momentum:g}',
+        'weight decay': f'{config.weight_decay:g}',
+        'precision': config.precision,
+        'seed': str(config.seed),
+    }
 
 
 def _checkpoints(directory: pathlib.Path, metrics: Sequence[dict[str, Any]]) -> str:

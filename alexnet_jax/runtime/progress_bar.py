@@ -17,10 +17,10 @@ class Display:
         self._console, self._total, self._name, self._unit = console, total, name, unit
         wide = console.width >= 100  # on 80 columns there is room for the figures, and for a short bar
         self._bar = Progress(
-            *([TextColumn('{task.description}')] if wide else []),
+            *([TextColumn('{task.description}', markup=False)] if wide else []),
             BarColumn(bar_width=24 if wide else 4),
             MofNCompleteColumn(),
-            TextColumn('{task.fields[status]}'),
+            TextColumn('{task.fields[status]}', markup=False),
             TimeRemainingColumn(compact=True),
             TextColumn('left'),
             console=console,

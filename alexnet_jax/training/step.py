@@ -1,4 +1,4 @@
-"""One training step, as a pure function jitted over the mesh."""
+"""Section 5: one training step, a pure function jitted over the mesh."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -23,7 +23,7 @@ _METRICS = ('loss', 'top1_error', 'top5_error')  # of a batch
 
 @flax.struct.dataclass
 class TrainState:
-    """All that training changes on the devices.
+    """The arrays that training updates.
 
     Attributes:
       step: int32, updates made so far.
@@ -43,7 +43,7 @@ def initial_state(parameters: dict[str, dict[str, Array]]) -> TrainState:
 
 
 def state_sharding(state: Any, mesh: Mesh) -> Any:
-    """Where each array of a `TrainState` lives: parameters and velocity with their column."""
+    """Sharding of each array of a `TrainState`: parameters and velocity by column."""
     return jax.tree.map(lambda x: sharding(mesh, PER_COLUMN if x.ndim else EVERYWHERE), state)
 
 
@@ -64,9 +64,9 @@ def make_train_step(
       mesh: of axes 'data' and 'column'.
       batch_size: examples in a batch, over all devices.
       momentum, weight_decay, decay_biases: of the update rule.
-      accumulation_steps: parts in which a device computes its share of the batch, one after the other. It holds the
-        activations of one part only, and the sum of gradients besides; the update is the same up to float32 rounding.
-        On a CPU a step gets many times slower: within a loop XLA computes the gradients of convolutions by other means.
+      accumulation_steps: micro-batches, computed one after the other. A device holds the activations of one and the
+        sum of gradients; the update is the same up to float32 rounding. On a CPU a step gets many times slower, as XLA
+        computes gradients of convolutions differently inside a loop.
 
     Returns:
       A function of (state, batch, statistics, learning rate or a tree of rates) that returns the next state and the
@@ -76,7 +76,7 @@ def make_train_step(
     """
 
     def share(parameters: Any, batch: Batch, statistics: Statistics) -> tuple[Any, Metrics]:
-        """What these examples add to the batch's gradients and metrics."""
+        """The contribution of these examples to the batch's gradients and metrics."""
 
         def share_of_loss(parameters: Any) -> tuple[Array, Array]:
             with jax.named_scope('input'):  # by which a profile tells it from the layers
