@@ -112,7 +112,7 @@ def train_autoencoder(
         raise UserError(f'The {len(values)} feature vectors are all the same: no codes can be learned from them.')
     dimension = values.shape[1]
     parameters, state = _initial(bits, _initial_kernel((sample - mean) / scale, bits, seed), seed)
-    loss: Array | float = math.nan
+    loss = jnp.zeros(())
     for number in range(1, steps + 1):
         rows = np.random.default_rng((seed, number)).integers(0, len(values), batch_size)
         rate = _RATE / math.sqrt(dimension) * (1 + math.cos(math.pi * (number - 1) / steps)) / 2
