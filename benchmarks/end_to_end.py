@@ -39,10 +39,12 @@ from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
+from alexnet_jax.data.opening import settings_of
 from alexnet_jax.data.prepare import prepare
 from alexnet_jax.model.layer_specs import Dense, Flatten
-from alexnet_jax.runs.build import build, first_state, settings_of, training_step
+from alexnet_jax.runs.build import build, first_state, training_step
 from alexnet_jax.runtime.devices import available_cores, choose_platform
+from alexnet_jax.runtime.quiet import silence_checkpoint_libraries
 from alexnet_jax.training.optimizer import layer_rates
 from benchmarks import overhead
 from benchmarks.photographs import Photographs
@@ -195,6 +197,7 @@ def rows(case: str, found: dict[str, list[Speed]]) -> list[list[str]]:
 
 def main(argv: list[str]) -> None:
     """Prepares, measures, prints."""
+    silence_checkpoint_libraries()
     console = Console(width=120)
     console.print(choose_platform(), highlight=False)
     table = Table(title=f'batches of {BATCH.value}, {PRECISION.value}, {STORAGE.value}, {available_cores()} cores')

@@ -18,6 +18,7 @@ from alexnet_jax.runs.workdir import CONFIG, make_workdir, read_config
 from alexnet_jax.runtime.distributed import is_leader, several
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.files import write_json
+from alexnet_jax.runtime.formatting import format_percent
 from alexnet_jax.runtime.progress_bar import Display
 
 
@@ -137,10 +138,8 @@ def _evaluate(runs: list[Run], split: str, console: Console) -> Evaluation:
     result = Evaluation(source=data.settings.source, split=split, examples=examples, views=whole)
     if len(runs) == 1:
         return result.model_copy(update={'step': runs[0].progress.step, 'epoch': runs[0].progress.epoch})
-    members = [
-        EvaluatedRun(workdir=run.workdir, step=run.progress.step, views=by_view)
-        for run, by_view in zip(runs, each, strict=True)
-    ]
+    pairs = zip(runs, each, strict=True)
+    members = (EvaluatedRun(workdir=run.workdir, step=run.progress.step, views=views) for run, views in pairs)
     return result.model_copy(update={'runs': tuple(members)})
 
 
@@ -172,4 +171,4 @@ def results_table(result: Evaluation, name: str) -> Table:
 
 
 def _percent(errors: ViewErrors | Row) -> list[str]:
-    return ['' if error is None else f'{error:.2%}' for error in (errors.top1_error, errors.top5_error)]
+    return [format_percent(error) for error in (errors.top1_error, errors.top5_error)]
