@@ -21,6 +21,8 @@ SLOW: dict[str, tuple[str, ...]] = {
     'training/test_step.py': (
         'test_ten_steps_are_the_same_on_any_mesh',
         'test_ten_steps_are_the_same_in_four_parts',
+        'test_initial_parameters_do_not_depend_on_the_mesh',
+        'test_the_state_is_donated',
         'test_bfloat16_follows_float32',
         'test_in_parts_a_step_takes_less_memory_and_sums_the_gradients_once',
     ),
@@ -44,7 +46,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         'test_it_learns_in_the_training_step_with_a_device_a_column',
         'test_columns_meet_where_it_says_and_nowhere_else',
     ),
-    'evaluation/test_evaluate.py': ('test_an_ensemble_averages_probabilities',),
+    'commands/test_evaluate.py': ('test_an_ensemble_averages_probabilities',),
     'model/test_columns.py': (
         'test_columns_on_one_device_exchange_nothing',
         'test_each_device_holds_its_own_columns_kernels_and_velocity',
@@ -53,6 +55,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     'runs/test_pretrained.py': (),
     'runs/test_resume.py': ('test_a_run_carries_on_on_any_mesh',),
     'commands/test_neighbors.py': (),
+    'commands/test_compare.py': ('test_real_runs',),
     'model/test_alexnet.py': (
         'test_bfloat16_activations',
         'test_dropout_with_another_rate_in_training',
@@ -63,7 +66,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         'test_five_places_are_learned_from_images_that_are_prepared_when_first_asked_for',
     ),
     'experiments/test_relatives.py': ('test_one_weird_trick_learns_at_a_small_size',),
-    'figures/test_figure1.py': ('test_the_whole_on_a_small_network',),
+    'commands/test_figure1.py': ('test_the_whole_on_a_small_network',),
     'benchmarks/test_gpu_program.py': (),
 }
 _ORDER = {name: number for number, name in enumerate(SLOW)}
@@ -77,8 +80,9 @@ def place(item, tests):
 
 
 def unknown(items, tests):
-    """Names above of tests that a collected file does not have."""
+    """Files above that are not there, and names above of tests that a collected file does not have."""
     found = {}
     for item in items:
         found.setdefault(item.path.relative_to(tests).as_posix(), set()).add(getattr(item, 'originalname', item.name))
-    return [f'{file}::{name}' for file in SLOW.keys() & found for name in SLOW[file] if name not in found[file]]
+    gone = [file for file in SLOW if not (tests / file).exists()]
+    return gone + [f'{file}::{name}' for file in SLOW.keys() & found for name in SLOW[file] if name not in found[file]]

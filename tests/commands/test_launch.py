@@ -580,7 +580,7 @@ CONFIGS = {
     'without.py': 'config = 3\n',
     'nothing.py': 'def get_config():\n    pass\n',
     'dictionary.py': "def get_config():\n    return {'seed': 0}\n",
-    'short.py': "from ml_collections import ConfigDict\n\n\ndef get_config():\n    return ConfigDict({'seed': 0})\n",
+    'typo.py': "from ml_collections import ConfigDict\n\n\ndef get_config():\n    return ConfigDict({'sede': 0})\n",
 }
 # By name: the arguments besides a --workdir that does not exist yet, and words that the message must hold.
 MISTAKES = {
@@ -598,7 +598,7 @@ MISTAKES = {
     'config: ImportError': (['--config={tmp}/import.py'], ['import.py', 'not_to_be_found']),
     'config: no get_config': (['--config={tmp}/without.py'], ['without.py', 'get_config']),
     'config: returns a dict': (['--config={tmp}/dictionary.py'], ['dictionary.py']),
-    'config: lacks fields': (['--config={tmp}/short.py'], ["no field 'name'", 'experiments/paper.py']),
+    'config: unknown field': (['--config={tmp}/typo.py'], ['config.sede', "'seed'"]),
     'unknown variant': (['--config=experiments/paper.py:litteral'], ['litteral', 'literal']),
     'variant where there is none': (['--config=tests/three_layers.py:big'], ['three_layers.py:big', 'no variants']),
     'unknown variant of digits': (['--config=experiments/digits.py:big'], ['big', 'no_dropout']),
