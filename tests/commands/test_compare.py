@@ -292,14 +292,15 @@ def test_published_differences_stand_beside_ours(made):
     assert 'digits:no_conv4 1 23.00% 5.75% +3.00 / +0.75 about +2' in joined
     assert any(line[:4] == ['digits:no_normalization', 'ImageNet,', 'ten', 'views'] for line in words)
     text = ' '.join(on.file.getvalue().split())
-    assert 'log of network 148' in text and 'ours are on digits, validation images, center view' in text
+    assert 'Sources of the published differences' in text and 'log of network 148' in text
+    assert 'ours are on digits, validation images, center view' in text
 
 
 def test_no_difference_is_published_for_a_base_that_was_changed(made):
     runs = [made('a', 'digits:pooling_2', top1=0.2), made('b', 'digits:no_color'), made('c', 'digits')]
     on = console()
     assert not any(one['published'] for one in compare(runs, None, on)['variants'])
-    assert 'witness' not in on.file.getvalue()
+    assert 'Sources of the published' not in on.file.getvalue()
 
 
 # The figure.
