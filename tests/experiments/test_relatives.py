@@ -65,11 +65,11 @@ def test_one_weird_trick_learns_at_a_small_size():
 @pytest.mark.parametrize(
     'line, message',
     [
-        ({'type': 'average_pooling', 'stride': 3}, r'network\.x: pooling windows of 2 must not lie further apart'),
-        ({'type': 'average_pooling', 'size': 0}, r'network\.x\.size=0 must be a whole number'),
-        ({'type': 'max_pooling', 'stride': 4}, r'network\.x: pooling windows of 3 must not lie further apart'),
-        ({'type': 'locally_connected', 'size': 3}, r'network\.x \(type .locally_connected.\) is incomplete: .*kernels'),
-        ({'type': 'locally_connected', 'kernels': 2**21, 'size': 3}, r'network\.x\.kernels=2097152 must be a whole'),
+        ({'type': 'average_pooling', 'stride': 3}, r'network\.x: pooling windows of 2 must not be 3 apart'),
+        ({'type': 'average_pooling', 'size': 0}, r'network\.x\.size=0 must be at least 1'),
+        ({'type': 'max_pooling', 'stride': 4}, r'network\.x: pooling windows of 3 must not be 4 apart'),
+        ({'type': 'locally_connected', 'size': 3}, r'network\.x\.kernels is missing'),
+        ({'type': 'locally_connected', 'kernels': 2**21, 'size': 3}, r'network\.x\.kernels=2097152 must be at most'),
         ({'type': 'locally_connected', 'kernels': 4, 'size': 3, 'std': -1}, r'network\.x\.std=-1 must be .*at least 0'),
     ],
 )

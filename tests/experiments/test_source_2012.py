@@ -55,7 +55,7 @@ def test_it_learns(module):
 
 
 def test_the_first_normalization_is_of_the_linear_output_and_a_spatial_one_follows_the_second():
-    network = dict(build(source_2012.get_config()).config.network)
+    network = dict(build(typed(source_2012.get_config())).config.network)
     assert list(network)[:9] == ['conv1', 'norm1', 'pool1', 'relu1', 'conv2', 'relu2', 'norm2', 'spatial2', 'pool2']
     assert network['norm1'] == network['norm2'] == LocalResponseNormalization(k=2.0, n=5, alpha=0.00002, beta=0.75)
     assert network['spatial2'] == SpatialNormalization(k=1.0, size=5, alpha=0.00004, beta=0.75)
@@ -64,7 +64,7 @@ def test_the_first_normalization_is_of_the_linear_output_and_a_spatial_one_follo
 
 def test_it_is_the_papers_network_otherwise():
     ours, base = (
-        dict(build(source_2012.get_config()).config.network),
+        dict(build(typed(source_2012.get_config())).config.network),
         dict(build(typed(paper.get_config())).config.network),
     )
     assert set(ours) - set(base) == {'spatial2'} and set(base) <= set(ours)
