@@ -150,7 +150,7 @@ class Config(_Section):
     seed: int = _field(0, 'of initialization, shuffling, augmentation and dropout', ge=0, lt=2**32)
     network: Annotated[Table, BeforeValidator(_read_network), PlainSerializer(layer_fields)] = _field(
         figure_2(),
-        'the layers by name, in order; their types are listed in docs/config.md',
+        'the layers by name, in order; their types are those under "Layers"',
         resume='fixed',
         validate_default=True,
     )
