@@ -87,17 +87,12 @@ class Run:
         Raises:
           UserError: an image cannot be read.
         """
-        pixels, predict = self._pixels(images), self._predictors(views)
-
-        def step(batch: np.ndarray) -> Array:
-            return predict({'image': batch})['log_probabilities']
-
-        probabilities: np.ndarray = np.exp(self._computed(pixels, step))
+        probabilities: np.ndarray = np.exp(self._log_probabilities(images, views))
         return probabilities
 
     def top_classes(self, images: Images, count: int = GUESSES, views: str = 'ten') -> list[list[tuple[str, float]]]:
         """For each image the names of its most probable classes with their probabilities (Figure 4, left)."""
-        scores = np.log(self.predict(images, views))
+        scores = self._log_probabilities(images, views)
         return [[(self.class_names[label], share) for label, share in most_probable(one, count)] for one in scores]
 
     def features(self, images: Images, layer: str = 'fc7') -> np.ndarray:
@@ -118,6 +113,14 @@ class Run:
         def step(batch: np.ndarray) -> Array:
             placed = to_devices({'image': batch}, self.experiment.mesh)
             return features(self.parameters, placed, self.statistics)
+
+        return self._computed(pixels, step)
+
+    def _log_probabilities(self, images: Images, views: str) -> np.ndarray:
+        pixels, predict = self._pixels(images), self._predictors(views)
+
+        def step(batch: np.ndarray) -> Array:
+            return predict({'image': batch})['log_probabilities']
 
         return self._computed(pixels, step)
 

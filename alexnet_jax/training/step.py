@@ -90,7 +90,7 @@ def make_train_step(
         (loss, logits), gradients = jax.value_and_grad(share_of_loss, has_aux=True)(parameters)
         with jax.named_scope('loss'):
             errors = {
-                f'top{k}_error': top_k_errors(logits, batch['label'], k).sum(dtype=jnp.float32) / batch_size
+                f'top{k}_error': top_k_errors(logits, batch['label'], k).astype(jnp.float32).sum() / batch_size
                 for k in (1, 5)
             }
         return gradients, {'loss': loss, **errors}
