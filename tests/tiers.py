@@ -52,6 +52,12 @@ SLOW: dict[str, tuple[str, ...]] = {
         'test_each_device_holds_its_own_columns_kernels_and_velocity',
     ),
     'evaluation/test_binary_codes.py': ('test_longer_codes_find_more', 'test_codes_are_the_signs_of_the_logits'),
+    'test_api.py': (
+        'test_the_network_of_a_run_is_an_ordinary_module',
+        'test_predictions_and_features_are_those_of_the_command_line',
+    ),
+    'test_docs.py': ('test_the_readmes_python_runs', 'test_the_python_guide_runs'),
+    'runs/test_old_run.py': ('test_it_resumes_with_the_same_losses', 'test_evaluation_gives_the_same_errors'),
     'runs/test_pretrained.py': (),
     'runs/test_resume.py': ('test_a_run_carries_on_on_any_mesh',),
     'commands/test_neighbors.py': (),

@@ -41,7 +41,7 @@ COMMANDS = {
     'no workdir': (['--mode=eval'], 2, set()),
     'no such config': (['--workdir={tmp}/run', '--config=experiments/nothing.py'], 2, set()),
     'inspect': (['--mode=inspect', CONFIG], 0, NETWORK),
-    'prepare': (['--mode=prepare', CONFIG], 0, NETWORK),
+    'prepare': (['--mode=prepare', CONFIG], 0, {'jax'}),
     'train': (['--workdir={run}', CONFIG], 0, NETWORK | {'orbax', 'grain', 'tensorboardX'}),
     'predict': (['--workdir={run}', '--mode=predict', '--json', '--images={tmp}/gray.png'], 0, NETWORK | {'orbax'}),
     'compare': (['--mode=compare', '--runs={run}'], 0, NETWORK),

@@ -221,7 +221,7 @@ def test_a_run_that_diverges_can_be_carried_on_at_a_lower_rate(rate, copied, pla
 
 def test_where_there_is_no_checkpoint_yet_a_run_that_diverges_begins_again(tmp_path):
     with (
-        pytest.raises(UserError, match='There is no checkpoint yet; begin again with a lower'),
+        pytest.raises(UserError, match='There is no checkpoint yet; start again with a lower'),
         divergence_explained(Checkpoints(tmp_path)),
     ):
         raise NotFiniteLossError(1, float('nan'), 1e30)
