@@ -241,6 +241,18 @@ def schema(section: type[BaseModel] = Config, path: str = '') -> Iterator[tuple[
             yield path + name, field
 
 
+def unknown_fields(fields: Mapping[str, Any], section: type[BaseModel] = Config, path: str = '') -> list[str]:
+    """Dotted names of fields that the schema does not have, as another version of this software may have written."""
+    found = []
+    for name, value in fields.items():
+        known = section.model_fields.get(name)
+        if known is None:
+            found += [] if path + name in RENAMED else [path + name]
+        elif isinstance(value, Mapping) and isinstance(known.annotation, type) and name != 'network':
+            found += unknown_fields(value, known.annotation, f'{path}{name}.')
+    return found
+
+
 def resume_rule(path: str) -> Resume:
     """Whether a field, or a layer's field such as 'network.conv1.kernels', may change on resume.
 

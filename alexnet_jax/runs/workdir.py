@@ -1,15 +1,17 @@
-"""The directory of a run: its config, and what it remembers of the data set it was trained on.
+"""The directory of a run: its config, and the description of its data set.
 
-WORKDIR/config.json                              every field that the run used
+WORKDIR/config.json                              all fields of the run
 WORKDIR/data_set/manifest.json, mean_image.npy   as in the prepared data set: class names, mean, color, checksums
-WORKDIR/lock                                     held by the process that trains, which it names
+WORKDIR/lock                                     held by the training process, which it names
 """
 
 import contextlib
+import functools
 import os
 import pathlib
+import warnings
 
-from alexnet_jax.config import Config
+from alexnet_jax.config import Config, unknown_fields
 from alexnet_jax.data.dataset import PreparedDataSet, open_prepared, write_description
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import UserError, writing
@@ -42,6 +44,8 @@ def write_config(config: Config, workdir: str) -> None:
 def read_config(workdir: str | os.PathLike[str]) -> Config:
     """The config that a run was made with; fields that did not exist then have their defaults.
 
+    Fields that this version does not have are ignored, with a warning.
+
     Raises:
       UserError: there is no config.json, or it is damaged or not a config.
     """
@@ -50,6 +54,10 @@ def read_config(workdir: str | os.PathLike[str]) -> Config:
         fields = read_json(path)
         if not isinstance(fields, dict):
             raise ValueError('it holds no fields')
+        for name in unknown_fields(fields):
+            *sections, last = name.split('.')
+            del functools.reduce(lambda inside, section: inside[section], sections, fields)[last]
+            warnings.warn(f'{path}: this version has no field {name!r}, and ignores it', stacklevel=2)
         return Config.from_fields(fields)
     except OSError as error:
         raise UserError(

@@ -70,3 +70,13 @@ def test_it_resumes_with_the_same_losses(workdir):
     for line, expected in zip(lines, EXPECTED['resumed'], strict=True):
         assert (line['step'], line['split']) == (expected['step'], expected['split'])
         np.testing.assert_allclose(line['loss'], expected['loss'], rtol=1e-3)
+
+
+def test_fields_of_another_version_are_ignored_with_a_warning(workdir):
+    copy = shutil.copytree(workdir, workdir.parent / 'other_version')
+    fields = json.loads((copy / 'config.json').read_text())
+    fields['notes'], fields['data']['blend'] = {'by': 'me'}, 0.05
+    (copy / 'config.json').write_text(json.dumps(fields))
+    with pytest.warns(UserWarning, match='no field') as told:
+        assert read_config(copy) == read_config(workdir)
+    assert sorted(str(one.message).split("'")[1] for one in told) == ['data.blend', 'notes']
