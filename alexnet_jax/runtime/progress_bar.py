@@ -1,5 +1,6 @@
 """Progress of long tasks."""
 
+import time
 from types import TracebackType
 from typing import Self
 
@@ -7,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from alexnet_jax.runtime.errors import say
+
+_REFRESH_EVERY = 0.1  # seconds
 
 
 class Display:
@@ -26,8 +29,10 @@ class Display:
             console=console,
             disable=not console.is_terminal,
             transient=True,
+            auto_refresh=False,  # a thread of its own would wait for the interpreter's lock in a busy loop
         )
         self._task = self._bar.add_task(name, total=total, completed=first, status='')
+        self._refreshed = time.monotonic()
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -39,8 +44,11 @@ class Display:
         self._bar.stop()
 
     def update(self, done: int, status: str = '') -> None:
-        """Moves the bar, if there is one."""
-        self._bar.update(self._task, completed=done, status=status)
+        """Moves the bar, if there is one; it is drawn ten times a second at most."""
+        refresh = time.monotonic() - self._refreshed >= _REFRESH_EVERY
+        self._bar.update(self._task, completed=done, status=status, refresh=refresh)
+        if refresh:
+            self._refreshed = time.monotonic()
 
     def line(self, text: str) -> None:
         """Prints a permanent line above the bar."""
