@@ -129,16 +129,19 @@ def test_opening_a_run_reads_no_velocity(run):
     """Half of the bytes that resuming reads."""
 
     def bytes_read(shapes):
-        before = int(pathlib.Path('/proc/self/io').read_text().split()[1])
-        checkpoints = Checkpoints(RUN, read_only=True)
-        checkpoints.restore(300, shapes, run.experiment.mesh)
-        checkpoints.close()
-        return int(pathlib.Path('/proc/self/io').read_text().split()[1]) - before
+        counts = []
+        for _ in range(3):  # of which the least counts: the process reads other things too
+            checkpoints = Checkpoints(RUN, read_only=True)
+            before = int(pathlib.Path('/proc/self/io').read_text().split()[1])
+            checkpoints.restore(300, shapes, run.experiment.mesh)
+            counts.append(int(pathlib.Path('/proc/self/io').read_text().split()[1]) - before)
+            checkpoints.close()
+        return min(counts)
 
     shapes = state_shapes(run.experiment)
-    whole = sum(x.nbytes for x in jax.tree.leaves(run.parameters))
-    saved = bytes_read(shapes) - bytes_read({'parameters': shapes.parameters})
-    assert saved > 0.7 * whole  # files are compressed
+    # Of so small a run a third of what is read is not arrays: 85,235 of 130,701 bytes. Of the embedded example's it is
+    # half: 3,360,318 of 6,714,158.
+    assert bytes_read({'parameters': shapes.parameters}) < 0.75 * bytes_read(shapes)
 
 
 WRONG = [
