@@ -43,10 +43,9 @@ SLOW: dict[str, tuple[str, ...]] = {
     ),
     'experiments/test_imagenet_run.py': (),
     'runs/test_checkpoint.py': ('test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_taken',),
-    'experiments/test_ablations.py': (
-        'test_it_learns_in_the_training_step_with_a_device_a_column',
-        'test_columns_meet_where_it_says_and_nowhere_else',
-    ),
+    'experiments/test_ablations.py': (),
+    'commands/test_features.py': (),
+    'commands/test_inspect.py': (),
     'commands/test_evaluate.py': (),
     'commands/test_profile.py': (),
     'model/test_columns.py': (
