@@ -48,7 +48,9 @@ def environment(**more: str) -> dict[str, str]:
     ours = [*quickly(), 'JAX_COMPILATION_CACHE_DIR', 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS']
     if _has_driver():
         ours.append('JAX_PLATFORMS')
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(('JAX_', 'XLA_'))}
+    # pytest-xdist gives its processes a terminal of 80 columns, which a real terminal's width would not override.
+    others = ('JAX_', 'XLA_', 'COLUMNS', 'LINES')
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     return kept | {name: os.environ[name] for name in ours if name in os.environ} | more
 
 

@@ -28,6 +28,7 @@ class Window:
         self._pending: collections.deque[tuple[int, float, dict[str, Array]]] = collections.deque()
         self._sums: dict[str, float] = dict(sums or {})
         self._last: dict[str, float] = {}
+        self._speed = 0.0  # of the window before
         self.restart()
 
     def restart(self) -> None:
@@ -74,16 +75,18 @@ class Window:
         return self._timed * self._batch_size / (time.perf_counter() - self._start)
 
     def status(self, learning_rate: float) -> str:
-        """Loss, learning rate and speed, for the progress bar."""
+        """Loss, learning rate and speed, for the progress bar; before the first step has ended, the last window's."""
         loss = f'loss {self._last["loss"]:.3f}, ' if self._last else ''
-        return f'{loss}rate {learning_rate:g}, {self._images_per_second():.0f} images/s, {self.waiting_share()}'
+        speed = self._images_per_second() if self._timed else self._speed
+        return f'{loss}rate {learning_rate:g}, {speed:.0f} images/s, {self.waiting_share()}'
 
     def close(self) -> dict[str, float]:
         """Means over the window, which then restarts."""
         sums = self.state()
         steps = sums.pop('steps')
         means = {name: value / steps for name, value in sums.items()}
-        means['images_per_second'] = round(self._images_per_second(), 1)
+        self._speed = self._images_per_second()
+        means['images_per_second'] = round(self._speed, 1)
         self._sums = {}
         self.restart()
         return means

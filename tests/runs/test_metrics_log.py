@@ -265,3 +265,12 @@ def test_a_log_that_cannot_be_opened_is_told(tmp_path):
     (tmp_path / 'tensorboard').write_text('a file, where a directory should be')
     with pytest.raises(UserError, match=r'metrics\.jsonl cannot be written: File exists'):
         MetricsLog(tmp_path, 0)
+
+
+def test_the_bar_shows_the_speed_of_the_window_before_until_a_step_has_ended():
+    window = Window(8)
+    for step in range(4):
+        window.add(step, 0.1, VALUES)
+    shown = f'{window.close()["images_per_second"]:.0f} images/s'
+    window.add(4, 0.1, VALUES)
+    assert shown in window.status(0.1) and ' 0 images/s' not in window.status(0.1)
