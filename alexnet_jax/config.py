@@ -76,6 +76,10 @@ class DataConfig(_Section):
 
     source: str = _field('imagenet2012', 'where the images come from; see docs/data.md')
     source_directory: str = _field('data/downloads', "directory of the source's own files", resume='free')
+    download: bool = _field(
+        False, "whether preparation downloads the source's files where they are missing and published", resume='free'
+    )
+    download_from: str = _field('', "address of a folder that has them, in place of the publisher's", resume='free')
     directory: str = _field('data/imagenet2012', 'directory of the prepared data set', resume='free')
     storage: Literal['jpeg', 'raw'] = _field('jpeg', "format of prepared images; 'raw' pixels need no decoding")
     quality: int = _field(90, 'of prepared JPEGs', ge=1, le=100)

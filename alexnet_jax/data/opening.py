@@ -6,7 +6,8 @@ from rich.console import Console
 
 from alexnet_jax.config import DataConfig
 from alexnet_jax.data.dataset import MANIFEST, PreparedDataSet, Settings, open_prepared
-from alexnet_jax.data.sources import EMBEDDED, how_to_get, open_source
+from alexnet_jax.data.sources import EMBEDDED, Source, how_to_get, open_source
+from alexnet_jax.data.sources.published import MissingFilesError, fetch
 from alexnet_jax.runtime.distributed import leader_first
 from alexnet_jax.runtime.errors import UserError, say
 
@@ -45,12 +46,23 @@ def prepare_data(config: DataConfig, console: Console) -> PreparedDataSet:
         _check_settings(data, config)
         say(console, f'{data.directory} is prepared already.')
         return data
-    source = open_source(config.source, config.source_directory)
+    source = _open_or_fetch(config, console)
     data = prepare(source, settings_of(config), config.directory, console, skip_broken=config.skip_broken)
     counts = ', '.join(f'{data.examples(split):,} {split}' for split in data.shards)
     left_out = f'; {data.left_out:,} broken ones left out' if data.left_out else ''
     say(console, f'Prepared {data.directory}: {counts} images{left_out}.')
     return data
+
+
+def _open_or_fetch(config: DataConfig, console: Console) -> Source:
+    """Opens the source; where its files are missing and config.data.download says so, they are downloaded first."""
+    try:
+        return open_source(config.source, config.source_directory)
+    except MissingFilesError as missing:
+        if not config.download:
+            raise
+        fetch(missing.name, config.source_directory, config.download_from, console)
+    return open_source(config.source, config.source_directory)
 
 
 def settings_of(config: DataConfig) -> Settings:

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from alexnet_jax.runtime.errors import say
 
@@ -22,7 +22,7 @@ class Display:
         self._bar = Progress(
             *([TextColumn('{task.description}', markup=False)] if wide else []),
             BarColumn(bar_width=24 if wide else 4),
-            MofNCompleteColumn(),
+            DownloadColumn() if unit == 'bytes' else MofNCompleteColumn(),
             TextColumn('{task.fields[status]}', markup=False),
             TimeRemainingColumn(compact=True),
             TextColumn('left'),

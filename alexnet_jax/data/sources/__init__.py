@@ -1,5 +1,6 @@
 """Sources of images, one class each, behind the interface `base.Source`."""
 
+from alexnet_jax.data.sources import published
 from alexnet_jax.data.sources.base import Item, Source
 from alexnet_jax.runtime.errors import UserError
 
@@ -50,6 +51,8 @@ def open_source(name: str, directory: str) -> Source:
 def how_to_get(name: str, directory: str) -> str:
     """The steps before a source can be prepared, for a message; UserError if there is no such source."""
     match name.split(':', 1):
+        case [data_set] if data_set in published.PUBLISHED:
+            return published.how_to_get(data_set, directory)
         case ['imagenet2012']:
             files = 'ILSVRC2012_img_train.tar (138 GB) and ILSVRC2012_img_val.tar (6.3 GB)'
         case ['imagenet2010']:
