@@ -71,6 +71,21 @@ def test_2012_has_every_image_in_order_with_its_bytes(made):
         assert [(item.name, item.image) for item in items(source, split)] == list(images[split].items())
 
 
+@pytest.mark.parametrize('write, kind', [(write_imagenet2012, ImageNet2012), (write_imagenet2010, ImageNet2010)])
+def test_images_are_identified_by_their_tar_and_their_place_in_it(tmp_path, write, kind):
+    write(tmp_path)
+    source = kind(tmp_path)
+    for split, count in source.splits.items():
+        for index in range(count):
+            item, identity = source.item(split, index), source.identity(split, index)
+            status = (tmp_path / identity.file).stat()
+            assert (identity.label, identity.time) == (item.label, status.st_mtime_ns)
+            assert item.name in identity.member
+            assert identity.size == len(item.image) or item.name == 'n02012849/n02012849_2.JPEG'
+    every = {source.identity(split, index) for split, count in source.splits.items() for index in range(count)}
+    assert len(every) == sum(source.splits.values())
+
+
 def test_2012_order_is_that_of_file_names_and_not_that_of_the_tars(made):
     directory, _ = made
     with tarfile.open(directory / TRAIN) as tar:

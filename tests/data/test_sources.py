@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import io
+import os
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from alexnet_jax.data.sources import EMBEDDED, Item, open_source
+from alexnet_jax.data.sources.base import Identity, identity_of
 from alexnet_jax.data.sources.digits import Digits
+from alexnet_jax.data.sources.photographs import Photographs
 from alexnet_jax.runtime.errors import UserError
 
 
@@ -70,3 +73,63 @@ def test_unknown_source_is_named_together_with_the_known(name):
     assert repr(name) in str(caught.value)
     for known in ('photographs:CLASSES', 'imagenet2012', 'imagenet2010', 'folder', 'tfds:NAME'):
         assert known in str(caught.value)
+
+
+# --- identities ---
+
+
+class Unidentified:
+    """A source that does not know its images without reading them."""
+
+    def __init__(self, source):
+        self.class_names, self.class_ids, self.splits, self.item = (
+            source.class_names,
+            source.class_ids,
+            source.splits,
+            source.item,
+        )
+
+
+def identities(source):
+    return [identity_of(source, split, index) for split, count in source.splits.items() for index in range(count)]
+
+
+def test_an_image_that_is_read_to_be_identified_counts_by_its_bytes(digits):
+    found = identities(Unidentified(digits))
+    assert len(set(found)) == 1797 and found == identities(Unidentified(Digits()))
+    assert [identity.label for identity in found] == [identity.label for identity in identities(digits)]
+    changed = Unidentified(digits)
+    changed.item = lambda split, index: digits.item(split, index)._replace(image=b'another')
+    assert identity_of(changed, 'train', 0) != identity_of(Unidentified(digits), 'train', 0)
+
+
+def test_digits_and_photographs_are_identified_without_reading(digits, monkeypatch):
+    photographs = Photographs('3')
+    for source in (digits, photographs):
+        splits = list(source.splits.items())
+        labels = [source.item(split, index).label for split, n in splits for index in range(n)]
+        monkeypatch.setattr(type(source), 'item', lambda *_: pytest.fail('read'))
+        found = identities(source)
+        assert [identity.label for identity in found] == labels
+        assert len({identity.member for identity in found}) == len(found)
+        assert {(identity.file, identity.size, identity.time) for identity in found} == {('', 0, 0)}
+
+
+def test_a_file_is_identified_by_path_size_and_time(tmp_path):
+    for name in ('cat/1.png', 'cat/2.png', 'dog/1.png', 'dog/2.png'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+        os.utime(tmp_path / name, ns=(0, 1_700_000_000_123_456_789))
+    source = open_source('folder', str(tmp_path))
+    assert identities(source) == [
+        Identity(f'{name}/{number}.png', '', 9, 1_700_000_000_123_456_789, label)
+        for number in (2, 1)
+        for label, name in enumerate(('cat', 'dog'))
+    ]
+    os.utime(tmp_path / 'cat' / '2.png', ns=(0, 5))
+    (tmp_path / 'dog' / '2.png').write_bytes(b'longer than that')
+    first, second = identities(source)[:2]
+    assert first.time == 5 and second.size == 16
+    (tmp_path / 'cat' / '2.png').unlink()
+    with pytest.raises(FileNotFoundError):
+        identity_of(source, 'train', 0)

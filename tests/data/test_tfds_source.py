@@ -115,7 +115,12 @@ def make(config, directory, file_format='array_record'):
 def prepared(tmp_path_factory):
     """Opens a data set, preparing it through the source itself if that has not been done."""
     directory = tmp_path_factory.mktemp('tfds')
-    return lambda config: TensorFlowDatasets(f'local_pictures/{config}', directory)
+
+    def open_or_prepare(config):
+        return TensorFlowDatasets(f'local_pictures/{config}', directory)
+
+    open_or_prepare.directory = directory
+    return open_or_prepare
 
 
 def items(source, split):
@@ -176,6 +181,16 @@ def test_every_tenth_is_held_out_where_there_is_only_train(prepared):
     assert places == {'train': [i for i in range(23) if i % 10], 'validation': [0, 10, 20]}
     images = [item.image for split in source.splits for item in items(source, split)]
     assert sorted(images) == sorted(picture('train', number) for number in range(23))
+
+
+@pytest.mark.parametrize('config', ['plain', 'only_train'])
+def test_images_are_identified_by_their_files_and_their_place(prepared, config):
+    source = prepared(config)
+    found = [source.identity(split, i) for split, count in source.splits.items() for i in range(count)]
+    assert len({identity.member for identity in found}) == len(found)
+    for identity in found:
+        status = (prepared.directory / identity.file).stat()
+        assert (identity.size, identity.time, identity.label) == (status.st_size, status.st_mtime_ns, -1)
 
 
 @pytest.mark.parametrize(

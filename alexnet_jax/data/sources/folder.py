@@ -6,7 +6,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from alexnet_jax.data.sources.base import Item
+from alexnet_jax.data.sources.base import Identity, Item, identity_of_file
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.files import read_file
 
@@ -79,6 +79,10 @@ class Folder:
             reason = getattr(error, 'strerror', None) or error
             raise UserError(f'The image {where} cannot be read: {reason}.') from error
         return Item(path.decode('utf-8', 'replace'), image, self._labels[split][index])
+
+    def identity(self, split: str, index: int) -> Identity:
+        """Path, size and time of an image file."""
+        return identity_of_file(self._directory, self._paths[split][index], self._labels[split][index])
 
     def _add(self, split: str, label: int, paths: list[bytes]) -> None:
         self._paths[split] += paths

@@ -9,7 +9,7 @@ import numpy as np
 import rich
 from rich.progress import Progress
 
-from alexnet_jax.data.sources.base import Item
+from alexnet_jax.data.sources.base import Identity, Item
 from alexnet_jax.data.sources.tars import Images, Tar, find_images, find_tar, inner_tars, members
 from alexnet_jax.runtime.errors import UserError
 
@@ -32,6 +32,7 @@ class ImageNet2012:
 
     def __init__(self, directory: str | pathlib.Path) -> None:
         """Reads the headers of both tars; UserError if one is missing, damaged, or not what its name says."""
+        self._directory = str(pathlib.Path(directory))
         train, validation = (
             find_tar(
                 pathlib.Path(directory, name),
@@ -57,6 +58,10 @@ class ImageNet2012:
     def item(self, split: str, index: int) -> Item:
         """Reads an image, named like 'n01440764/n01440764_10026.JPEG' or 'ILSVRC2012_val_00000001.JPEG'."""
         return self._images[split].item(index)
+
+    def identity(self, split: str, index: int) -> Identity:
+        """The tar's path and time, and an image's place in it."""
+        return self._images[split].identity(index, self._directory)
 
 
 def imagenet_names() -> dict[str, str]:

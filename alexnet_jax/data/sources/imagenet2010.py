@@ -8,7 +8,7 @@ from collections import Counter
 
 import numpy as np
 
-from alexnet_jax.data.sources.base import Item
+from alexnet_jax.data.sources.base import Identity, Item
 from alexnet_jax.data.sources.imagenet import class_images, class_tars, numbered_images
 from alexnet_jax.data.sources.tars import Tar, find_tar, inner_tars
 from alexnet_jax.runtime.errors import UserError
@@ -39,6 +39,7 @@ class ImageNet2010:
     def __init__(self, directory: str | pathlib.Path) -> None:
         """Reads the devkit and all headers; UserError if a file is missing, damaged, or not what its name says."""
         directory = pathlib.Path(directory)
+        self._directory = str(directory)
         remedy = (
             'Get ILSVRC-2010 from https://image-net.org/challenges/LSVRC/2010 (after registering there) and put its '
             f'files, the tars as they are and the devkit unpacked, into {directory}.'
@@ -71,6 +72,10 @@ class ImageNet2010:
             except (OSError, EOFError, zlib.error) as error:
                 raise UserError(f'The image {item.name} is packed with gzip, and damaged: {error}.') from error
         return item
+
+    def identity(self, split: str, index: int) -> Identity:
+        """The tar's path and time, and an image's place in it."""
+        return self._images[split].identity(index, self._directory)
 
 
 def _class_tars(directory: pathlib.Path, synsets: tuple[str, ...], remedy: str) -> dict[str, Tar]:

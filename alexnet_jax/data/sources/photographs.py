@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from alexnet_jax.data.sources.base import Item
+from alexnet_jax.data.sources.base import Identity, Item
 from alexnet_jax.runtime.errors import UserError
 
 SIZE = 256  # of an image, pixels; section 2
@@ -114,6 +114,11 @@ class Photographs:
         encoded = io.BytesIO()
         image.save(encoded, 'PPM')
         return Item(f'{self.class_names[label]}, variation {number}', encoded.getvalue(), label)
+
+    def identity(self, split: str, index: int) -> Identity:
+        """Place and variation."""
+        number, label = divmod(index, len(self.places))
+        return Identity('', f'{self.class_names[label]}, {split} {number}', 0, 0, label)
 
 
 def variation(label: int, number: int) -> Variation:

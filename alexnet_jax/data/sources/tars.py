@@ -14,7 +14,7 @@ from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
-from alexnet_jax.data.sources.base import Item
+from alexnet_jax.data.sources.base import Identity, Item, identity_of_file
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.files import LARGEST
 
@@ -165,3 +165,9 @@ class Images:
         if len(image) != size:
             raise tar.error(f'has become shorter since it was opened: {name} is no longer whole')
         return Item(name, image, label)
+
+    def identity(self, index: int, directory: str) -> Identity:
+        """The tar's path in the source's directory and its time, and an image's offset and size in it."""
+        name, offset, size, number, label = self._images[index].item()
+        path = str(self._tars[number].path).removeprefix(directory + '/')
+        return identity_of_file(directory, path, label, f'{name.decode()} at {offset}', size)

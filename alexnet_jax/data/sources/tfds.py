@@ -5,11 +5,12 @@ import functools
 import importlib.util
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_jax.data.sources.base import Item, index_in_whole
+from alexnet_jax.data.sources.base import Identity, Item, identity_of_file, index_in_whole
 from alexnet_jax.runtime.errors import UserError
 
 if TYPE_CHECKING:  # importing it is slow, and only this source needs it
@@ -74,6 +75,7 @@ class TensorFlowDatasets:
                 f'{self._title} has nothing to train on: its splits are {", ".join(info.splits) or "none"}.'
             )
         self.splits = self._choose_splits()
+        self._identities = {split: _identity(info.splits[split].filepaths, directory) for split in self._records}
 
     def item(self, split: str, index: int) -> Item:
         """Reads an image, named by its file name or id in TFDS, or by its index there: 'mnist-test-00000042'.
@@ -93,6 +95,12 @@ class TensorFlowDatasets:
         if not 0 <= label < len(self.class_names):
             raise UserError(f'{self._title}: {name} ({origin}, {index}) has no label ({label}); all images need one.')
         return Item(name, example[self._image], label)
+
+    def identity(self, split: str, index: int) -> Identity:
+        """The first file of TFDS's split, the size and time of all of them, and the index there."""
+        origin = self._origins[split]
+        number = index_in_whole(split, index, _HELD_OUT) if self._held_out else index
+        return self._identities[origin]._replace(member=f'{origin} {number}')
 
     def _choose_splits(self) -> dict[str, int]:
         """Chooses the splits as in the class's docstring; returns the number of examples in each."""
@@ -145,6 +153,13 @@ def _builder(tfds: Any, name: str, directory: str | None) -> 'tfds.core.DatasetB
         raise _missing_package(name, directory, error) from error
     except Exception as error:  # TFDS raises many kinds
         raise UserError(f'TensorFlow Datasets cannot open {name!r}: {_reason(error)}.') from error
+
+
+def _identity(paths: Sequence[os.PathLike[str]], directory: str | pathlib.Path) -> Identity:
+    """Identity of a split's files together, by the path of the first."""
+    files = [identity_of_file('', os.fspath(path), -1) for path in paths]
+    first = os.path.relpath(files[0].file, directory) if os.fspath(directory) else files[0].file
+    return Identity(first, '', sum(file.size for file in files), max(file.time for file in files), -1)
 
 
 def _image_and_label(tfds: Any, title: str, info: 'tfds.core.DatasetInfo') -> tuple[str, str]:
