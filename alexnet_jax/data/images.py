@@ -5,7 +5,7 @@ import concurrent.futures
 import io
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ _TO_UPRIGHT = {  # by EXIF orientation (ImageOps.exif_transpose fails where othe
 }
 
 
-def normalized(encoded: bytes, size: int) -> np.ndarray:
+def normalized(encoded: bytes, size: int, look: Callable[[Image.Image], None] = lambda file: None) -> np.ndarray:
     """Decodes an image and brings it to size x size as in section 2.
 
     "We first rescaled the image such that the shorter side was of length 256, and then cropped out the central
@@ -43,6 +43,7 @@ def normalized(encoded: bytes, size: int) -> np.ndarray:
     Args:
       encoded: a JPEG, PNG, GIF, BMP, TIFF, WebP or PPM of any size and color mode.
       size: height and width of the result, in pixels; 256 in the paper.
+      look: is given the opened file, before it is decoded: its format, mode and size.
 
     Returns:
       uint8 [size, size, 3], RGB.
@@ -54,6 +55,7 @@ def normalized(encoded: bytes, size: int) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of sizes, which are checked here, and of harmless oddities
             file = Image.open(io.BytesIO(encoded), formats=_FORMATS)
+            look(file)
             is_jpeg = file.format in ('JPEG', 'MPO')
             most = _MAX_JPEG_PIXELS if is_jpeg else _MAX_PIXELS
             if file.width * file.height > most:

@@ -399,3 +399,10 @@ def test_a_large_photograph_takes_little_memory():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     np.testing.assert_allclose(normalized(image, SIZE), 200, atol=1)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_a_file_is_looked_at_before_it_is_decoded():
+    seen = []
+    image = encoded(noise(30, 40), 'CMYK', 'JPEG')
+    normalized(image, 8, lambda file: seen.append((file.format, file.mode, file.size)))
+    assert seen == [('JPEG', 'CMYK', (40, 30))]
