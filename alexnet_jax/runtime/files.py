@@ -11,7 +11,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from alexnet_jax.runtime.errors import UserError, writing
 
@@ -84,29 +84,29 @@ def write_json(path: pathlib.Path, values: Any) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: pathlib.Path, in_use: Callable[[str], str]) -> Iterator[None]:
+def locked(
+    path: pathlib.Path,
+    in_use: Callable[[str], str],
+    waiting: Callable[[str], None] | None = None,
+    remove: bool = False,
+) -> Iterator[None]:
     """Holds an advisory lock on a file, in which it notes process, host and time; it ends with the process.
 
     A file system without locks is reported on stderr, and the work goes on unlocked.
 
     Args:
-      path: of the lock file, which is created if missing and left empty.
+      path: of the lock file, which is created if missing.
       in_use: makes the message for a lock that is held, given who holds it.
+      waiting: told who holds the lock; then it is waited for. None for an error instead.
+      remove: whether the file is removed in the end, still locked; otherwise it is left empty.
 
     Raises:
       UserError: another process holds the lock, or the file cannot be written.
     """
-    with writing(path):
-        file = path.open('a+', errors='replace')
+    file = None
+    while file is None:
+        file = _locked_file(path, in_use, waiting)
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                file.seek(0)
-                raise UserError(in_use(file.read(1000).strip() or 'another process')) from error
-            warning = f'{path} cannot be locked ({error.strerror}); make sure that no other process writes there.'
-            print(f'warning: {warning}', file=sys.stderr)
         with writing(path):
             file.truncate(0)
             file.write(f'process {os.getpid()} on {socket.gethostname()}, since {time.strftime("%Y-%m-%d %H:%M:%S")}\n')
@@ -114,4 +114,41 @@ def locked(path: pathlib.Path, in_use: Callable[[str], str]) -> Iterator[None]:
         try:
             yield
         finally:
-            file.truncate(0)
+            if remove:
+                path.unlink(missing_ok=True)
+            else:
+                file.truncate(0)
+
+
+def _locked_file(
+    path: pathlib.Path, in_use: Callable[[str], str], waiting: Callable[[str], None] | None
+) -> TextIO | None:
+    """The file, opened and locked; None if whoever held the lock before has removed it."""
+    with writing(path):
+        file = path.open('a+', errors='replace')
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            file.seek(0)
+            holder = file.read(1000).strip() or 'another process'
+            if waiting is None:
+                file.close()
+                raise UserError(in_use(holder)) from error
+            waiting(holder)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        else:
+            warning = f'{path} cannot be locked ({error.strerror}); make sure that no other process writes there.'
+            print(f'warning: {warning}', file=sys.stderr)
+    if _is_at(file, path):
+        return file
+    file.close()
+    return None
+
+
+def _is_at(file: TextIO, path: pathlib.Path) -> bool:
+    """Whether a path leads to an open file."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -4,6 +4,8 @@ import errno
 import fcntl
 import os
 import socket
+import threading
+import time
 
 import pytest
 
@@ -93,6 +95,29 @@ def test_a_second_holder_is_refused_and_told_of_the_first(tmp_path):
     assert path.read_text() == ''
     with hold(path), pytest.raises(UserError, match='absent'), hold(tmp_path / 'absent' / 'lock'):
         pass
+
+
+def test_a_lock_that_is_removed_in_the_end_lets_one_in_at_a_time(tmp_path):
+    # Whoever waits for it gets the lock of a file that is gone, and must not take that for the lock of the next file.
+    path, inside, most, told = tmp_path / 'lock', [], [], []
+    barrier = threading.Barrier(4)
+
+    def work(number):
+        barrier.wait()
+        for _ in range(25):
+            with locked(path, str, waiting=told.append, remove=True):
+                inside.append(number)
+                most.append(len(inside))
+                time.sleep(0.0005)
+                inside.remove(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(most) == 100 and set(most) == {1} and not path.exists()
+    assert all(line.startswith(f'process {os.getpid()} on ') or line == 'another process' for line in told) and told
 
 
 @pytest.mark.parametrize('number', [errno.EACCES, errno.ENOLCK, errno.ENOTSUP])
