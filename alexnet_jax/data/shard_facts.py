@@ -43,7 +43,8 @@ def hash_identity(identity: Identity) -> int:
 
 def hash_content(image: bytes | np.ndarray) -> int:
     """Eight bytes of the SHA-256 of an image's bytes, or of its pixels."""
-    return int.from_bytes(hashlib.sha256(image).digest()[:8])  # twice as fast as BLAKE2 on today's processors
+    content = image if isinstance(image, bytes) else image.tobytes()
+    return int.from_bytes(hashlib.sha256(content).digest()[:8])  # twice as fast as BLAKE2 on today's processors
 
 
 class ShardFacts(NamedTuple):
@@ -65,8 +66,8 @@ class ShardFacts(NamedTuple):
     def write(self, path: pathlib.Path) -> None:
         """Writes the file durably; the same facts give the same bytes. Raises OSError."""
         content, facts = io.BytesIO(), [self.file, self.sha256, self.broken, self.files]
-        arrays = {'images': self.images, 'pixels': self.pixels, 'products': self.products}
-        np.savez(content, facts=np.array(json.dumps(facts)), **arrays)
+        text = np.array(json.dumps(facts))
+        np.savez(content, facts=text, images=self.images, pixels=self.pixels, products=self.products)
         replace_file(path, content.getvalue())
 
     @classmethod
