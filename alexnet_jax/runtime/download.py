@@ -70,15 +70,13 @@ def download(file: WebFile, addresses: Sequence[str], directory: pathlib.Path, c
       UserError: no address gives the file, its bytes are not the published ones, the disk is too small or cannot be
         written, or another process is downloading it.
     """
-    path, lock = directory / file.name, directory / f'{file.name}.lock'
+    path = directory / file.name
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with locked(lock, lambda holder: f'{path} is being downloaded by {holder}; wait for it.'):
-            try:
-                if not path.exists():
-                    _Download(file, path.with_name(f'{file.name}.partial'), console).from_any(addresses).rename(path)
-            finally:
-                lock.unlink(missing_ok=True)
+        lock = directory / f'{file.name}.lock'
+        with locked(lock, lambda holder: f'{path} is being downloaded by {holder}; wait for it.', remove=True):
+            if not path.exists():
+                _Download(file, directory / f'{file.name}.partial', console).from_any(addresses).rename(path)
     except OSError as error:
         raise UserError(
             f'{path} cannot be downloaded: {error.strerror or error}. If the disk is full, free some, or name another '

@@ -14,7 +14,8 @@ def open_source(name: str, directory: str) -> Source:
 
     Args:
       name: 'digits'; 'photographs:CLASSES'; 'imagenet2012' or 'imagenet2010', the official files; 'folder', a folder
-        of class folders; 'tfds:NAME', a data set of TensorFlow Datasets.
+        of class folders; 'parquet' or 'parquet:FILES', Parquet files as Hugging Face has them; 'tfds:NAME', a data set
+        of TensorFlow Datasets.
       directory: of the source's files; the embedded ones need none.
 
     Raises:
@@ -41,6 +42,10 @@ def open_source(name: str, directory: str) -> Source:
             from alexnet_jax.data.sources.folder import Folder
 
             return Folder(directory)
+        case ['parquet', *pattern]:
+            from alexnet_jax.data.sources.parquet import Parquet
+
+            return Parquet(''.join(pattern), directory)
         case ['tfds', data_set]:
             from alexnet_jax.data.sources.tfds import TensorFlowDatasets
 
@@ -59,6 +64,8 @@ def how_to_get(name: str, directory: str) -> str:
             files = 'the images and the development kit of ILSVRC-2010'
         case ['folder']:
             return f'put your images, in folders named by their classes, into {directory!r}'
+        case ['parquet', *_]:
+            return f'put your Parquet files into {directory!r}'
         case ['tfds', data_set]:
             return f'let TensorFlow Datasets keep {data_set} in {directory!r}'
         case ['digits'] | ['photographs', _]:
@@ -71,5 +78,5 @@ def how_to_get(name: str, directory: str) -> str:
 def _unknown(name: str) -> UserError:
     return UserError(
         f'config.data.source={name!r} is not a known source; known are digits, photographs:CLASSES, imagenet2012, '
-        'imagenet2010, folder, and tfds:NAME for a data set of TensorFlow Datasets.'
+        'imagenet2010, folder, parquet, and tfds:NAME for a data set of TensorFlow Datasets.'
     )
