@@ -85,6 +85,14 @@ class DataConfig(_Section):
     quality: int = _field(90, 'of prepared JPEGs', ge=1, le=100)
     images_per_shard: int = _field(8192, 'images in a file of the prepared data set', gt=0, resume='free')
     skip_broken: bool = _field(False, 'whether preparation leaves out unreadable images', resume='free')
+    max_megapixels: int = _field(
+        70,
+        'of an image; a JPEG may have eight times as many, a progressive one twice (docs/data.md)',
+        ge=1,
+        le=178,
+        unit='million pixels',
+        resume='free',
+    )
     image_size: int = _field(256, 'height and width of prepared images', gt=0, le=2**12, unit='pixels')
     crop_size: int = _field(224, 'height and width of the patches that the network sees', gt=0, unit='pixels')
     random_crop: bool = _field(True, 'whether training patches are random; otherwise central')

@@ -21,7 +21,7 @@ from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import run_ahead, to_devices
-from alexnet_jax.data.images import find_image_files, read_image_files
+from alexnet_jax.data.image_files import find_image_files, read_image_files, shown
 from alexnet_jax.evaluation.activations import FeatureStep, activation_of, make_feature_step
 from alexnet_jax.model.columns import DATA
 from alexnet_jax.runs.feature_store import BROKEN, FeatureFiles, check_same
@@ -65,7 +65,7 @@ def extract(
     if images and split:
         raise UserError(f'--split={split} and --images: name one of them.')
     line = activation_of(config.network, layer)
-    paths = find_image_files(images) if images else []
+    paths = find_image_files(images, lambda line: say(console, line)) if images else []
     run = open_run(config, workdir, which)
     data = run.data if paths else split_of([run], split or 'train', console)
     about = _about(run, layer, line, data, None if paths else split or 'train', paths)
@@ -173,9 +173,9 @@ def _of_image_files(data: PreparedDataSet, paths: list[str], batch_size: int, th
         yield _Batch(
             images,
             real,
-            [file.path for file in read],
+            [shown(file.path) for file in read],
             [-1 if label is None else label for label in labels],
-            [f'{file.path}: {file.error}' for file in files if file.pixels is None],
+            [f'{shown(file.path)}: {file.error}' for file in files if file.pixels is None],
         )
 
 

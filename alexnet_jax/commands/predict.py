@@ -12,11 +12,11 @@ from rich.console import Console
 
 from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.data.images import ImageFile, find_image_files, read_image_files
+from alexnet_jax.data.image_files import ImageFile, find_image_files, read_image_files, shown
 from alexnet_jax.evaluation.predictor import most_probable
 from alexnet_jax.model.columns import DATA
 from alexnet_jax.runs.trained import Run, open_run, predictor
-from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.progress_bar import Display
 
 
@@ -32,19 +32,19 @@ def predict(config: Config, workdir: str, which: str, images: Sequence[str], as_
       which: 'newest', 'best', or a step.
       images: files and folders.
       as_json: print to standard output one JSON object per image instead: 'file', and 'predictions', a list of
-        {'label', 'name', 'id', 'probability'}, or 'error'.
+        {'label', 'name', 'id', 'probability'}, or 'error'. In 'file' bytes that are not UTF-8 are written `\\xff`.
       console: for output.
 
     Raises:
       UserError: the run cannot be used; or an image cannot be read, after all others were predicted.
     """
-    paths = find_image_files(images)
+    paths = find_image_files(images, lambda line: say(console, line))
     run = open_run(config, workdir, which)
     names, broken = _drawing_names(paths), []
     with Display(console, len(paths), 0, name='predicting', unit='images') as display:
         for done, (file, scores) in enumerate(_predictions(run, paths)):
             if file.pixels is None:
-                broken.append(f'{file.path}: {file.error}')
+                broken.append(f'{shown(file.path)}: {file.error}')
                 display.line(f'cannot be read: {broken[-1]}')
             elif not as_json:
                 from alexnet_jax.figures.examples import example_of, figure_4_left  # unused with --json
@@ -68,7 +68,9 @@ def _predictions(run: Run, paths: Sequence[str]) -> Iterator[tuple[ImageFile, np
     copies = run.experiment.mesh.shape[DATA]
     batch_size = min(config.batch_size, -(-len(paths) // copies) * copies)  # one image need not wait for 127 others
     predict_batch = predictor(run, 'ten')
-    for images, files in padded_batches(read_image_files(paths, size, config.data.threads), size, batch_size):
+    for images, files in padded_batches(
+        read_image_files(paths, size, config.data.threads, config.data.max_megapixels), size, batch_size
+    ):
         scores = np.asarray(predict_batch({'image': images})['log_probabilities'])
         yield from zip(files, scores, strict=False)
 
@@ -87,7 +89,7 @@ def padded_batches(
 
 def class_of_folder(path: str, data: PreparedDataSet) -> int | None:
     """The class that a file's folder is named after, by id or by name; None if there is no or no single one."""
-    folder = pathlib.Path(path).absolute().parent.name
+    folder = shown(pathlib.Path(path).absolute().parent.name)
     for names in (data.class_ids, data.class_names):
         if names.count(folder) == 1:
             return names.index(folder)
@@ -101,17 +103,17 @@ def _lines(path: str, scores: np.ndarray, truth: int | None, data: PreparedDataS
         f'  {probability:7.2%}  {data.class_names[label]}{" *" * (label == truth)}'
         for label, probability in most_probable(scores)
     ]
-    return '\n'.join([path + known, *guesses])
+    return '\n'.join([shown(path) + known, *guesses])
 
 
 def _as_json(file: ImageFile, scores: np.ndarray, data: PreparedDataSet) -> str:
     if file.pixels is None:
-        return json.dumps({'file': file.path, 'error': file.error})
+        return json.dumps({'file': shown(file.path), 'error': file.error})
     found = [
         {'label': label, 'name': data.class_names[label], 'id': data.class_ids[label], 'probability': probability}
         for label, probability in most_probable(scores)
     ]
-    return json.dumps({'file': file.path, 'predictions': found})
+    return json.dumps({'file': shown(file.path), 'predictions': found})
 
 
 def _drawing_names(paths: Sequence[str]) -> list[str]:

@@ -47,7 +47,16 @@ def prepare_data(config: DataConfig, console: Console) -> PreparedDataSet:
         say(console, f'{data.directory} is prepared already.')
         return data
     source = _open_or_fetch(config, console)
-    data = prepare(source, settings_of(config), config.directory, console, skip_broken=config.skip_broken)
+    for line in getattr(source, 'notes', ()):
+        say(console, line)
+    data = prepare(
+        source,
+        settings_of(config),
+        config.directory,
+        console,
+        skip_broken=config.skip_broken,
+        max_megapixels=config.max_megapixels,
+    )
     counts = ', '.join(f'{data.examples(split):,} {split}' for split in data.shards)
     left_out = f'; {data.left_out:,} broken ones left out' if data.left_out else ''
     say(console, f'Prepared {data.directory}: {counts} images{left_out}.')

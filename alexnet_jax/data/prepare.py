@@ -23,7 +23,7 @@ from rich.console import Console
 
 from alexnet_jax.data import records
 from alexnet_jax.data.dataset import BROKEN_IMAGES, PreparedDataSet, Settings, write_description
-from alexnet_jax.data.images import normalized
+from alexnet_jax.data.images import MAX_MEGAPIXELS, normalized
 from alexnet_jax.data.sources import Source
 from alexnet_jax.runtime.devices import available_cores
 from alexnet_jax.runtime.errors import UserError, say
@@ -43,6 +43,7 @@ def prepare(
     *,
     skip_broken: bool = False,
     threads: int = 0,
+    max_megapixels: int = MAX_MEGAPIXELS,
 ) -> PreparedDataSet:
     """Writes a prepared data set, resuming an interrupted preparation; the directory appears when it is complete.
 
@@ -53,6 +54,7 @@ def prepare(
       console: for progress.
       skip_broken: whether unreadable images are left out; otherwise they are an error, at the end.
       threads: 0 for one a core.
+      max_megapixels: larger images are unreadable, see `images.normalized`.
 
     Raises:
       UserError: the disk is too small or cannot be written, images are unreadable, or another process is preparing it.
@@ -63,7 +65,7 @@ def prepare(
     partial = directory.with_name(directory.name + '.partial')
     if not all(source.splits.get(split) for split in ('train', 'validation')):
         raise UserError(f'The source {settings.source!r} needs images for training and validation: {source.splits}.')
-    job = _Preparation(source, settings, partial, console, threads or available_cores())
+    job = _Preparation(source, settings, partial, console, threads or available_cores(), max_megapixels)
     try:
         partial.mkdir(parents=True, exist_ok=True)
         with locked(partial / 'lock', lambda holder: f'{partial} is being prepared by {holder}; wait for it.'):
@@ -116,6 +118,7 @@ class _Preparation:
     partial: pathlib.Path
     console: Console
     threads: int
+    max_megapixels: int
 
     def check_settings(self) -> None:
         """UserError if the preparation was started with other settings or another source."""
@@ -229,7 +232,7 @@ class _Preparation:
             if not 0 <= item.label < classes:
                 raise UserError(f'{item.name} ({split}) has the label {item.label}; there are {classes} classes.')
             try:
-                pixels = normalized(item.image, settings.image_size)
+                pixels = normalized(item.image, settings.image_size, self.max_megapixels)
             except ValueError as error:
                 part.broken.append('\t'.join(' '.join(text.split()) for text in (split, item.name, str(error))))
                 continue

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import itertools
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ from alexnet_jax.config import Config
 from alexnet_jax.data.augment import Statistics, statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
-from alexnet_jax.data.images import find_image_files, read_image_files, resized
+from alexnet_jax.data.image_files import find_image_files, read_image_files, shown
+from alexnet_jax.data.images import resized
 from alexnet_jax.evaluation.activations import FeatureStep, activation_of, make_feature_step
 from alexnet_jax.evaluation.predictor import GUESSES, PredictionStep, Predictor, make_prediction_step, most_probable
 from alexnet_jax.model.alexnet import AlexNet, Parameters, classes_of
@@ -143,10 +145,11 @@ class Run:
         if isinstance(images, str | os.PathLike):
             images = [images]
         if not isinstance(images, np.ndarray) and all(isinstance(one, str | os.PathLike) for one in images):
-            files = list(read_image_files(find_image_files([os.fspath(one) for one in images]), size))
+            paths = find_image_files([os.fspath(one) for one in images], lambda line: warnings.warn(line, stacklevel=4))
+            files = list(read_image_files(paths, size, 0, self.config.data.max_megapixels))
             for file in files:
                 if file.pixels is None:
-                    raise UserError(f'{file.path} cannot be read: {file.error}.')
+                    raise UserError(f'{shown(file.path)} cannot be read: {file.error}.')
             return [file.pixels for file in files if file.pixels is not None]
         arrays = [np.asarray(one) for one in images]
         for one in arrays:

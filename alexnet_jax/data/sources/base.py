@@ -26,8 +26,8 @@ class Identity(NamedTuple):
 class Source(Protocol):
     """A data set before preparation.
 
-    A source may also have `identity`, see `Identified`, and `left_out: dict[str, int]`, the number of its files that
-    are no images of the data set, by kind.
+    A source may also have `identity`, see `Identified`; `left_out: dict[str, int]`, the number of its files that are no
+    images of the data set, by kind; and `notes: tuple[str, ...]`, lines for the user on how its files were read.
     """
 
     class_names: tuple[str, ...]  # readable names, in the order of the labels

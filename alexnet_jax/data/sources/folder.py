@@ -4,32 +4,41 @@ import array
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator
 
+from alexnet_jax.data.formats import EXTENSIONS
+from alexnet_jax.data.image_files import LeftOut, entries, find_images, kind_left_out, shown
 from alexnet_jax.data.sources.base import Identity, Item, identity_of_file
+from alexnet_jax.data.sources.layouts import other_reading, tables_beside
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.files import read_file
 
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp', '.ppm')
 _HELD_OUT = 10  # every tenth image, where there is no folder for validation
-_SPLITS = {'train': 'train', 'validation': 'validation', 'val': 'validation', 'test': 'test'}
-_NOT_CLASSES = {*_SPLITS, 'training', 'valid', 'testing'}
+_SPLITS = {'train': 'train', 'training': 'train', 'test': 'test', 'testing': 'test'} | dict.fromkeys(
+    ('validation', 'valid', 'val'), 'validation'
+)
 _LAYOUTS = 'Expected are DIRECTORY/train/CLASS/*.jpg and DIRECTORY/validation/CLASS/*.jpg, or DIRECTORY/CLASS/*.jpg'
+_MOST_WRAPPINGS = 8
 
 
 class Folder:
     """Images in folders named by their classes, in one of two layouts.
 
-    * DIRECTORY/train/CLASS/*.jpg and DIRECTORY/validation/CLASS/*.jpg. The second may be named `val`. A folder `test`
-      is a split of its own, or the validation split if there is no other.
+    * DIRECTORY/train/CLASS/*.jpg and DIRECTORY/validation/CLASS/*.jpg, also named `training`, and `val` or `valid`. A
+      folder `test` (`testing`) with class folders is a split of its own, or the validation split if there is no other;
+      without class folders it has no labels, and is left out.
     * DIRECTORY/CLASS/*.jpg.
 
-    With training images alone, as in the second layout, every tenth of each class is held out for validation: in name
-    order, from the first on; a class's only image stays with training.
+    Either may be in a single folder in DIRECTORY, as archives have it. With training images alone, as in the second
+    layout, every tenth of each class is held out for validation: in name order, from the first on; a class's only image
+    stays with training.
 
-    Classes are in the order of their names, their images in that of their paths, both by code points. Folders inside a
-    class are searched too. Images are found by extension, `EXTENSIONS` in upper or lower case; all other files, files
-    beside the class folders, and names that begin with a dot are ignored. Symbolic links are followed.
+    Classes are in the order of their names, their images in that of their paths, both by code points. Images in folders
+    inside a class folder are that class's. Which files are images is said in `image_files`.
+
+    Attributes:
+      class_names, class_ids, splits: as for any source.
+      left_out: number of files that are no images, by kind.
+      notes: lines for the user: what was left out, and how the layout was read.
     """
 
     def __init__(self, directory: str | pathlib.Path) -> None:
@@ -37,28 +46,20 @@ class Folder:
 
         Raises:
           UserError: the directory is missing or has neither layout; there are fewer than two classes; a class is empty,
-            or is not among those for training; a symbolic link is broken or circular.
+            or is not among those for training; a folder cannot be read; a symbolic link is broken.
         """
-        self._directory = os.fspath(directory)
-        if not os.path.isdir(self._directory):
-            raise UserError(f'{self._directory!r} is not a directory. {_LAYOUTS}.')
+        self._found, self._notes, self._outer = LeftOut(), list[str](), os.fspath(directory)
+        self._directory = self._unwrapped(self._outer)
+        self._wrapping = os.path.relpath(self._directory, self._outer) if self._directory != self._outer else ''
         folders = self._folders_of_splits()
-        train = os.path.join(self._directory, folders['train'])
-        self.class_names = self.class_ids = tuple(_folders(train))
-        if not self.class_names:
-            raise UserError(f'{train} has no folder in it, one is needed for each class. {_LAYOUTS}.')
-        if len(self.class_names) == 1:
-            raise UserError(f'{train} has only one class, {self.class_names[0]!r}; two are needed. {_LAYOUTS}.')
-        labels = {name: label for label, name in enumerate(self.class_names)}
+        names = self._classes(folders['train'])
+        self._keep_labeled(folders, names)
+        self.class_names = self.class_ids = tuple(map(shown, names))
+        labels = {name: label for label, name in enumerate(names)}
         self._paths: dict[str, list[bytes]] = {split: [] for split in ('train', 'validation', *folders)}
         self._labels = {split: array.array('i') for split in self._paths}
         for split, folder in folders.items():
-            for name in _folders(os.path.join(self._directory, folder)):
-                if name not in labels:
-                    raise UserError(
-                        f'{os.path.join(self._directory, folder)} has the class {name!r}, which {train} does not have. '
-                        'Every class needs training images: add some, or remove that folder.'
-                    )
+            for name in _folders(self._at(folder)):
                 paths = self._sorted_images(os.path.join(folder, name))
                 if 'validation' not in folders and len(paths) > 1:
                     self._add('validation', labels[name], paths[::_HELD_OUT])
@@ -66,8 +67,10 @@ class Folder:
                 self._add(split, labels[name], paths)
         self.splits = {split: len(paths) for split, paths in self._paths.items()}
         if not self.splits['validation']:
-            why = 'no class has two'
-            raise UserError(f'{self._directory} has no image for validation: {why}. {_LAYOUTS}, with more images.')
+            raise self._error(f'{shown(self._directory)} has no image for validation: no class has two')
+        self._note_beside({'', *folders.values()}, 'validation' in folders)
+        self.left_out = self._found.counts()
+        self.notes = (*self._found.lines(self._directory), *self._notes)
 
     def item(self, split: str, index: int) -> Item:
         """Reads an image file, named by its path in the directory; thread-safe; UserError if it cannot be read."""
@@ -75,84 +78,155 @@ class Folder:
         try:
             image = read_file(os.path.join(os.fsencode(self._directory), path))
         except (OSError, ValueError) as error:
-            where = os.path.join(self._directory, os.fsdecode(path))
             reason = getattr(error, 'strerror', None) or error
-            raise UserError(f'The image {where} cannot be read: {reason}.') from error
-        return Item(path.decode('utf-8', 'replace'), image, self._labels[split][index])
+            raise UserError(f'The image {shown(self._at(os.fsdecode(path)))} cannot be read: {reason}.') from error
+        return Item(shown(os.fsdecode(path)), image, self._labels[split][index])
 
     def identity(self, split: str, index: int) -> Identity:
         """Path, size and time of an image file."""
-        return identity_of_file(self._directory, self._paths[split][index], self._labels[split][index])
+        path = os.path.join(os.fsencode(self._wrapping), self._paths[split][index])
+        return identity_of_file(self._outer, path, self._labels[split][index])
+
+    def _at(self, folder: str) -> str:
+        """Path of a folder or file of the directory; '' is the directory itself."""
+        return os.path.join(self._directory, folder) if folder else self._directory
 
     def _add(self, split: str, label: int, paths: list[bytes]) -> None:
         self._paths[split] += paths
         self._labels[split].extend(itertools.repeat(label, len(paths)))
 
+    def _error(self, what: str, remedy: str = f'{_LAYOUTS}.') -> UserError:
+        """The error for a layout that cannot be used; a well-known one has its own source as the remedy."""
+        return UserError(f'{what}. {other_reading(self._directory) or remedy}')
+
+    def _unwrapped(self, directory: str) -> str:
+        """The directory, or else the single folder in it that has the others."""
+        if not os.path.isdir(directory):
+            hint = ' If it is an archive, unpack it.' if os.path.isfile(directory) else ''
+            raise UserError(f'{shown(directory)!r} is not a directory.{hint} {_LAYOUTS}.')
+        outer = directory
+        for _ in range(_MOST_WRAPPINGS):
+            inner = [os.path.join(outer, name) for name in _folders(outer) if name.lower() not in _SPLITS]
+            if len(inner) != 1 or _images_beside(outer) or _images_beside(inner[0]) or not _folders(inner[0]):
+                break
+            outer = inner[0]
+        if outer != directory:
+            self._notes.append(f'The only folder in {shown(directory)} is read: {shown(outer)}.')
+        return outer
+
     def _folders_of_splits(self) -> dict[str, str]:
         """The folder that holds the class folders of each split; '' is the directory itself."""
-        found = _folders(self._directory)
-        if not any(name.lower() in _NOT_CLASSES for name in found):
+        found, where = _folders(self._directory), shown(self._directory)
+        if not any(name.lower() in _SPLITS for name in found):
             return {'train': ''}
         folders: dict[str, str] = {}
         for name in found:
-            others = ', '.join(repr(other) for other in found[:5] if other != name)
+            others = ', '.join(repr(shown(other)) for other in found[:5] if other != name)
             split = _SPLITS.get(name.lower())
-            if split is None:
-                raise UserError(
-                    f'{self._directory} has a folder {name!r} beside {others}. {_LAYOUTS}, not both: move or rename '
-                    f'it. (If these are classes, they belong into {self._directory}/train.)'
+            if split is None and not any(find_images(self._at(name), LeftOut())):
+                self._notes.append(f'{shown(self._at(name))} has no images, and is left out.')
+            elif split is None:
+                raise self._error(
+                    f'{where} has a folder {shown(name)!r} beside {others}',
+                    f'{_LAYOUTS}, not both: move or rename it. (If these are classes, they belong into {where}/train.)',
                 )
-            if split in folders:
-                raise UserError(f'{self._directory} has both {folders[split]!r} and {name!r}; only one may be there.')
-            folders[split] = name
+            elif split in folders:
+                raise UserError(f'{where} has both {folders[split]!r} and {name!r}; only one may be there.')
+            else:
+                folders[split] = name
         if 'train' not in folders:
-            listed = ', '.join(map(repr, found[:5]))
-            raise UserError(f'{self._directory} has {listed}, but no folder "train". {_LAYOUTS}.')
+            raise self._error(f'{where} has {", ".join(map(repr, folders.values()))}, but no folder "train"')
+        return folders
+
+    def _classes(self, folder: str) -> list[str]:
+        """The names of the class folders for training."""
+        where, names = self._at(folder), _folders(self._at(folder))
+        if not names:
+            raise self._error(f'{_but_no_folder(where)} in it, one is needed for each class', _how_to_sort(where))
+        if len(names) == 1:
+            raise self._error(f'{shown(where)} has only one class, {shown(names[0])!r}; two are needed')
+        inside = ({_SPLITS.get(name.lower()) for name in _folders(os.path.join(where, one))} for one in names)
+        if all('train' in splits and len(splits - {None}) > 1 for splits in inside):
+            raise self._error(
+                f'Each class folder in {shown(where)}, as {shown(names[0])!r}, has folders for training and testing of '
+                'its own; the folders of the splits must be above those of the classes'
+            )
+        return names
+
+    def _keep_labeled(self, folders: dict[str, str], classes: list[str]) -> None:
+        """Removes a test split without labels, and takes one with labels for validation if there is no other.
+
+        Raises:
+          UserError: the validation images have no labels, or have classes without training images.
+        """
+        for split, folder in list(folders.items()):
+            where, names = self._at(folder), _folders(self._at(folder))
+            unknown = sorted({*names} - {*classes})
+            if split == 'test' and len(unknown) == len(names):
+                del folders[split]
+                count = sum(1 for _ in find_images(where, self._found))
+                remedy = f' To predict: --mode=predict --images={shown(where)}' if count else ''
+                what = f'{count:,} images without labels (folders named by their classes)' if count else 'no images'
+                self._notes.append(f'{shown(where)} has {what}: there will be no split "test".{remedy}')
+            elif not names:
+                or_none = ' Without that folder, every tenth training image is held out.'
+                raise self._error(f'{_but_no_folder(where)} named by its class', _how_to_sort(where) + or_none)
+            elif unknown:
+                raise self._error(
+                    f'{shown(where)} has the class {shown(unknown[0])!r}, which {shown(self._at(folders["train"]))} '
+                    'does not have',
+                    'Every class needs training images: add some, or remove that folder.',
+                )
         if 'test' in folders and 'validation' not in folders:
             folders['validation'] = folders.pop('test')
-        return folders
+            self._notes.append(f'There is no folder for validation; {shown(self._at(folders["validation"]))} is taken.')
 
     def _sorted_images(self, folder: str) -> list[bytes]:
         """Paths of a class's images, relative to the directory, as is `folder`."""
-        paths = sorted(map(os.fsencode, _images(self._directory, folder, frozenset())))
+        here = LeftOut()
+        paths = sorted(map(os.fsencode, find_images(self._directory, here, folder)))
+        self._found.add(here)
         if not paths:
+            but = ''.join(f', but {part}' for part in here.parts())
+            remedies = ''.join(f' {line}.' for line in here.remedies())
             raise UserError(
-                f'The class folder {os.path.join(self._directory, folder)} has no image in it '
-                f'({" ".join(extension[1:] for extension in EXTENSIONS)}). Add some, or remove the folder.'
+                f'The class folder {shown(self._at(folder))} has no image in it{but}.{remedies} Add some '
+                f'({" ".join(extension[1:] for extension in EXTENSIONS)}), or remove the folder.'
             )
         return paths
 
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """The entries of a folder that are not hidden; UserError if it cannot be read or has a broken symbolic link."""
-    try:
-        with os.scandir(folder) as entries:
-            found = [entry for entry in entries if not entry.name.startswith('.')]
-        for entry in found:
-            if entry.is_symlink() and not os.path.exists(entry.path):
-                target = f'{os.readlink(entry.path)!r}, which is not there'
-                raise UserError(f'The symbolic link {entry.path} leads to {target}. Repair or remove it.')
-    except OSError as error:
-        raise UserError(f'The folder {folder} cannot be read: {error.strerror}.') from error
-    return found
+    def _note_beside(self, folders: set[str], own_validation: bool) -> None:
+        """Notes the images in folders for class folders, and that images are held out."""
+        for folder in sorted(folders):
+            count = _images_beside(self._at(folder), self._found)
+            if count:
+                self._notes.append(f'{shown(self._at(folder))} has {count:,} images beside its folders: left out.')
+        if not own_validation:
+            self._notes.append('There is no folder for validation: every tenth image of each class is held out.')
 
 
 def _folders(folder: str) -> list[str]:
     """Sorted names of the folders in a folder."""
-    return sorted(entry.name for entry in _entries(folder) if entry.is_dir())
+    return sorted(entry.name for entry in entries(folder, LeftOut()) if entry.is_dir())
 
 
-def _images(directory: str, folder: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[str]:
-    """Paths, relative to a directory, of the images in a folder of it; `ancestors` identify the folders above."""
-    where = os.path.join(directory, folder)
-    entries = _entries(where)
-    status = os.stat(where)
-    identity = (status.st_dev, status.st_ino)
-    if identity in ancestors:
-        raise UserError(f'The symbolic link {where} leads back to a folder that it is in. Remove it.')
-    for entry in entries:
-        path = os.path.join(folder, entry.name)
-        if entry.is_dir():
-            yield from _images(directory, path, ancestors | {identity})
-        elif entry.name.lower().endswith(EXTENSIONS) and entry.is_file():
-            yield path
+def _images_beside(folder: str, left_out: LeftOut | None = None) -> int:
+    """The number of images in a folder itself."""
+    left_out, count = left_out or LeftOut(), 0
+    for entry in entries(folder, left_out):
+        if not entry.is_dir():
+            kind = kind_left_out(entry)
+            count += kind is None
+            left_out.kinds.update([] if kind is None else [kind])
+    return count
+
+
+def _but_no_folder(where: str) -> str:
+    count = _images_beside(where)
+    return f'{shown(where)} has {f"{count:,} images, but " if count else ""}no folder'
+
+
+def _how_to_sort(where: str) -> str:
+    return ' '.join(
+        filter(None, (tables_beside(where), f'Sort the images into folders named by their classes. {_LAYOUTS}.'))
+    )
