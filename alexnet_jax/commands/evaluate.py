@@ -109,8 +109,12 @@ def split_of(runs: Sequence[Run], split: str, console: Console) -> PreparedDataS
       UserError: it cannot be used, lacks the split, or has other classes than a run.
     """
     data = open_data(runs[0].experiment, console)
-    if split not in data.shards:
-        raise UserError(f'--split={split}: {data.directory} has none; it has {", ".join(data.shards)}.')
+    if not data.shards.get(split):
+        found = ', '.join(name for name, shards in data.shards.items() if shards)
+        raise UserError(
+            f'--split={split}: {data.directory} has none; it has {found}. Images without labels can be given to '
+            '--mode=predict and --mode=features, with --images=DIRECTORY.'
+        )
     for run in runs:
         if run.data.class_ids != data.class_ids:
             raise UserError(f'{data.directory} has other classes than those that {run.workdir} was trained on.')

@@ -25,6 +25,7 @@ _REMEDIES = {
     'HEIF': 'convert to JPEG, or pip install pillow-heif',
 }
 _STARTS = {
+    b'\xff\xd8\xff': 'JPEG',
     b'\x89PNG': 'PNG',
     b'GIF8': 'GIF',
     b'BM': 'BMP',

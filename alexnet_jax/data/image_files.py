@@ -71,17 +71,16 @@ class LeftOut:
         """Each kind as a phrase, as in '24 files of other kinds (.heic 24)'."""
         found = []
         if self.kinds:
-            kinds = [
-                f'{shown(kind) or "without extension"} {count:,}' for kind, count in self.kinds.most_common(_SHOWN)
-            ]
+            most = sorted(self.kinds.items(), key=lambda kind: (-kind[1], kind[0]))[:_SHOWN]
+            kinds = [f'{shown(kind) or "without extension"} {count:,}' for kind, count in most]
             more = ', ...' if len(self.kinds) > _SHOWN else ''
-            found.append(f'{_count(self.kinds.total(), "file")} of other kinds ({", ".join(kinds)}{more})')
+            found.append(f'{counted(self.kinds.total(), "file")} of other kinds ({", ".join(kinds)}{more})')
         if self.hidden:
-            found.append(f'{_count(len(self.hidden), "hidden folder")} ({_listed(self.hidden)})')
+            found.append(f'{counted(len(self.hidden), "hidden folder")} ({_listed(self.hidden)})')
         if self.hidden_files:
-            found.append(_count(self.hidden_files, 'hidden file'))
+            found.append(counted(self.hidden_files, 'hidden file'))
         if self.circular:
-            links = _count(len(self.circular), 'symbolic link')
+            links = counted(len(self.circular), 'symbolic link')
             found.append(f'{links} leading back to a folder around it ({_listed(self.circular)})')
         return found
 
@@ -95,7 +94,8 @@ class LeftOut:
         return [f'Left out of {shown(where)}: {"; ".join(parts)}.', *self.remedies()] if parts else []
 
 
-def _count(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, as in '1,000 files'."""
     return f'{count:,} {noun}{"s" * (count != 1)}'
 
 
@@ -129,16 +129,13 @@ def entries(folder: str, left_out: LeftOut) -> list[os.DirEntry[str]]:
     return kept
 
 
-def find_images(
-    directory: str, left_out: LeftOut, folder: str = '', ancestors: frozenset[tuple[int, int]] = frozenset()
-) -> Iterator[str]:
+def find_images(directory: str, left_out: LeftOut, folder: str = '') -> Iterator[str]:
     """Finds the images in a folder and in the folders inside it.
 
     Args:
       directory: the folder, or one above it.
       left_out: is extended.
       folder: path of the folder in `directory`.
-      ancestors: device and inode of the folders above that were entered.
 
     Yields:
       Paths relative to `directory`, in no order.
@@ -146,21 +143,35 @@ def find_images(
     Raises:
       UserError: as for `entries`.
     """
+    above, parts = [], folder.split(os.sep) if folder else []
+    for depth in range(len(parts)):
+        above.append(_identity(os.path.join(directory, *parts[:depth])))
+    return _find(directory, left_out, folder, frozenset(above))
+
+
+def _find(directory: str, left_out: LeftOut, folder: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[str]:
     where = os.path.join(directory, folder) if folder else directory
-    inside = entries(where, left_out)
-    status = os.stat(where)
-    identity = (status.st_dev, status.st_ino)
+    inside, identity = entries(where, left_out), _identity(where)
     if identity in ancestors:
         left_out.circular.append(where)
         return
     for entry in inside:
         path = os.path.join(folder, entry.name)
         if entry.is_dir():
-            yield from find_images(directory, left_out, path, ancestors | {identity})
+            yield from _find(directory, left_out, path, ancestors | {identity})
         elif (kind := kind_left_out(entry)) is None:
             yield path
         else:
             left_out.kinds[kind] += 1
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    """What tells a folder from others, whatever its path."""
+    try:
+        status = os.stat(folder)
+    except OSError as error:
+        raise UserError(f'The folder {shown(folder)} cannot be read: {error.strerror}.') from error
+    return status.st_dev, status.st_ino
 
 
 def kind_left_out(entry: os.DirEntry[str]) -> str | None:
@@ -224,7 +235,7 @@ def read_image_files(
 
     def read(path: str) -> ImageFile:
         try:
-            return ImageFile(path, normalized(read_file(path), size, max_megapixels), '')
+            return ImageFile(path, normalized(read_file(path), size, max_megapixels=max_megapixels), '')
         except (OSError, ValueError) as error:
             return ImageFile(path, None, getattr(error, 'strerror', None) or str(error))
 

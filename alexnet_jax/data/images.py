@@ -15,6 +15,7 @@ from alexnet_jax.data.formats import FORMATS, why_unreadable
 MAX_MEGAPIXELS = 70  # a default
 _PILLOWS_LIMIT = 178  # megapixels; of `Image.open`, for the whole process
 _MAX_SCANS = 1000  # of a progressive JPEG, which usually has ten; each is a pass over the whole image
+_MAX_PIXELS_PER_BYTE = 256  # of a JPEG that is not progressive: a block of 8 x 8 takes two bits at least
 _FLIP = Image.Transpose
 _TO_UPRIGHT = {  # by EXIF orientation (ImageOps.exif_transpose fails where other tags are damaged)
     2: _FLIP.FLIP_LEFT_RIGHT,
@@ -30,8 +31,8 @@ _TO_UPRIGHT = {  # by EXIF orientation (ImageOps.exif_transpose fails where othe
 def normalized(
     encoded: bytes,
     size: int,
-    max_megapixels: float = MAX_MEGAPIXELS,
     look: Callable[[Image.Image], None] = lambda file: None,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> np.ndarray:
     """Decodes an image and brings it to size x size as in section 2.
 
@@ -42,9 +43,9 @@ def normalized(
     Args:
       encoded: a file of one of `formats.FORMATS`, of any size and color mode.
       size: height and width of the result, in pixels; 256 in the paper.
+      look: is given the opened file, before it is decoded: its format, mode and size.
       max_megapixels: how many million pixels are decoded at most. A JPEG, decoded at a fraction of its size where it is
         large, may have eight times as many, a progressive one twice.
-      look: is given the opened file, before it is decoded: its format, mode and size.
 
     Returns:
       uint8 [size, size, 3], RGB.
@@ -57,12 +58,7 @@ def normalized(
             warnings.simplefilter('ignore')  # of sizes, which are checked here, and of harmless oddities
             file = _opened(encoded)
             look(file)
-            factor = 1
-            if file.format == 'JPEG':
-                factor = 2 if 'progressive' in file.info else 8
-                if encoded.count(b'\xff\xda') > _MAX_SCANS:
-                    raise ValueError(f'a JPEG of more than {_MAX_SCANS:,} scans')
-            _check_size(file, factor * max_megapixels)
+            _check_size(file, max_megapixels * _jpeg_factor(file, encoded))
             file.draft('RGB', (4 * size, 4 * size))  # decode a far larger JPEG at a fraction of its size
             _check_size(file, max_megapixels)
             image = _upright(to_rgb(file), file)
@@ -73,8 +69,10 @@ def normalized(
         raise ValueError(f'it has more than {limit}; make it smaller') from error
     except MemoryError:
         raise
+    except (OSError, ValueError) as error:
+        raise ValueError(str(error) or why_unreadable(encoded)) from error
     except Exception as error:  # on damaged files Pillow raises TypeError, RuntimeError, struct.error, and more
-        raise ValueError(str(error) or type(error).__name__) from error
+        raise ValueError(f'{why_unreadable(encoded)} ({str(error) or type(error).__name__})') from error
     return _central_square(image, size)
 
 
@@ -84,12 +82,29 @@ def _opened(encoded: bytes) -> ImageFile:
         try:
             return JpegImageFile(io.BytesIO(encoded))  # of an MPO the first image
         except SyntaxError as error:
-            raise ValueError(f'a damaged JPEG: {error}') from error
+            raise ValueError(f'{why_unreadable(encoded)} ({error})') from error
     if 'HEIF' in FORMATS:
         import pillow_heif
 
         pillow_heif.register_heif_opener()
     return Image.open(io.BytesIO(encoded), formats=FORMATS)
+
+
+def _jpeg_factor(file: ImageFile, encoded: bytes) -> int:
+    """How many times as many pixels as others a JPEG may have, since it is decoded at down to an eighth of its size.
+
+    A progressive one is held in full nevertheless, as coefficients.
+
+    Raises:
+      ValueError: it would take long to decode for what there is of it.
+    """
+    if file.format != 'JPEG':
+        return 1
+    if encoded.count(b'\xff\xda') > _MAX_SCANS:
+        raise ValueError(f'a JPEG of more than {_MAX_SCANS:,} scans')
+    if 'progressive' in file.info:
+        return 2
+    return 8 if file.width * file.height <= _MAX_PIXELS_PER_BYTE * len(encoded) else 1
 
 
 def _check_size(file: ImageFile, megapixels: float) -> None:

@@ -232,7 +232,7 @@ class _Preparation:
             if not 0 <= item.label < classes:
                 raise UserError(f'{item.name} ({split}) has the label {item.label}; there are {classes} classes.')
             try:
-                pixels = normalized(item.image, settings.image_size, self.max_megapixels)
+                pixels = normalized(item.image, settings.image_size, max_megapixels=self.max_megapixels)
             except ValueError as error:
                 part.broken.append('\t'.join(' '.join(text.split()) for text in (split, item.name, str(error))))
                 continue

@@ -1,6 +1,7 @@
 """`--mode=eval`: eval.json and what is printed, of one run and of an ensemble, against NumPy."""
 
 import json
+import shutil
 
 import by_hand
 import fakes
@@ -10,6 +11,7 @@ from configs import typed
 from small_run import VALIDATION
 
 from alexnet_jax.commands.evaluate import evaluate_ensemble, evaluate_run, results_table
+from alexnet_jax.commands.features import extract
 from alexnet_jax.data.dataset import MANIFEST
 from alexnet_jax.evaluation.published import rows_for
 from alexnet_jax.runs.eval_json import Evaluation, ViewErrors, read_evaluation
@@ -85,6 +87,20 @@ def test_mistakes_in_naming_runs(trained, another, tmp_path):
     refused([one, str(tmp_path)], tmp_path / 'x', 'validation', 'is not the directory of a run')
     refused([one, other], tmp_path / 'x', 'test', '--split=test: .* has none; it has train, validation')
     assert not (tmp_path / 'x' / 'eval.json').exists()
+
+
+def test_a_split_without_images_is_none(run, tmp_path):
+    config, workdir = run
+    shutil.copytree(config.data.directory, tmp_path / 'data')
+    fields = json.loads((tmp_path / 'data' / MANIFEST).read_text())
+    fields['shards']['test'] = []
+    (tmp_path / 'data' / MANIFEST).write_text(json.dumps(fields))
+    config.data.directory = str(tmp_path / 'data')
+    message = '--split=test: .*/data has none; it has train, validation. Images without labels can be'
+    with pytest.raises(UserError, match=message):
+        evaluate_run(typed(config), str(workdir), 'newest', 'test', fakes.console())
+    with pytest.raises(UserError, match=message):
+        extract(typed(config), str(workdir), 'newest', 'fc7', 'test', [], fakes.console())
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from configs import typed
 from PIL import Image
 
 from alexnet_jax.commands.predict import class_of_folder, predict
-from alexnet_jax.data.images import find_image_files, normalized, read_image_files
+from alexnet_jax.data.image_files import find_image_files, read_image_files
+from alexnet_jax.data.images import normalized
 from alexnet_jax.runs.trained import open_run, predictor
 from alexnet_jax.runtime.errors import UserError
 
@@ -137,7 +138,7 @@ def test_pictures_come_in_order_whatever_the_threads(tmp_path, threads):
     for number in range(40):
         content = fakes.encoded(np.full((8, 8, 3), number)) if number % 7 else b'broken'
         (tmp_path / f'{number:02d}.png').write_bytes(content)
-    paths = find_image_files([str(tmp_path)])
+    paths = find_image_files([str(tmp_path)], print)
     found = list(read_image_files(paths, 8, threads))
     assert [picture.path for picture in found] == paths and len(paths) == 40
     for number, picture in enumerate(found):

@@ -6,7 +6,8 @@ import os
 import pytest
 from PIL import Image
 
-from alexnet_jax.data.sources.folder import EXTENSIONS, Folder
+from alexnet_jax.data.formats import EXTENSIONS
+from alexnet_jax.data.sources.folder import Folder
 from alexnet_jax.runtime.errors import UserError
 
 
@@ -79,7 +80,10 @@ def test_every_tenth_picture_of_a_class_is_held_out(tmp_path, top):
 
 
 def test_what_counts_as_a_picture(tmp_path):
-    assert EXTENSIONS == ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp', '.ppm')
+    known = (
+        '.jpg .jpeg .jpe .jfif .mpo .png .apng .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .pfm .webp .avif .jp2 .j2k'
+    )
+    assert {*known.split()} <= {*EXTENSIONS}
     pictures = [f'a/x{ending}' for ending in EXTENSIONS] + [
         'a/Y.JPEG',
         'a/z.tar.Png',
@@ -87,14 +91,26 @@ def test_what_counts_as_a_picture(tmp_path):
         'a/s p é🐟.jpg',
     ]
     write(tmp_path, *pictures, 'b/1.jpg', 'b/2.jpg')
-    write(
-        tmp_path, 'a/.hidden.jpg', 'a/.cache/1.jpg', '.git/1.jpg', 'a/notes.txt', 'a/jpg', 'a/x.jpg.part', 'README.md'
-    )
-    write(tmp_path, 'a/folder.jpg/inside.jpg')
+    write(tmp_path, 'a/.hidden.jpg', 'a/.cache/1.jpg', '.git/1.jpg', 'a/notes.txt', 'a/jpg', 'a/x.jpg.part')
+    write(tmp_path, 'README.md', '__MACOSX/a/1.jpg', 'b/1.heic1', 'b/2.HEIC1')
+    write(tmp_path, 'a/folder.jpg/inside.jpg', 'loose.jpg')
     folder = Folder(tmp_path)
     found = names(folder, 'train') + names(folder, 'validation')
     assert sorted(found) == sorted([*pictures, 'a/folder.jpg/inside.jpg', 'b/1.jpg', 'b/2.jpg'])
     check_items(folder)
+    left_out = {
+        '.heic1': 2,
+        '.txt': 1,
+        'without extension': 1,
+        '.part': 1,
+        '.md': 1,
+        'hidden folder': 3,
+        'hidden file': 1,
+    }
+    assert folder.left_out == left_out
+    text = '\n'.join(folder.notes)
+    assert '6 files of other kinds (.heic1 2, ' in text and '3 hidden folders (' in text and '.git' in text
+    assert f'{tmp_path} has 1 image beside its folders' in text
 
 
 def test_name_that_is_no_text_is_read_and_shown(tmp_path):
@@ -102,7 +118,7 @@ def test_name_that_is_no_text_is_read_and_shown(tmp_path):
     with open(os.path.join(os.fsencode(tmp_path), b'a', b'0\xff.jpg'), 'wb') as file:
         file.write(b'!')
     item = Folder(tmp_path).item('validation', 0)
-    assert (item.name, item.image) == ('a/0\ufffd.jpg', b'!')
+    assert (item.name, item.image) == (r'a/0\xff.jpg', b'!')
     item.name.encode()
 
 
@@ -127,11 +143,84 @@ def test_broken_link_is_named(tmp_path, link):
     assert 'gone' in str(caught.value)
 
 
-def test_link_in_a_circle_is_named(tmp_path):
+def test_a_class_whose_name_is_no_text(tmp_path):
+    for name in (b'a', b'\xffb'):
+        os.mkdir(os.path.join(os.fsencode(tmp_path), name))
+        for number in range(2):
+            with open(os.path.join(os.fsencode(tmp_path), name, b'%d.jpg' % number), 'wb') as file:
+                file.write(name)
+    folder = Folder(tmp_path)
+    assert folder.class_names == ('a', r'\xffb')
+    item = folder.item('train', 1)
+    assert (item.name, item.image, item.label) == (r'\xffb/1.jpg', b'\xffb', 1)
+
+
+def test_a_circle_ends_and_is_said(tmp_path):
     write(tmp_path, 'a/1.jpg', 'a/2.jpg', 'b/1.jpg')
     (tmp_path / 'a/deep').mkdir()
     (tmp_path / 'a/deep/loop').symlink_to(tmp_path / 'a')
-    with pytest.raises(UserError, match=r'a/deep/loop.*leads back'):
+    folder = Folder(tmp_path)
+    assert folder.splits == {'train': 2, 'validation': 1}
+    assert f'1 symbolic link leading back to a folder around it ({tmp_path}/a/deep/loop)' in folder.notes[0]
+
+
+@pytest.mark.parametrize('train', ['train', 'training', 'Train'])
+@pytest.mark.parametrize('validation', ['val', 'valid', 'validation', 'test', 'testing'])
+def test_names_of_splits(tmp_path, train, validation):
+    write(tmp_path, f'{train}/a/1.jpg', f'{train}/b/1.jpg', f'{validation}/b/2.jpg')
+    folder = Folder(tmp_path)
+    assert folder.splits == {'train': 2, 'validation': 1}
+    assert names(folder, 'validation') == [f'{validation}/b/2.jpg']
+
+
+@pytest.mark.parametrize('inside', ['', 'train/'])
+def test_a_folder_around_all(tmp_path, inside):
+    write(tmp_path, f'animals/v1/{inside}a/1.jpg', f'animals/v1/{inside}b/1.jpg', f'animals/v1/{inside}b/2.jpg')
+    write(tmp_path, '__MACOSX/animals/._1.jpg', 'README.txt')
+    folder = Folder(tmp_path)
+    assert folder.class_names == ('a', 'b') and folder.splits == {'train': 2, 'validation': 1}
+    assert names(folder, 'train') == [f'{inside}a/1.jpg', f'{inside}b/2.jpg']
+    assert folder.identity('train', 0).file == f'animals/v1/{inside}a/1.jpg'
+    assert f'The only folder in {tmp_path} is read: {tmp_path}/animals/v1.' in folder.notes
+
+
+@pytest.mark.parametrize('test', ['test', 'test/unknown', 'Testing/test'])
+@pytest.mark.parametrize('validation', ['val', None])
+def test_test_images_without_labels_are_left_out_and_said(tmp_path, test, validation):
+    write(tmp_path, *(f'train/{name}/{number}.jpg' for name in 'ab' for number in range(3)))
+    write(tmp_path, *(f'{test}/{number}.jpg' for number in range(7)))
+    if validation:
+        write(tmp_path, 'val/a/9.jpg')
+    folder = Folder(tmp_path)
+    assert folder.splits == ({'train': 6, 'validation': 1} if validation else {'train': 4, 'validation': 2})
+    top = tmp_path / test.split('/')[0]
+    note = next(note for note in folder.notes if 'without labels' in note)
+    assert note.startswith(f'{top} has 7 images') and note.endswith(f'To predict: --mode=predict --images={top}')
+
+
+def test_a_folder_without_images_beside_the_splits(tmp_path):
+    write(tmp_path, 'train/a/1.jpg', 'train/b/1.jpg', 'val/a/2.jpg', 'annotations/a/1.xml')
+    folder = Folder(tmp_path)
+    assert folder.splits == {'train': 2, 'validation': 1}
+    assert f'{tmp_path}/annotations has no images, and is left out.' in folder.notes
+
+
+OTHERS = {
+    'tiny_imagenet': ['wnids.txt', 'train/n01/images/1.JPEG', 'train/n02/images/1.JPEG', 'val/images/val_0.JPEG'],
+    'imagenet2012': ['train/n01/1.JPEG', 'train/n02/1.JPEG', 'val/ILSVRC2012_val_00000001.JPEG'],
+    'imagenet2010': ['ILSVRC2010_images_train/x.tar'],
+    'cifar10': ['cifar-10-python.tar.gz'],
+    'cifar100': ['cifar-100-binary.tar.gz'],
+    'mnist': ['train-images-idx3-ubyte.gz'],
+    'imagenette': ['imagenette2-320.tgz'],
+    'parquet:GLOB': ['train-00000-of-00001.parquet'],
+}
+
+
+@pytest.mark.parametrize('source', OTHERS)
+def test_a_layout_of_another_source_is_recognized(tmp_path, source):
+    write(tmp_path, *OTHERS[source])
+    with pytest.raises(UserError, match=rf"which config.data.source='{source}' reads"):
         Folder(tmp_path)
 
 
@@ -141,16 +230,30 @@ def test_link_in_a_circle_is_named(tmp_path):
         ([], r'no folder'),
         (['1.jpg', '2.jpg'], r'no folder'),
         (['only/1.jpg', 'only/2.jpg'], r"only one class, 'only'"),
-        (['train/1.jpg', 'validation/a/1.jpg'], r'train has no folder'),
+        (['train/1.jpg', 'validation/a/1.jpg'], r'train has 1 image, but no folder'),
         (['train/a/1.jpg', 'train/a/2.jpg'], r"only one class, 'a'"),
         (['a/1.jpg', 'b/notes.txt', 'c/1.jpg'], r'/b has no image'),
         (['a/1.jpg', 'b/.hidden.jpg'], r'/b has no image'),
         (['train/a/1.jpg', 'train/b/1.jpg', 'val/a/1.jpg', 'val/b/1.txt'], r'val/b has no image'),
         (['train/a/1.jpg', 'train/b/1.jpg', 'val/a/1.jpg', 'val/c/1.jpg'], r"val has the class 'c'"),
-        (['train/a/1.jpg', 'train/b/1.jpg', 'val/a/1.jpg', 'test/d/1.jpg'], r"test has the class 'd'"),
+        (['train/a/1.jpg', 'train/b/1.jpg', 'val/a/1.jpg', 'test/a/1.jpg', 'test/d/1.jpg'], r"test has the class 'd'"),
         (['train/a/1.jpg', 'train/b/1.jpg', 'val/a/1.jpg', 'validation/a/1.jpg'], r"both 'val' and 'validation'"),
-        (['train/a/1.jpg', 'train/b/1.jpg', 'valid/a/1.jpg'], r"'valid' beside 'train'"),
-        (['Train/a/1.jpg', 'valid/a/1.jpg'], r"'valid' beside 'Train'"),
+        (['train/a/1.jpg', 'train/b/1.jpg', 'extra/a/1.jpg'], r"'extra' beside 'train'"),
+        (
+            ['train/a/1.jpg', 'train/b/1.jpg', 'val/1.jpg', 'val/2.jpg'],
+            r'val has 2 images, but no folder named by its ',
+        ),
+        (['train/a/1.jpg', 'train/b/1.jpg', 'val/notes.md'], r'val has no folder named by its class.*every tenth'),
+        (
+            ['train/1.jpg', 'train/2.jpg', 'train.csv'],
+            r'train has 2 images, but no folder.*train.csv may have them, are',
+        ),
+        (
+            ['a/train/1.jpg', 'a/test/1.jpg', 'b/train/1.jpg', 'b/test/1.jpg'],
+            r'has folders for training and testing of',
+        ),
+        (['a/1.jpg', 'b/1.xyz', 'b/2.xyz'], r'/b has no image in it, but 2 files of other kinds \(.xyz 2\)'),
+        (['pictures.zip'], r'has archives, as pictures.zip: unpack'),
         (['val/a/1.jpg', 'test/a/1.jpg'], r'no folder "train"'),
         (['car/1.jpg', 'plane/1.jpg', 'train/1.jpg'], r"'car' beside .*'train'.*belong into .*/train"),
         (['a/1.jpg', 'b/1.jpg'], r'no image for validation'),

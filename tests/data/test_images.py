@@ -13,6 +13,7 @@ from fakes import encoded, noise, ramp
 from PIL import Image
 
 from alexnet_jax.data import images
+from alexnet_jax.data.formats import FORMATS
 from alexnet_jax.data.images import normalized
 
 SIZE = 24
@@ -214,19 +215,6 @@ def test_sixteen_bits_of_gray_are_scaled_not_cut_off(kind):
     assert_halves(image, (20, 20, 20), (200, 200, 200))
 
 
-def test_wide_integers_and_floats_in_0_to_255():
-    values = np.zeros((2 * SIZE, 2 * SIZE))
-    values[:, :SIZE], values[:, SIZE:] = 20, 200
-    for kind in (np.int32, np.float32):
-        assert_halves(saved(Image.fromarray(values.astype(kind)), 'TIFF'), (20, 20, 20), (200, 200, 200))
-
-
-def test_floats_that_are_no_numbers_do_no_harm():
-    values = np.full((9, 9), 7.0, np.float32)
-    values[0] = np.nan, np.inf, -np.inf, 1e30, -1e30, 0, 1, 2, 3
-    assert normalized(saved(Image.fromarray(values), 'TIFF'), SIZE).shape == (SIZE, SIZE, 3)
-
-
 # --- EXIF ---
 
 # How a camera says that it was held: what a viewer does to show the picture upright.
@@ -386,15 +374,67 @@ def test_huge_images_are_refused_before_they_are_decoded(kind):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # kB
 
 
-def test_the_largest_number_of_pixels_is_still_accepted(monkeypatch):
-    monkeypatch.setattr(images, '_MAX_PIXELS', 30 * 20)
-    assert normalized(encoded(noise(30, 20)), SIZE).shape == (SIZE, SIZE, 3)
-    with pytest.raises(ValueError, match=r'21 x 30 pixels are more than 600'):
-        normalized(encoded(noise(30, 21)), SIZE)
+def test_the_limit_of_pixels_is_named_with_what_raises_it():
+    image = encoded(noise(1000, 2000), compress_level=1)
+    assert normalized(image, SIZE, max_megapixels=2).shape == (SIZE, SIZE, 3)
+    with pytest.raises(
+        ValueError, match=r'2,000 x 1,000 pixels are more than 1\.9 million; raise config.data.max_mega'
+    ):
+        normalized(image, SIZE, max_megapixels=1.9)
+
+
+@pytest.mark.parametrize('progressive, factor', [(False, 8), (True, 2)])
+def test_a_jpeg_may_have_more_pixels(progressive, factor):
+    image = encoded(noise(1000, 2000), kind='JPEG', progressive=progressive)
+    expected = normalized(image, SIZE)
+    np.testing.assert_array_equal(normalized(image, SIZE, max_megapixels=2 / factor), expected)
+    with pytest.raises(ValueError, match='more than'):
+        normalized(image, SIZE, max_megapixels=1.99 / factor)
+    with pytest.raises(ValueError, match='more than'):  # a thin one is not decoded at a fraction
+        normalized(encoded(noise(50, 2000), kind='JPEG'), SIZE, max_megapixels=0.09)
+
+
+def test_what_pillow_refuses_is_said_in_other_words():
+    with pytest.raises(ValueError, match='more than the 178 megapixels that Pillow reads of what is no JPEG; make it'):
+        normalized(png_that_claims(20_000, 10_000), SIZE, max_megapixels=1000)
+    limit = Image.MAX_IMAGE_PIXELS
+    assert int(2 * limit / 1e6) == images._PILLOWS_LIMIT
+
+
+def test_two_hundred_megapixels_of_a_telephone_are_read():
+    # 12,240 x 16,320, which Pillow's own limit refuses.
+    image = saved(Image.new('L', (16_320, 12_240), 200), 'JPEG')
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    np.testing.assert_allclose(normalized(image, SIZE), 200, atol=1)
+    assert time.process_time() - start < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+WHY = {
+    'the file is empty': b'',
+    'a pointer of Git LFS': b'version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n',
+    'a web page': b'\n<!DOCTYPE html><html><title>404</title>',
+    'a damaged JPEG': b'\xff\xd8\xff',
+    'a damaged PNG, or one of a kind': b'\x89PNG\r\n\x1a\n' + bytes(40),
+    'a damaged TIFF, or one of a kind': b'II*\0' + bytes(40),
+    'no image in a supported format': b'%PDF-1.7',
+}
+
+
+@pytest.mark.parametrize('reason', WHY)
+def test_the_reason_is_the_true_one(reason):
+    with pytest.raises(ValueError, match=reason):
+        normalized(WHY[reason], SIZE)
+
+
+@pytest.mark.skipif('HEIF' in FORMATS, reason='pillow-heif is installed')
+def test_heif_has_a_remedy():
+    with pytest.raises(ValueError, match='HEIF: convert to JPEG, or pip install pillow-heif'):
+        normalized(b'\0\0\0\x1cftypheic\0\0\0\0mif1heic', SIZE)
 
 
 def test_a_large_photograph_takes_little_memory():
-    # 11,584 x 11,584, near the limit: decoded at an eighth, for 16 times less than the 400 MB of its pixels.
+    # 11,584 x 11,584: decoded at an eighth, for 16 times less than the 400 MB of its pixels.
     image = saved(Image.new('L', (11_584, 11_584), 200), 'JPEG')
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     np.testing.assert_allclose(normalized(image, SIZE), 200, atol=1)

@@ -22,6 +22,7 @@ def encoded(kind, mode='RGB', height=40, width=48, **options):
 
 JPEG, PNG, GIF, BMP, TIFF = (encoded(kind) for kind in ('JPEG', 'PNG', 'GIF', 'BMP', 'TIFF'))
 WEBP, PPM = encoded('WEBP', lossless=True), encoded('PPM')
+AVIF, JP2 = encoded('AVIF'), encoded('JPEG2000')
 PROGRESSIVE, CMYK = encoded('JPEG', progressive=True), encoded('JPEG', 'CMYK')
 _PALETTE_END = 13 + 3 * 2 ** ((GIF[10] & 7) + 1)
 WHOLE = {'JPEG': JPEG, 'PNG': PNG, 'GIF': GIF, 'BMP': BMP, 'TIFF': TIFF, 'WebP': WEBP, 'PPM': PPM}
@@ -168,6 +169,12 @@ BROKEN |= {
     'JSON': b'{"a": 1}',
     'zip': b'PK\x03\x04' + bytes(100),
     'PDF': b'%PDF-1.7\n' + bytes(100),
+    'pointer of Git LFS': b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n',
+    'HEIF cut': b'\0\0\0\x1cftypheic\0\0\0\0mif1heic',
+    'AVIF cut': AVIF[:200],
+    'AVIF of garbage': AVIF[:40] + b'\xff' * 400,
+    'JPEG 2000 that claims 2**31 a side': patched(JP2, JP2.index(b'ihdr') + 4, b'\x7f\xff\xff\xff' * 2),
+    'JPEG that claims 65,000 x 8,000': patched(JPEG, at_marker(JPEG, 0xC0) + 5, struct.pack('>HH', 65000, 8000)),
     'program': b'\x7fELF' + bytes(200),
     'pickle': PICKLE,
     'zeros': bytes(3000),
@@ -238,6 +245,9 @@ BROKEN |= {
     'TIFF with garbage as LZW': tiff_of(t259=(3, 1, 5), after=b'\xff' * 400),
     'TIFF with garbage as deflate': tiff_of(t259=(3, 1, 8)),
     'TIFF with garbage as fax': tiff_of(bits=1, t259=(3, 1, 4), after=b''),
+    'TIFF of floats beyond white': encoded('TIFF', 'F'),
+    'TIFF of floats that are no numbers': tiff_of(bits=32, t339=(3, 1, 3), t279=(4, 1, 4 * 81), after=b'\xff' * 400),
+    'TIFF of signed integers': encoded('TIFF', 'I'),
     'TIFF with an unknown compression': tiff_of(t259=(3, 1, 9999)),
     'TIFF with a text for a width': tiff_of(t256=(2, 4, 0x65666768)),
     'WebP that claims 16,384 a side': b'RIFF'
@@ -306,7 +316,6 @@ HARMLESS_PICTURES: dict[str, Any] = {
     'BMP from top to bottom': bmp(9, -9),
     'TIFF whose pages go round in a circle': tiff_of(following=8),
     'TIFF whose next page is nowhere': tiff_of(following=2**31),
-    'floats that are no numbers': encoded('TIFF', 'F'),
     'orientation 0': jpeg_with(exif((0x0112, 3, 1, 0))),
     'orientation 9': jpeg_with(exif((0x0112, 3, 1, 9))),
     'orientation 65,535': jpeg_with(exif((0x0112, 3, 1, 65535))),
@@ -325,15 +334,13 @@ HARMLESS_PICTURES: dict[str, Any] = {
     'XMP that is no XML': orientation_png(b'<x:xmpmeta tiff:Orientation="99999"'),
     'XMP with an orientation of letters': orientation_png(b'<x tiff:Orientation="\xff\xfe">'),
 }
-# What takes much room: 128 million pixels are allowed, whatever they take for each.
+# What takes much room: 70 million pixels are allowed, whatever they take for each.
 LARGE: dict[str, Any] = {
-    'RGB PNG of 11,500 x 11,500': lambda: png(11500, 11500, rows(11500, 11500)),
-    'RGBA PNG of 11,500 x 11,500': lambda: png(11500, 11500, rows(11500, 11500, 4), color=6),
-    'PNG of 11,500 x 11,500 with 16 bits of gray': lambda: png(
-        11500, 11500, rows(11500, 11500, 1, 16), bits=16, color=0
-    ),
-    'PNG of 11,500 x 11,500, transparent palette': lambda: png(
-        11500, 11500, chunk(b'PLTE', bytes(3)), chunk(b'tRNS', b'\x00'), rows(11500, 11500, 1, 1), bits=1, color=3
+    'RGB PNG of 8,300 x 8,300': lambda: png(8300, 8300, rows(8300, 8300)),
+    'RGBA PNG of 8,300 x 8,300': lambda: png(8300, 8300, rows(8300, 8300, 4), color=6),
+    'PNG of 8,300 x 8,300 with 16 bits of gray': lambda: png(8300, 8300, rows(8300, 8300, 1, 16), bits=16, color=0),
+    'PNG of 8,300 x 8,300, transparent palette': lambda: png(
+        8300, 8300, chunk(b'PLTE', bytes(3)), chunk(b'tRNS', b'\x00'), rows(8300, 8300, 1, 1), bits=1, color=3
     ),
 }
 

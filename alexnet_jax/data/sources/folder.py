@@ -6,7 +6,7 @@ import os
 import pathlib
 
 from alexnet_jax.data.formats import EXTENSIONS
-from alexnet_jax.data.image_files import LeftOut, entries, find_images, kind_left_out, shown
+from alexnet_jax.data.image_files import LeftOut, counted, entries, find_images, kind_left_out, shown
 from alexnet_jax.data.sources.base import Identity, Item, identity_of_file
 from alexnet_jax.data.sources.layouts import other_reading, tables_beside
 from alexnet_jax.runtime.errors import UserError
@@ -106,10 +106,13 @@ class Folder:
             raise UserError(f'{shown(directory)!r} is not a directory.{hint} {_LAYOUTS}.')
         outer = directory
         for _ in range(_MOST_WRAPPINGS):
-            inner = [os.path.join(outer, name) for name in _folders(outer) if name.lower() not in _SPLITS]
-            if len(inner) != 1 or _images_beside(outer) or _images_beside(inner[0]) or not _folders(inner[0]):
+            names = _folders(outer)
+            if len(names) != 1 or names[0].lower() in _SPLITS or _images_beside(outer):
                 break
-            outer = inner[0]
+            inner = os.path.join(outer, names[0])
+            if not _folders(inner) or _images_beside(inner):
+                break
+            outer = inner
         if outer != directory:
             self._notes.append(f'The only folder in {shown(directory)} is read: {shown(outer)}.')
         return outer
@@ -166,7 +169,11 @@ class Folder:
                 del folders[split]
                 count = sum(1 for _ in find_images(where, self._found))
                 remedy = f' To predict: --mode=predict --images={shown(where)}' if count else ''
-                what = f'{count:,} images without labels (folders named by their classes)' if count else 'no images'
+                what = (
+                    f'{counted(count, "image")} without labels (folders named by their classes)'
+                    if count
+                    else 'no images'
+                )
                 self._notes.append(f'{shown(where)} has {what}: there will be no split "test".{remedy}')
             elif not names:
                 or_none = ' Without that folder, every tenth training image is held out.'
@@ -200,7 +207,9 @@ class Folder:
         for folder in sorted(folders):
             count = _images_beside(self._at(folder), self._found)
             if count:
-                self._notes.append(f'{shown(self._at(folder))} has {count:,} images beside its folders: left out.')
+                self._notes.append(
+                    f'{shown(self._at(folder))} has {counted(count, "image")} beside its folders: left out.'
+                )
         if not own_validation:
             self._notes.append('There is no folder for validation: every tenth image of each class is held out.')
 
@@ -223,7 +232,8 @@ def _images_beside(folder: str, left_out: LeftOut | None = None) -> int:
 
 def _but_no_folder(where: str) -> str:
     count = _images_beside(where)
-    return f'{shown(where)} has {f"{count:,} images, but " if count else ""}no folder'
+    but = f'{counted(count, "image")}, but ' if count else ''
+    return f'{shown(where)} has {but}no folder'
 
 
 def _how_to_sort(where: str) -> str:
