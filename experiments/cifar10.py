@@ -76,8 +76,7 @@ def get_config(variant: str = '') -> ConfigDict:
     config.weight_decay = 0.004
     config.decay_biases = False
 
-    config.data.source = 'tfds:cifar10'
-    config.data.source_directory = ''  # where TensorFlow Datasets keeps its data by default
+    config.data.source = 'cifar10'  # or tfds:cifar10
     config.data.directory = 'data/cifar10'
     config.data.storage = 'raw'  # so small images would lose much as JPEGs
     config.data.image_size = 32

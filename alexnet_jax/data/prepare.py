@@ -23,7 +23,7 @@ from rich.console import Console
 
 from alexnet_jax.data import records
 from alexnet_jax.data.dataset import BROKEN_IMAGES, PreparedDataSet, Settings, write_description
-from alexnet_jax.data.images import MAX_MEGAPIXELS, normalized
+from alexnet_jax.data.images import MAX_MEGAPIXELS, normalized, resized
 from alexnet_jax.data.sources import Source
 from alexnet_jax.runtime.devices import available_cores
 from alexnet_jax.runtime.errors import UserError, say
@@ -232,7 +232,10 @@ class _Preparation:
             if not 0 <= item.label < classes:
                 raise UserError(f'{item.name} ({split}) has the label {item.label}; there are {classes} classes.')
             try:
-                pixels = normalized(item.image, settings.image_size, max_megapixels=self.max_megapixels)
+                if isinstance(item.image, bytes):
+                    pixels = normalized(item.image, settings.image_size, max_megapixels=self.max_megapixels)
+                else:
+                    pixels = resized(item.image, settings.image_size)
             except ValueError as error:
                 part.broken.append('\t'.join(' '.join(text.split()) for text in (split, item.name, str(error))))
                 continue

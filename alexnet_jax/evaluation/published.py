@@ -92,7 +92,7 @@ DIFFERENCES: dict[str, Difference] = {
 
 # By the config's name before the colon: the paper's network at any size, and cifar10's.
 _NETWORKS: dict[str, dict[str, Difference]] = {
-    **dict.fromkeys(('paper', 'source_2012', 'digits', 'photographs', 'imagenette'), DIFFERENCES),
+    **dict.fromkeys(('paper', 'source_2012', 'digits', 'photographs', 'imagenette', 'tiny_imagenet'), DIFFERENCES),
     'cifar10': {'no_normalization': Difference(2.0, None, 'section 3.3: 13 % and 11 %', images='CIFAR-10')},
 }
 

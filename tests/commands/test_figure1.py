@@ -133,7 +133,7 @@ def test_no_regularization_of_any_kind(variant):
     kinds = {line.type for line in config.network.values()}
     assert kinds.isdisjoint({'dropout', 'local_response_normalization'})
     assert ('tanh' in kinds, 'relu' in kinds) == (variant.endswith('tanh'), not variant.endswith('tanh'))
-    assert config.data.source == ('tfds:cifar10' if 'cifar10' in variant else 'digits')
+    assert config.data.source == ('cifar10' if 'cifar10' in variant else 'digits')
     assert not config.rate_control.schedule and config.rate_control.patience > config.epochs
 
 

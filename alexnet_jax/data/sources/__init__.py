@@ -13,9 +13,9 @@ def open_source(name: str, directory: str) -> Source:
     """Opens a source by name.
 
     Args:
-      name: 'digits'; 'photographs:CLASSES'; 'imagenet2012' or 'imagenet2010', the official files; 'folder', a folder
-        of class folders; 'parquet' or 'parquet:FILES', Parquet files as Hugging Face has them; 'tfds:NAME', a data set
-        of TensorFlow Datasets.
+      name: 'digits'; 'photographs:CLASSES'; 'imagenet2012' or 'imagenet2010', 'cifar10', 'cifar100' or
+        'tiny_imagenet', the official files; 'folder', a folder of class folders; 'parquet' or 'parquet:FILES', Parquet
+        files as Hugging Face has them; 'tfds:NAME', a data set of TensorFlow Datasets.
       directory: of the source's files; the embedded ones need none.
 
     Raises:
@@ -38,6 +38,18 @@ def open_source(name: str, directory: str) -> Source:
             from alexnet_jax.data.sources.imagenet2010 import ImageNet2010
 
             return ImageNet2010(directory)
+        case ['cifar10']:
+            from alexnet_jax.data.sources.cifar import Cifar10
+
+            return Cifar10(directory)
+        case ['cifar100']:
+            from alexnet_jax.data.sources.cifar import Cifar100
+
+            return Cifar100(directory)
+        case ['tiny_imagenet']:
+            from alexnet_jax.data.sources.tiny_imagenet import TinyImageNet
+
+            return TinyImageNet(directory)
         case ['folder']:
             from alexnet_jax.data.sources.folder import Folder
 
@@ -77,6 +89,7 @@ def how_to_get(name: str, directory: str) -> str:
 
 def _unknown(name: str) -> UserError:
     return UserError(
-        f'config.data.source={name!r} is not a known source; known are digits, photographs:CLASSES, imagenet2012, '
-        'imagenet2010, folder, parquet, and tfds:NAME for a data set of TensorFlow Datasets.'
+        f'config.data.source={name!r} is not a known source; known are digits, photographs:CLASSES, cifar10, cifar100, '
+        'tiny_imagenet, imagenet2012, imagenet2010, folder, parquet, and tfds:NAME for a data set of TensorFlow '
+        'Datasets.'
     )

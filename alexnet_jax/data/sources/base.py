@@ -4,12 +4,14 @@ import hashlib
 import os
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
+
 
 class Item(NamedTuple):
     """One image of a source."""
 
     name: str  # by which a person can find it, such as its file name
-    image: bytes  # encoded, as in the source
+    image: bytes | np.ndarray  # encoded, as in the source; or its pixels, uint8 [height, width, 3], RGB
     label: int  # index of its class in the source's class names
 
 
@@ -56,8 +58,9 @@ def identity_of(source: Source, split: str, index: int) -> Identity:
     if isinstance(source, Identified):
         return source.identity(split, index)
     item = source.item(split, index)
-    digest = hashlib.sha256(item.image).digest()
-    return Identity('', item.name, len(item.image), int.from_bytes(digest[:7]), item.label)
+    content = item.image if isinstance(item.image, bytes) else item.image.tobytes()
+    digest = hashlib.sha256(content).digest()
+    return Identity('', item.name, len(content), int.from_bytes(digest[:7]), item.label)
 
 
 def identity_of_file(

@@ -62,7 +62,7 @@ class ImageNet2010:
     def item(self, split: str, index: int) -> Item:
         """Reads an image, named like 'n07711080/n07711080_11.JPEG' or 'ILSVRC2010_val_00000001.JPEG'."""
         item = self._images[split].item(index)
-        if item.image.startswith(b'\x1f\x8b'):
+        if isinstance(item.image, bytes) and item.image.startswith(b'\x1f\x8b'):
             try:
                 with gzip.open(io.BytesIO(item.image)) as packed:
                     image = packed.read(LARGEST + 1)

@@ -58,20 +58,26 @@ def members(tar: Tar) -> Iterator[tuple[str, int, int]]:
     """
     try:
         with open(tar.path, 'rb', buffering=2 * _BLOCK) as file:  # some file systems' default is megabytes
-            file.seek(tar.start)
-            position = tar.start  # of the next header
-            errors = (tarfile.TarError, ValueError, RecursionError)  # `_check_end` explains them
-            bounded = cast(IO[bytes], _Bounded(file))
-            with contextlib.suppress(*errors), tarfile.open(fileobj=bounded, mode='r:') as archive:
-                while position < tar.end and (member := archive.next()):
-                    archive.members.clear()  # type: ignore[attr-defined]  # CPython's; it would keep them all
-                    position = archive.offset
-                    _check_member(tar, member, position)
-                    if not member.isdir():
-                        yield member.name.rpartition('/')[2], member.offset_data, member.size
-            _check_end(tar, file, position)
+            for path, offset, size in entries(tar, file):
+                yield path.rpartition('/')[2], offset, size
     except OSError as error:
         raise UserError(f'{tar.path} cannot be read: {error}. {tar.remedy}') from error
+
+
+def entries(tar: Tar, file: BinaryIO) -> Iterator[tuple[str, int, int]]:
+    """As `members`, from an opened file, and with whole paths; OSError if it cannot be read."""
+    file.seek(tar.start)
+    position = tar.start  # of the next header
+    errors = (tarfile.TarError, ValueError, RecursionError)  # `_check_end` explains them
+    bounded = cast(IO[bytes], _Bounded(file))
+    with contextlib.suppress(*errors), tarfile.open(fileobj=bounded, mode='r:') as archive:
+        while position < tar.end and (member := archive.next()):
+            archive.members.clear()  # type: ignore[attr-defined]  # CPython's; it would keep them all
+            position = archive.offset
+            _check_member(tar, member, position)
+            if not member.isdir():
+                yield member.name, member.offset_data, member.size
+    _check_end(tar, file, position)
 
 
 class _Bounded:
@@ -104,8 +110,9 @@ def _check_member(tar: Tar, member: tarfile.TarInfo, end: int) -> None:
 
 def _check_end(tar: Tar, file: BinaryIO, position: int) -> None:
     """Raises UserError unless the tar ends here with a block of zeros; tarfile accepts other ends too."""
+    tar = tar._replace(end=min(tar.end, file.seek(0, os.SEEK_END)))
     file.seek(position)
-    block = file.read(min(_BLOCK, tar.end - position))
+    block = file.read(max(0, min(_BLOCK, tar.end - position)))
     if tar.inner and position == tar.end > tar.start:
         return  # by the size in the outer tar
     if len(block) < _BLOCK:

@@ -1,0 +1,103 @@
+"""Tiny ImageNet as it is distributed: Stanford's tiny-imagenet-200.zip, or the folder that it unpacks to."""
+
+import array
+import pathlib
+
+from alexnet_jax.data.sources.archives import Files, open_files
+from alexnet_jax.data.sources.base import Identity, Item
+
+
+class TinyImageNet:
+    """Tiny ImageNet: 100,000 training and 10,000 validation images of 64 x 64 pixels, of 200 classes of ImageNet.
+
+    Labels are in the order of the WordNet ids, as in ImageNet, not in that of wnids.txt; images in the order of class
+    and name. A class's name is the first of its words in words.txt, with the WordNet id in brackets where two are the
+    same. The labels of the validation images are in val/val_annotations.txt. The test images, which have none, are not
+    used.
+    """
+
+    def __init__(self, directory: str | pathlib.Path) -> None:
+        """Lists the images without reading them.
+
+        Args:
+          directory: which holds the zip or the folder, or is one of them itself.
+
+        Raises:
+          MissingFilesError: neither is there.
+          UserError: they are damaged, or not what they should be.
+        """
+        self._files = open_files('tiny_imagenet', directory, ['tiny-imagenet-200.zip'], 'tiny-imagenet-200')
+        self.class_ids = self._read_class_ids()
+        self.class_names = self._read_class_names()
+        self._paths: dict[str, list[str]] = {'train': [], 'validation': []}
+        self._labels = {split: array.array('h') for split in self._paths}
+        for label, synset in enumerate(self.class_ids):
+            names = _images(self._files, f'train/{synset}/images')
+            self._paths['train'] += [f'train/{synset}/images/{name}' for name in names]
+            self._labels['train'].extend([label] * len(names))
+        self._add_validation()
+        self.splits = {split: len(paths) for split, paths in self._paths.items()}
+
+    def item(self, split: str, index: int) -> Item:
+        """Reads an image, named by its path: 'train/n01443537/images/n01443537_0.JPEG'."""
+        path = self._paths[split][index]
+        return Item(path, self._files.read(path), self._labels[split][index])
+
+    def identity(self, split: str, index: int) -> Identity:
+        """Path, size and time of an image file, or of the zip."""
+        return self._files.identity(self._paths[split][index], self._labels[split][index])
+
+    def _lines(self, path: str) -> list[str]:
+        try:
+            return self._files.read(path).decode('utf-8').splitlines()
+        except UnicodeDecodeError as error:
+            raise self._files.error(f'has a damaged {path}: {error}') from error
+
+    def _read_class_ids(self) -> tuple[str, ...]:
+        listed = [line.strip() for line in self._lines('wnids.txt') if line.strip()]
+        found = self._files.folders('train')
+        if sorted(listed) != found or len(found) < 2:
+            odd = sorted(set(listed) ^ set(found))
+            what = f'{odd[0]!r} is in one of them only' if odd else 'one is listed twice, or there are fewer than two'
+            raise self._files.error(f'has other classes in wnids.txt than folders in train: {what}')
+        return tuple(found)
+
+    def _read_class_names(self) -> tuple[str, ...]:
+        words = dict(line.partition('\t')[::2] for line in self._lines('words.txt'))
+        missing = [synset for synset in self.class_ids if not words.get(synset)]
+        if missing:
+            raise self._files.error(f'has no words for the class {missing[0]} in words.txt')
+        return unique_names({synset: words[synset].split(',')[0].strip() for synset in self.class_ids})
+
+    def _add_validation(self) -> None:
+        labels = {synset: label for label, synset in enumerate(self.class_ids)}
+        found = dict.fromkeys(_images(self._files, 'val/images'), -1)
+        for number, line in enumerate(self._lines('val/val_annotations.txt'), 1):
+            name, _, rest = line.partition('\t')
+            synset = rest.partition('\t')[0].strip()
+            where = f'line {number} of val/val_annotations.txt'
+            if name not in found:
+                raise self._files.error(f'lacks {name[:100]!r} in val/images, which {where} names')
+            if synset not in labels:
+                raise self._files.error(f'has the class {synset[:100]!r} in {where}, which has no training images')
+            found[name] = labels[synset]
+        for name, label in sorted(found.items(), key=lambda one: one[1]):
+            if label < 0:
+                raise self._files.error(f'has no line for {name!r} in val/val_annotations.txt')
+            self._paths['validation'].append(f'val/images/{name}')
+            self._labels['validation'].append(label)
+
+
+def unique_names(names: dict[str, str]) -> tuple[str, ...]:
+    """Class names by WordNet id, with the id in brackets where two are the same."""
+    several = list(names.values())
+    return tuple(f'{name} ({synset})' if several.count(name) > 1 else name for synset, name in names.items())
+
+
+def _images(files: Files, folder: str) -> list[str]:
+    """Sorted names of a folder's images, of which there must be some and nothing else."""
+    names = files.files(folder)
+    others = [name for name in names if not name.endswith('.JPEG')]
+    if others or not names:
+        raise files.error(f'has {others[0]!r} in {folder}' if others else f'has no images in {folder}')
+    return names

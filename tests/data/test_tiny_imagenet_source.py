@@ -1,0 +1,103 @@
+"""Guards Tiny ImageNet: the zip and the folder in the official layout, the order of labels, and odd or lost files."""
+
+import concurrent.futures
+import zipfile
+
+import numpy as np
+import pytest
+from made_archives import tiny_imagenet_files, write_folder, zip_of
+
+from alexnet_jax.data.sources import open_source
+from alexnet_jax.data.sources.published import MissingFilesError
+from alexnet_jax.data.sources.tiny_imagenet import TinyImageNet
+from alexnet_jax.runtime.errors import UserError
+
+TOP = 'tiny-imagenet-200'
+
+
+def items(source):
+    return {split: [source.item(split, index) for index in range(n)] for split, n in source.splits.items()}
+
+
+@pytest.mark.parametrize('compression', [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_zip_and_folder_are_the_same_and_right(compression, tmp_path):
+    files, made = tiny_imagenet_files()
+    litter = {'__MACOSX/tiny-imagenet-200/._wnids.txt': b'x', f'{TOP}/val/images/.DS_Store': b'x'}
+    (tmp_path / 'tiny-imagenet-200.zip').write_bytes(zip_of(files | litter, compression))
+    write_folder(tmp_path / 'unpacked', files | litter)
+    places = (tmp_path, tmp_path / 'tiny-imagenet-200.zip', tmp_path / 'unpacked', tmp_path / 'unpacked' / TOP)
+    for directory in places:
+        source = open_source('tiny_imagenet', str(directory))
+        assert source.class_ids == ('n01443537', 'n02124075', 'n04540053')  # not in the order of wnids.txt
+        assert source.class_names == ('goldfish', 'Egyptian cat', 'volleyball')
+        assert source.splits == {'train': 12, 'validation': 5}
+        found = items(source)
+        for split, right in made.items():
+            assert [item.name for item in found[split]] == list(right)
+            assert [(item.image, source.class_ids[item.label]) for item in found[split]] == list(right.values())
+    order = np.random.default_rng(0).permutation(12).tolist()
+    zipped = TinyImageNet(tmp_path)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda index: zipped.item('train', index), order)) == [found['train'][i] for i in order]
+
+
+def test_words_that_two_classes_share_get_the_id(tmp_path):
+    files, _ = tiny_imagenet_files()
+    files[f'{TOP}/words.txt'] = b'n02124075\tcrane, x\nn01443537\tcrane\nn04540053\tball\n'
+    write_folder(tmp_path, files)
+    assert TinyImageNet(tmp_path).class_names == ('crane (n01443537)', 'crane (n02124075)', 'ball')
+
+
+VAL = f'{TOP}/val/val_annotations.txt'
+CHANGES = {
+    'no wnids.txt': ({f'{TOP}/wnids.txt': None}, 'wnids.txt'),
+    'no words.txt': ({f'{TOP}/words.txt': None}, 'words.txt'),
+    'no annotations': ({VAL: None}, 'val_annotations.txt'),
+    'a class without words': ({f'{TOP}/words.txt': b'n02124075\tcat\n'}, 'no words for the class n01443537'),
+    'words that are no text': ({f'{TOP}/words.txt': b'\xff\xfe\x00'}, 'damaged words.txt'),
+    'a class more in wnids.txt': ({f'{TOP}/wnids.txt': b'n02124075\nn01443537\nn04540053\nn09\n'}, "'n09'"),
+    'a class less in wnids.txt': ({f'{TOP}/wnids.txt': b'n02124075\nn01443537\n'}, "'n04540053'"),
+    'a class twice': ({f'{TOP}/wnids.txt': b'n02124075\nn01443537\nn04540053\nn04540053\n'}, 'twice'),
+    'an image without a line': ({f'{TOP}/val/images/val_9.JPEG': b'x'}, "no line for 'val_9.JPEG'"),
+    'a line without an image': ({f'{TOP}/val/images/val_3.JPEG': None}, r"lacks 'val_3.JPEG'.*line 2 of"),
+    'an unknown label': ({VAL: b'val_0.JPEG\tn00000001\t0\t0\t0\t0\n'}, "the class 'n00000001' in line 1"),
+    'a file of another kind': ({f'{TOP}/train/n01443537/images/x.txt': b'x'}, r"'x\.txt' in train/n01443537/images"),
+    'no image of a class': (
+        {f'{TOP}/train/n01443537/images/n01443537_{n}.JPEG': None for n in (8, 9, 10, 11)}
+        | {f'{TOP}/train/n01443537/x': b''},
+        'no images in train/n01443537',
+    ),
+}
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+@pytest.mark.parametrize('change', CHANGES)
+def test_what_is_missing_or_odd_is_named(change, zipped, tmp_path):
+    changes, says = CHANGES[change]
+    files = {name: content for name, content in (tiny_imagenet_files()[0] | changes).items() if content is not None}
+    if zipped:
+        (tmp_path / 'tiny-imagenet-200.zip').write_bytes(zip_of(files))
+    else:
+        write_folder(tmp_path, files)
+    with pytest.raises(UserError, match=says) as caught:
+        TinyImageNet(tmp_path)
+    assert str(tmp_path / TOP) in str(caught.value)
+
+
+def test_damaged_zips(tmp_path):
+    archive = tmp_path / 'tiny-imagenet-200.zip'
+    files, made = tiny_imagenet_files()
+    whole = zip_of(files, zipfile.ZIP_STORED)
+    for content in (whole[:-30], whole[: len(whole) // 2], b'', b'<html>404</html>'):
+        archive.write_bytes(content)
+        with pytest.raises(UserError, match=r'tiny-imagenet-200\.zip is damaged, not completely downloaded'):
+            TinyImageNet(tmp_path)
+    image = next(iter(made['train'].values()))[0]
+    place = whole.index(image) + len(image) // 2
+    archive.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    source = TinyImageNet(tmp_path)
+    with pytest.raises(UserError, match=r'damaged: train/n01443537/images/n01443537_10\.JPEG cannot be read'):
+        source.item('train', 0)
+    archive.unlink()
+    with pytest.raises(MissingFilesError, match=r'no files of tiny_imagenet: .*tiny-imagenet-200\.zip from .*cs231n'):
+        TinyImageNet(tmp_path)
