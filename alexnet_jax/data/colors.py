@@ -5,6 +5,7 @@ applied and gamma is not changed: pixels are as stored, as in the pipelines that
 docs/data.md has a table of what becomes of what.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL.ImageFile import ImageFile
 _BITS, _SAMPLE_FORMAT = ExifTags.Base.BitsPerSample, ExifTags.Base.SampleFormat
 _SIGNED, _MIN_IS_WHITE = 2, 0  # in a TIFF's SampleFormat and PhotometricInterpretation
 _LEVEL = 1 / 255
+_BAND = 2**21  # pixels
 _REMEDY = '; save it with unsigned integers of 8 or 16 bits'
 
 
@@ -38,8 +40,7 @@ def to_rgb(file: ImageFile) -> Image.Image:
     if image.mode == 'LAB':
         return _of_lab(image)
     if image.has_transparency_data:
-        image = image.convert('RGBA')
-        image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
+        return _on_white(image)
     return image.convert('RGB')
 
 
@@ -48,41 +49,49 @@ def _eight_bits(file: ImageFile, tags: Any) -> Image.Image:
     file.load()
     values = np.asarray(file)
     if file.mode == 'F':
-        gray = _of_floats(values)
+        white = 1
+        low, high = float(values.min()), float(values.max())
+        if not (low >= -_LEVEL and high <= 1 + _LEVEL):  # NaN too; resampling may leave a little more than 1
+            raise ValueError(
+                f'floating-point values from {low:g} to {high:g}, where black is 0 and white is 1{_REMEDY}'
+            )
     elif file.mode == 'I' and file.format == 'TIFF':  # unsigned, in Pillow's signed integers of 32 bits
-        gray = _divided(values.view(np.uint32), 2**32 - 1)
+        white, values = 2**32 - 1, values.view(np.uint32)
     elif file.mode.startswith('I;16') or file.format == 'PPM':  # which Pillow scales to 16 bits by its largest value
-        bits = int(np.ravel(tags.get(_BITS, 16))[0])
-        gray = _divided(values, 2**bits - 1)
+        white = 2 ** int(np.ravel(tags.get(_BITS, 16))[0]) - 1
     else:
         raise ValueError(f'gray of {file.format} in 32 bits, whose black and white are not declared{_REMEDY}')
+    gray = np.empty(values.shape, np.uint8)
+    for rows in _bands(file.size):
+        gray[rows] = np.rint(np.clip(values[rows].astype(np.float64), 0, white) * (255 / white))
     if tags.get(ExifTags.Base.PhotometricInterpretation) == _MIN_IS_WHITE:
         gray = 255 - gray
-    if 'transparency' not in file.info:
-        return Image.fromarray(gray)
-    opaque = (values != file.info['transparency']) * np.uint8(255)
-    return Image.fromarray(np.stack([gray, opaque], -1))
+    image = Image.fromarray(gray)
+    if 'transparency' in file.info:
+        image.putalpha(Image.fromarray((values != file.info['transparency']) * np.uint8(255)))
+    return image
 
 
-def _divided(values: np.ndarray, white: int) -> np.ndarray:
-    """round(255 * values / white), uint8, for integers in 0..white."""
-    if white >= 2**16:
-        return np.rint(values * (255 / white)).astype(np.uint8)
-    levels: np.ndarray = np.rint(np.arange(white + 1) * (255 / white)).astype(np.uint8)
-    return levels.take(values, mode='clip')
+def _bands(size: tuple[int, int]) -> Iterator[slice]:
+    """The rows of an image, so many at a time that little memory is needed."""
+    width, height = size
+    step = max(1, _BAND // width)
+    return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 
-def _of_floats(values: np.ndarray) -> np.ndarray:
-    """round(255 * values), for values in 0..1; less than a level outside, as after resampling, they are clipped."""
-    low, high = float(values.min()), float(values.max())
-    if not (low >= -_LEVEL and high <= 1 + _LEVEL):  # NaN too
-        raise ValueError(f'floating-point values from {low:g} to {high:g}, where black is 0 and white is 1{_REMEDY}')
-    result: np.ndarray = np.rint(np.clip(values, 0, 1) * np.float32(255)).astype(np.uint8)
+def _on_white(image: Image.Image) -> Image.Image:
+    """Puts an image with transparency on white."""
+    result = Image.new('RGB', image.size)
+    for rows in _bands(image.size):
+        box = (0, rows.start, image.width, rows.stop)
+        band = image.crop(box).convert('RGBA')
+        whole = Image.alpha_composite(Image.new('RGBA', band.size, 'white'), band)
+        result.paste(whole.convert('RGB'), box)
     return result
 
 
 def _of_lab(image: Image.Image) -> Image.Image:
-    """CIE L*a*b* of illuminant D50 to sRGB; by formula, as LittleCMS's table is 8 levels off where it is dark."""
+    """CIE L*a*b* of illuminant D50 to sRGB; without LittleCMS's table, which is 8 levels off where it is dark."""
     profiles = ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB')
     converter = ImageCms.buildTransform(*profiles, 'LAB', 'RGB', flags=ImageCms.Flags.NOOPTIMIZE)
     converted = ImageCms.applyTransform(image, converter)

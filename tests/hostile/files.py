@@ -26,7 +26,7 @@ KINDS = {
     'a link to itself': (link('bad.jpg'), True),
     'a file of 40 GB': (sparse, True),
     'an empty folder': (os.mkdir, False),
-    'a folder that leads back': (lambda path: (path.mkdir(), (path / 'x').symlink_to('..')), True),
+    'a folder that leads back': (lambda path: (path.mkdir(), (path / 'x').symlink_to('..')), False),
     'a socket': (lambda path: os.mknod(path, 0o140600), False),
     'a link out': (link('../../../outside/secret.txt'), True),
 }

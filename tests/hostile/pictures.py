@@ -336,9 +336,9 @@ HARMLESS_PICTURES: dict[str, Any] = {
 }
 # What takes much room: 70 million pixels are allowed, whatever they take for each.
 LARGE: dict[str, Any] = {
-    'RGB PNG of 8,300 x 8,300': lambda: png(8300, 8300, rows(8300, 8300)),
-    'RGBA PNG of 8,300 x 8,300': lambda: png(8300, 8300, rows(8300, 8300, 4), color=6),
-    'PNG of 8,300 x 8,300 with 16 bits of gray': lambda: png(8300, 8300, rows(8300, 8300, 1, 16), bits=16, color=0),
+    'RGB PNG of 11,500 x 11,500': lambda: png(11500, 11500, rows(11500, 11500)),
+    'RGBA PNG of 11,500 x 11,500': lambda: png(11500, 11500, rows(11500, 11500, 4), color=6),
+    'PNG of 8,300 x 4,000 with 16 bits of gray': lambda: png(8300, 4000, rows(8300, 4000, 1, 16), bits=16, color=0),
     'PNG of 8,300 x 8,300, transparent palette': lambda: png(
         8300, 8300, chunk(b'PLTE', bytes(3)), chunk(b'tRNS', b'\x00'), rows(8300, 8300, 1, 1), bits=1, color=3
     ),
