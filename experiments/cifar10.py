@@ -18,6 +18,12 @@ of their own that is never lowered, as the files say. The files' rates are lower
 each: after 350 epochs on four fifths of the training set and 150 on all of it; here after 500 on all of it. The files'
 weight decay differs between layers (0 in the convolutional ones, 0.004 in the local ones, 0.004 or, for 11 %, 0.01 in
 the last one); here it is 0.004 in all.
+
+    python launch.py --config=experiments/cifar10.py --mode=prepare --config.data.download=True
+    python launch.py --workdir=runs/cifar10 --config=experiments/cifar10.py
+
+The first command downloads cifar-10-binary.tar.gz (170 MB); without the last flag, it reads it, or the Python version,
+in data/downloads.
 """
 
 from ml_collections import ConfigDict

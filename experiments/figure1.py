@@ -4,6 +4,8 @@
     python launch.py --mode=figure1 --workdir=runs/figure1 --config=experiments/figure1.py:cifar10    # the paper's data
     python launch.py --workdir=runs/tanh --config=experiments/figure1.py:tanh                         # one curve alone
 
+The paper's data are first prepared: the second command with --mode=prepare --config.data.download=True.
+
 Reproduces: "A four-layer convolutional neural network with ReLUs (solid line) reaches a 25% training error rate on
 CIFAR-10 six times faster than an equivalent network with tanh neurons (dashed line). The learning rates for each
 network were chosen independently to make training as fast as possible. No regularization of any kind was employed."

@@ -10,11 +10,11 @@ The paper has no such experiment. Others reached, from random weights, 68.2 and 
 validation images with AlexNet (a blog, 2024; a course project at KTH, 2018) and 58.2 % with five convolutions (Yao and
 Miller, a course project at Stanford, 2015). Ours: not yet run.
 
-    python launch.py --config=experiments/tiny_imagenet.py --mode=prepare
+    python launch.py --config=experiments/tiny_imagenet.py --mode=prepare --config.data.download=True
     python launch.py --workdir=runs/tiny_imagenet --config=experiments/tiny_imagenet.py
 
-The first command reads tiny-imagenet-200.zip from data/downloads. tiny_imagenet.py:NAME is that without one of its
-parts, or with another in its place: see experiments/ablations.py.
+The first command downloads tiny-imagenet-200.zip (248 MB); without the last flag, it reads it in data/downloads.
+tiny_imagenet.py:NAME is that without one of its parts, or with another in its place: see experiments/ablations.py.
 """
 
 from ml_collections import ConfigDict

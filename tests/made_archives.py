@@ -7,7 +7,7 @@ import struct
 import zipfile
 
 import numpy as np
-from made_imagenet import picture, tar_of
+from made_imagenet import picture, shuffled, tar_of
 
 SYNSETS = ('n02124075', 'n01443537', 'n04540053')  # not sorted, as in wnids.txt
 WORDS = {'n02124075': 'Egyptian cat', 'n01443537': 'goldfish, Carassius auratus', 'n04540053': 'volleyball'}
@@ -132,4 +132,43 @@ def tiny_imagenet_files(per_class=4, validation=5):
     files['tiny-imagenet-200/val/val_annotations.txt'] = ''.join(reversed(lines)).encode()
     for images in made.values():
         files |= {f'tiny-imagenet-200/{path}': image for path, (image, _) in images.items()}
+    return files, made
+
+
+def imagenette_files(name='imagenette2', per_class=3, validation=2):
+    """Files of an archive of fast.ai with three of Imagenette's classes, in the order of no order, as in the real ones.
+
+    Returns:
+      Dict of bytes by path, and dict of two dicts, 'train' and 'validation': (bytes, WordNet id) by path in the folder.
+    """
+    made = {'train': {}, 'validation': {}}
+    for label, synset in enumerate(('n01440764', 'n02102040', 'n03888257')):
+        for number in range(per_class):
+            made['train'][f'train/{synset}/{synset}_{number}.JPEG'] = picture(label, number, 40), synset
+        for number in range(validation):
+            path = f'val/{synset}/ILSVRC2012_val_{1000 * label + number:08d}.JPEG'
+            made['validation'][path] = picture(label, 100 + number, 40), synset
+    files = {f'{name}/{path}': image for images in made.values() for path, (image, _) in images.items()}
+    folders = {f'{name}/': b'', f'{name}/val/': b'', f'{name}/train/': b''}
+    return folders | shuffled(files | {f'{name}/noisy_imagenette.csv': b'path,noisy_labels_0\n'}), made
+
+
+def idx(values):
+    """The bytes of an idx file: uint8 of any shape."""
+    return struct.pack(f'>HBB{values.ndim}I', 0, 8, values.ndim, *values.shape) + values.tobytes()
+
+
+def idx_files(train=12, test=5, first=(), end='.gz'):
+    """The four files of MNIST and its kin, by name, and arrays: {'train': (images, labels), 'validation': ...}."""
+    files, made = {}, {}
+    for split, start, count in (('train', 'train', train), ('validation', 't10k', test)):
+        chance = np.random.default_rng(count)
+        images = chance.integers(0, 256, (count, 28, 28), np.uint8)
+        labels = chance.integers(0, 10, count).astype(np.uint8)
+        if split == 'train':
+            labels[: len(first)] = first
+        made[split] = images, labels
+        for what, values in (('images-idx3', images), ('labels-idx1', labels)):
+            content = idx(values)
+            files[f'{start}-{what}-ubyte{end}'] = gzip.compress(content) if end == '.gz' else content
     return files, made

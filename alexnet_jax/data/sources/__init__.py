@@ -13,15 +13,15 @@ def open_source(name: str, directory: str) -> Source:
     """Opens a source by name.
 
     Args:
-      name: 'digits'; 'photographs:CLASSES'; 'imagenet2012' or 'imagenet2010', 'cifar10', 'cifar100' or
-        'tiny_imagenet', the official files; 'folder', a folder of class folders; 'parquet' or 'parquet:FILES', Parquet
-        files as Hugging Face has them; 'tfds:NAME', a data set of TensorFlow Datasets.
+      name: 'digits'; 'photographs:CLASSES'; 'imagenet2012', 'imagenet2010' or one of `published.PUBLISHED`, their
+        official files; 'folder', a folder of class folders; 'parquet' or 'parquet:FILES', Parquet files as Hugging Face
+        has them; 'tfds:NAME', a data set of TensorFlow Datasets.
       directory: of the source's files; the embedded ones need none.
 
     Raises:
       UserError: there is no such source, or its files are missing or damaged.
     """
-    match name.split(':', 1):
+    match published.ALIASES.get(name, name).split(':', 1):
         case ['digits']:
             from alexnet_jax.data.sources.digits import Digits
 
@@ -31,9 +31,9 @@ def open_source(name: str, directory: str) -> Source:
 
             return Photographs(classes)
         case ['imagenet2012']:
-            from alexnet_jax.data.sources.imagenet import ImageNet2012
+            from alexnet_jax.data.sources.imagenet_folders import open_imagenet2012
 
-            return ImageNet2012(directory)
+            return open_imagenet2012(directory)
         case ['imagenet2010']:
             from alexnet_jax.data.sources.imagenet2010 import ImageNet2010
 
@@ -50,6 +50,18 @@ def open_source(name: str, directory: str) -> Source:
             from alexnet_jax.data.sources.tiny_imagenet import TinyImageNet
 
             return TinyImageNet(directory)
+        case ['mnist']:
+            from alexnet_jax.data.sources.idx import Mnist
+
+            return Mnist(directory)
+        case ['fashion_mnist']:
+            from alexnet_jax.data.sources.idx import FashionMnist
+
+            return FashionMnist(directory)
+        case [data_set] if data_set.startswith(('imagenette', 'imagewoof')) and data_set in published.PUBLISHED:
+            from alexnet_jax.data.sources.imagenette import Imagenette
+
+            return Imagenette(data_set, directory)
         case ['folder']:
             from alexnet_jax.data.sources.folder import Folder
 
@@ -67,7 +79,7 @@ def open_source(name: str, directory: str) -> Source:
 
 def how_to_get(name: str, directory: str) -> str:
     """The steps before a source can be prepared, for a message; UserError if there is no such source."""
-    match name.split(':', 1):
+    match published.ALIASES.get(name, name).split(':', 1):
         case [data_set] if data_set in published.PUBLISHED:
             return published.how_to_get(data_set, directory)
         case ['imagenet2012']:
@@ -89,7 +101,7 @@ def how_to_get(name: str, directory: str) -> str:
 
 def _unknown(name: str) -> UserError:
     return UserError(
-        f'config.data.source={name!r} is not a known source; known are digits, photographs:CLASSES, cifar10, cifar100, '
-        'tiny_imagenet, imagenet2012, imagenet2010, folder, parquet, and tfds:NAME for a data set of TensorFlow '
-        'Datasets.'
+        f'config.data.source={name!r} is not a known source; known are digits, photographs:CLASSES, '
+        f'{", ".join(published.PUBLISHED)}, imagenet2012, imagenet2010, folder, parquet, and tfds:NAME for a data set '
+        'of TensorFlow Datasets.'
     )

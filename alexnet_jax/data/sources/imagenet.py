@@ -49,7 +49,7 @@ class ImageNet2012:
         self.class_ids = tuple(synset for synset in known if synset in tars)
         self.class_names = tuple(map(imagenet_names().__getitem__, self.class_ids))
         labels = {synset: label for label, synset in enumerate(self.class_ids)}
-        truth = np.array([labels.get(synset, -1) for synset in _tfds_lines('validation_labels.txt', 50000)])
+        truth = np.array([labels.get(synset, -1) for synset in validation_ids()])
         self._images = {'train': class_images(tars, self.class_ids)}
         of_what = 'labels in TensorFlow Datasets'
         self._images['validation'] = numbered_images(validation, 'ILSVRC2012_val_', truth, of_what)
@@ -71,6 +71,11 @@ def imagenet_names() -> dict[str, str]:
     """
     text = pathlib.Path(__file__).with_name('imagenet_names.txt').read_text(encoding='utf-8')
     return dict(line.split('\t') for line in text.splitlines())
+
+
+def validation_ids() -> list[str]:
+    """WordNet ids of the 50,000 validation images, by their number; UserError without TensorFlow Datasets."""
+    return _tfds_lines('validation_labels.txt', 50000)
 
 
 def _tfds_lines(name: str, count: int) -> list[str]:

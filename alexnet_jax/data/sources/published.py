@@ -117,6 +117,8 @@ PUBLISHED = {
     ),
 }
 
+ALIASES = {'imagenette': 'imagenette2', 'imagewoof': 'imagewoof2'}  # the names that people use
+
 
 def missing(name: str, directory: str | pathlib.Path) -> MissingFilesError:
     """The error for a source whose files are not there, with the steps to get them; `name` is one of `PUBLISHED`."""

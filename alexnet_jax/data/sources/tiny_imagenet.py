@@ -1,10 +1,10 @@
 """Tiny ImageNet as it is distributed: Stanford's tiny-imagenet-200.zip, or the folder that it unpacks to."""
 
-import array
 import pathlib
 
-from alexnet_jax.data.sources.archives import Files, open_files
+from alexnet_jax.data.sources.archives import open_files
 from alexnet_jax.data.sources.base import Identity, Item
+from alexnet_jax.data.sources.listed import ListedImages, image_names
 
 
 class TinyImageNet:
@@ -29,23 +29,20 @@ class TinyImageNet:
         self._files = open_files('tiny_imagenet', directory, ['tiny-imagenet-200.zip'], 'tiny-imagenet-200')
         self.class_ids = self._read_class_ids()
         self.class_names = self._read_class_names()
-        self._paths: dict[str, list[str]] = {'train': [], 'validation': []}
-        self._labels = {split: array.array('h') for split in self._paths}
+        self._images = {'train': ListedImages(self._files), 'validation': ListedImages(self._files)}
         for label, synset in enumerate(self.class_ids):
-            names = _images(self._files, f'train/{synset}/images')
-            self._paths['train'] += [f'train/{synset}/images/{name}' for name in names]
-            self._labels['train'].extend([label] * len(names))
+            folder = f'train/{synset}/images'
+            self._images['train'].add(folder, image_names(self._files, folder), label)
         self._add_validation()
-        self.splits = {split: len(paths) for split, paths in self._paths.items()}
+        self.splits = {split: len(images) for split, images in self._images.items()}
 
     def item(self, split: str, index: int) -> Item:
         """Reads an image, named by its path: 'train/n01443537/images/n01443537_0.JPEG'."""
-        path = self._paths[split][index]
-        return Item(path, self._files.read(path), self._labels[split][index])
+        return self._images[split].item(index)
 
     def identity(self, split: str, index: int) -> Identity:
         """Path, size and time of an image file, or of the zip."""
-        return self._files.identity(self._paths[split][index], self._labels[split][index])
+        return self._images[split].identity(index)
 
     def _lines(self, path: str) -> list[str]:
         try:
@@ -71,7 +68,7 @@ class TinyImageNet:
 
     def _add_validation(self) -> None:
         labels = {synset: label for label, synset in enumerate(self.class_ids)}
-        found = dict.fromkeys(_images(self._files, 'val/images'), -1)
+        found = dict.fromkeys(image_names(self._files, 'val/images'), -1)
         for number, line in enumerate(self._lines('val/val_annotations.txt'), 1):
             name, _, rest = line.partition('\t')
             synset = rest.partition('\t')[0].strip()
@@ -84,20 +81,10 @@ class TinyImageNet:
         for name, label in sorted(found.items(), key=lambda one: one[1]):
             if label < 0:
                 raise self._files.error(f'has no line for {name!r} in val/val_annotations.txt')
-            self._paths['validation'].append(f'val/images/{name}')
-            self._labels['validation'].append(label)
+            self._images['validation'].add('val/images', [name], label)
 
 
 def unique_names(names: dict[str, str]) -> tuple[str, ...]:
     """Class names by WordNet id, with the id in brackets where two are the same."""
     several = list(names.values())
     return tuple(f'{name} ({synset})' if several.count(name) > 1 else name for synset, name in names.items())
-
-
-def _images(files: Files, folder: str) -> list[str]:
-    """Sorted names of a folder's images, of which there must be some and nothing else."""
-    names = files.files(folder)
-    others = [name for name in names if not name.endswith('.JPEG')]
-    if others or not names:
-        raise files.error(f'has {others[0]!r} in {folder}' if others else f'has no images in {folder}')
-    return names
