@@ -43,6 +43,9 @@ LAYER = flags.DEFINE_string('layer', 'fc7', 'For features and neighbors: a layer
 ALLOW_CHANGES = flags.DEFINE_list(
     'allow_changes', [], 'For train: fields that may change on resume, as in learning_rate,weight_decay.'
 )
+FROM_START = flags.DEFINE_bool(
+    'from_start', False, 'For train: start at step 0 where a run has been of which no checkpoint is left.'
+)
 
 COORDINATOR = flags.DEFINE_string(
     'coordinator', None, 'For several processes: HOST:PORT of process 0. Under SLURM and Open MPI none is needed.'
@@ -70,7 +73,7 @@ def call(config: Config | None, workdir: str | None, console: Console) -> None:
         case 'train':
             from alexnet_jax.commands.train import train
 
-            train(config, workdir, console, ALLOW_CHANGES.value)
+            train(config, workdir, console, ALLOW_CHANGES.value, from_start=FROM_START.value)
         case 'eval' if ENSEMBLE.value:
             from alexnet_jax.commands.evaluate import evaluate_ensemble
 

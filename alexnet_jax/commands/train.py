@@ -24,9 +24,9 @@ from alexnet_jax.runs.checkpoint import Checkpoints, NotFiniteStateError
 from alexnet_jax.runs.metrics_log import MetricsLog, NoLog
 from alexnet_jax.runs.pretrained import check_pretrained, with_pretrained
 from alexnet_jax.runs.progress import Progress
-from alexnet_jax.runs.resume import check_resume
+from alexnet_jax.runs.resume import check_resume, check_start, is_asked_for, rate_given
 from alexnet_jax.runs.trained import first_kernels, prediction_step
-from alexnet_jax.runs.workdir import locked, make_workdir, remember_data, write_config
+from alexnet_jax.runs.workdir import locked, make_workdir, mark_begun, mark_saved, remember_data, write_config
 from alexnet_jax.runtime.distributed import any_process, is_leader, leader_first, several
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.interruption import Interruption
@@ -38,7 +38,14 @@ from alexnet_jax.training.step import TrainState
 _AGREE_EVERY_STEPS = 20  # how often several processes ask each other whether one of them was told to stop
 
 
-def train(config: Config, workdir: str, console: Console, allowed_changes: Sequence[str] = ()) -> Progress:
+def train(
+    config: Config,
+    workdir: str,
+    console: Console,
+    allowed_changes: Sequence[str] = (),
+    *,
+    from_start: bool = False,
+) -> Progress:
     """Trains to the end of the config's run, resuming from the latest checkpoint in `workdir` if there is one.
 
     Args:
@@ -46,6 +53,7 @@ def train(config: Config, workdir: str, console: Console, allowed_changes: Seque
       workdir: where the run leaves its files.
       console: where it reports.
       allowed_changes: fields that may differ from those that the run began with; see `runs/resume.py`.
+      from_start: whether to train from step 0 where a run has been of which no checkpoint is left.
 
     Returns:
       The run's progress at its end.
@@ -68,17 +76,26 @@ def train(config: Config, workdir: str, console: Console, allowed_changes: Seque
         with locked(workdir) if is_leader() else contextlib.nullcontext():
             checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
             with contextlib.closing(checkpoints):
-                if checkpoints.steps():
+                steps = checkpoints.steps()
+                if steps and from_start:
+                    raise UserError(
+                        f'--from_start: {checkpoints.directory} holds a checkpoint of step {steps[-1]}; leave the flag '
+                        'out to resume from there, or name another --workdir to train from the start.'
+                    )
+                if steps:
                     for line in check_resume(config, data, workdir, allowed_changes):
                         say(console, line)
-                state, progress = restore_or_initialize(experiment, checkpoints, console, allowed_changes)
+                elif is_leader():
+                    check_start(workdir, from_start, lambda line: say(console, line))
+                state, progress = restore_or_initialize(experiment, checkpoints, console, workdir, allowed_changes)
+                book = _Book(config, workdir, unsaved=not steps)
                 if is_leader():
-                    write_config(config, workdir)
+                    book.open()
                     remember_data(data, workdir)
                 log = MetricsLog(workdir, progress.step) if is_leader() else NoLog()
                 with contextlib.closing(log):
                     say(console, _opening(experiment, data, progress))
-                    loop = _Loop(experiment, data, checkpoints, log, console, interruption)
+                    loop = _Loop(experiment, data, checkpoints, log, console, interruption, book)
                     progress, stopped = loop.run(state, progress)
             if stopped:
                 say(console, f'Saved step {progress.step}; the same command resumes from there.')
@@ -86,6 +103,36 @@ def train(config: Config, workdir: str, console: Console, allowed_changes: Seque
         best = f'{progress.control.best_error:.2%}'
         say(console, f'Ended after step {progress.step}, epoch {progress.epoch}; best validation error {best}.')
     return progress
+
+
+class _Book:
+    """What a run's files say of it, which must not be ahead of its checkpoints."""
+
+    def __init__(self, config: Config, workdir: str, unsaved: bool) -> None:
+        """For a run with that config; `unsaved` where it has no checkpoint yet."""
+        self._config, self._workdir = config, workdir
+        self._unsaved = unsaved
+        self._adopts = not unsaved and is_asked_for(config, workdir)
+
+    def open(self) -> None:
+        """Writes config.json, unless that is to wait for the first checkpoint that was trained with it."""
+        if self._unsaved:
+            mark_begun(self._workdir)
+        else:
+            mark_saved(self._workdir)
+        if not self._adopts:
+            write_config(self._config, self._workdir)
+
+    def saving(self, checkpoints: Checkpoints) -> None:
+        """A checkpoint was given to be saved; the first one is waited for where something depends on it."""
+        if not self._unsaved and not self._adopts:
+            return
+        checkpoints.wait()
+        if is_leader():
+            if self._adopts:
+                write_config(self._config, self._workdir)
+            mark_saved(self._workdir)
+        self._unsaved = self._adopts = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +145,7 @@ class _Loop:
     log: MetricsLog | NoLog
     console: Console
     interruption: Interruption
+    book: _Book
 
     def run(self, state: TrainState, progress: Progress) -> tuple[Progress, bool]:
         """Trains to the end, or to the step at which a signal asks to stop; returns whether it was stopped."""
@@ -139,8 +187,9 @@ class _Loop:
                 stopping = should_stop(self.interruption.asked, step)
                 if due or stopping:
                     window = report.saving()
-                    saved = Progress(step, epoch, control, window)
+                    saved = Progress(step, epoch, control, window, config.learning_rate)
                     self.checkpoints.save(state, saved, errors['top1_error'] if errors else None)
+                    self.book.saving(self.checkpoints)
                     report.saved()
             if step > progress.step:
                 say(self.console, f'Checkpointing blocked training for {report.checkpoint_share()} of the time.')
@@ -192,9 +241,16 @@ def batches_of(experiment: Experiment, data: PreparedDataSet, first_step: int) -
 
 
 def restore_or_initialize(
-    experiment: Experiment, checkpoints: Checkpoints, console: Console, allowed_changes: Sequence[str] = ()
+    experiment: Experiment,
+    checkpoints: Checkpoints,
+    console: Console,
+    workdir: str,
+    allowed_changes: Sequence[str] = (),
 ) -> tuple[TrainState, Progress]:
-    """The newest intact checkpoint, or the state before the first step, on the experiment's mesh."""
+    """The newest intact checkpoint, or the state before the first step, on the experiment's mesh.
+
+    A learning rate that is allowed to change counts once: afterwards the checkpoint's control holds.
+    """
     found = checkpoints.restore_newest(state_shapes(experiment), experiment.mesh, lambda line: say(console, line))
     rate = experiment.config.learning_rate
     if found is None:
@@ -203,7 +259,7 @@ def restore_or_initialize(
             state = with_pretrained(experiment, state, lambda line: say(console, line))
         return state, Progress(0, 0, RateControl(rate))
     state, progress = found
-    if 'learning_rate' in allowed_changes:
+    if 'learning_rate' in allowed_changes and rate_given(experiment.config, workdir, progress.configured_rate):
         control = dataclasses.replace(progress.control, learning_rate=rate)
         progress = dataclasses.replace(progress, control=control)
     return state, progress

@@ -67,10 +67,11 @@ def view(images: Array, statistics: Statistics, number: Array | int, crop: int) 
     far = images.shape[1] - crop
     offsets = np.array([[far // 2, far // 2], [0, 0], [0, far], [far, 0], [far, far]])
     top, left = jnp.asarray(offsets)[number % 5]
-    x = lax.dynamic_slice(images, (0, top, left, 0), (images.shape[0], crop, crop, 3)).astype(jnp.float32)
+    zero = jnp.zeros_like(top)
+    x = lax.dynamic_slice(images, (zero, top, left, zero), (images.shape[0], crop, crop, 3)).astype(jnp.float32)
     x = x - _patch(jnp.asarray(statistics.mean_image), top, left, crop)
     return jnp.where(number >= 5, x[:, :, ::-1], x)
 
 
 def _patch(image: Array, top: Array, left: Array, crop: int) -> Array:
-    return lax.dynamic_slice(image, (top, left, 0), (crop, crop, 3))
+    return lax.dynamic_slice(image, (top, left, jnp.zeros_like(top)), (crop, crop, 3))

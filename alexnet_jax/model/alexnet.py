@@ -54,9 +54,9 @@ class LayerParameters(nn.Module):
     @nn.compact
     def __call__(self) -> tuple[Array, Array]:
         """Returns the kernel, of `shape`, and the bias, [local columns, *positions, outputs]."""
-        kernel = self.param('kernel', nn.initializers.normal(self.std), self.shape)
+        kernel = self.param('kernel', nn.initializers.normal(self.std), self.shape, jnp.float32)
         bias_shape = (self.shape[0], *self.positions, self.shape[-1])
-        return kernel, self.param('bias', nn.initializers.constant(self.bias), bias_shape)
+        return kernel, self.param('bias', nn.initializers.constant(self.bias), bias_shape, jnp.float32)
 
 
 class AlexNet(nn.Module):

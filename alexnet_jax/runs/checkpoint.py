@@ -1,11 +1,11 @@
 """Checkpoints with Orbax: the newest few, and the best by validation error; each is verified on restore."""
 
-import math
+import contextlib
+import dataclasses
 import pathlib
-import re
 import shutil
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
@@ -13,22 +13,45 @@ from jax.sharding import Mesh
 
 from alexnet_jax.model.alexnet import Parameters
 from alexnet_jax.runs.checksums import examine, name_of
-from alexnet_jax.runs.progress import Progress, from_fields, to_fields
+from alexnet_jax.runs.diagnosis import (
+    METRICS,
+    PROGRESS,
+    STRUCTURE,
+    DamagedError,
+    damaged,
+    explained,
+    files_below,
+    first_line,
+    is_system,
+    unreadable,
+)
+from alexnet_jax.runs.metrics_log import validation_errors
+from alexnet_jax.runs.progress import Progress, error_in, from_fields, to_fields
 from alexnet_jax.runtime.distributed import is_leader, leader_first, several
 from alexnet_jax.runtime.errors import UserError, writing
-from alexnet_jax.runtime.files import read_json
+from alexnet_jax.runtime.files import read_json, sync, sync_tree, unused
 from alexnet_jax.runtime.formatting import format_bytes
 from alexnet_jax.training.step import TrainState, state_sharding
 
 State = TypeVar('State', TrainState, dict[str, Parameters])  # all of a checkpoint's arrays, or the parameters alone
-
-
-class DamagedError(UserError):
-    """A checkpoint cannot be read, or is not what was saved."""
+DAMAGED = 'damaged_checkpoints'  # in the workdir: those that were put aside
 
 
 class NotFiniteStateError(Exception):
     """A state holds infinities or NaN, and was not saved."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _NewestAndBest:
+    """Which checkpoints Orbax leaves: the newest `keep`, and the one that `best` names among given steps."""
+
+    keep: int
+    best: Callable[[Sequence[int]], int | None]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = {*steps[-self.keep :], self.best(steps)}
+        return [step in kept for step in steps]
 
 
 class Checkpoints:
@@ -46,24 +69,31 @@ class Checkpoints:
           UserError: the directory cannot be read or made.
         """
         self.directory = pathlib.Path(workdir).absolute() / 'checkpoints'
-        self._read_only, self._needed = read_only, 0
-        with leader_first('checkpoints'):
-            self._put_aside_at_once = self._without_readable_metrics()
-        policies = ocp.checkpoint_managers
-        best = policies.BestN(n=1, get_metric_fn=_error, reverse=True, keep_checkpoints_without_metrics=False)
+        self._keep, self._read_only, self._needed = keep, read_only, 0
+        self._open()
+
+    def _open(self) -> None:
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
-            best_fn=_error,
+            preservation_policy=_NewestAndBest(self._keep, self._best_of),
+            best_fn=lambda metrics: metrics['top1_error'],  # without it Orbax would write no metrics
             best_mode='min',
-            create=not read_only,
-            read_only=read_only,
-            cleanup_tmp_directories=not read_only,
+            create=not self._read_only,
+            read_only=self._read_only,
+            cleanup_tmp_directories=not self._read_only,
+            lightweight_initialize=True,  # Orbax could not list a checkpoint whose metrics are damaged
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._sync),
         )
         handlers = {'state': ocp.PyTreeCheckpointHandler(), 'progress': ocp.JsonCheckpointHandler()}
         try:
             self._manager = ocp.CheckpointManager(self.directory, item_handlers=handlers, options=options)
-        except Exception as error:  # where it finds something else than checkpoints it raises many kinds
-            raise UserError(f'{self.directory} cannot be used for checkpoints: {_first_line(error)}.') from error
+        except (OSError, ValueError) as error:  # something else than checkpoints is there, or they may not be read
+            raise UserError(f'{self.directory} cannot be used for checkpoints: {first_line(error)}.') from error
+        self._errors = self._read_errors()
+
+    def reload(self) -> None:
+        """Looks again which checkpoints are there, as another process may have changed that."""
+        self._manager.close()
+        self._open()
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, ascending."""
@@ -71,8 +101,28 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """Step of the checkpoint with the lowest validation error; None where none was validated."""
-        best: int | None = self._manager.best_step()
-        return best
+        return self._best_of(self.steps())
+
+    def _best_of(self, steps: Sequence[int]) -> int | None:
+        """Of equally good ones the latest."""
+        errors = {step: error for step in reversed(steps) if (error := self._errors.get(step)) is not None}
+        return min(errors, key=errors.__getitem__, default=None)
+
+    def _read_errors(self) -> dict[int, float | None]:
+        """The validation error of each checkpoint, from its progress, its metrics, or the run's metrics.jsonl."""
+        errors: dict[int, float | None] = {}
+        for step in self.steps():
+            directory = self.directory / str(step)
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                errors[step] = error_in(_read_if_there(directory / PROGRESS))
+                continue
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                errors[step] = _checked(_read_if_there(directory / METRICS)['top1_error'])
+        # The metrics of early runs may be damaged or missing; then the log still has them.
+        lost = {
+            step for step in self.steps() if step not in errors and (self.directory / str(step) / 'metrics').exists()
+        }
+        return errors | (validation_errors(self.directory.parent, lost) if lost else {})
 
     def find(self, which: str) -> int:
         """The step of a checkpoint by name.
@@ -114,26 +164,44 @@ class Checkpoints:
                 f'{progress.control.learning_rate:g}'
             )
         metrics = None if top1_error is None else {'top1_error': top1_error}
-        args = ocp.args.Composite(
-            state=ocp.args.PyTreeSave(state), progress=ocp.args.JsonSave(to_fields(progress, checksums))
-        )
+        fields = to_fields(progress, checksums, top1_error)
+        args = ocp.args.Composite(state=ocp.args.PyTreeSave(state), progress=ocp.args.JsonSave(fields))
         self._needed = sum(x.nbytes for x in jax.tree.leaves(state))
         free = shutil.disk_usage(self.directory).free
         if free < self._needed:
             self._cannot_be_saved(f'{format_bytes(free)} are free')
-        try:
+        self._errors[progress.step] = top1_error
+        with self._saving():  # this one; or the one before failed in the background
             self._manager.save(progress.step, args=args, metrics=metrics, force=True)
-        except Exception as error:  # of this save, or of the one in the background before; Orbax raises many kinds
-            self._cannot_be_saved(_first_line(error), error)
 
-    def _cannot_be_saved(self, why: str, error: Exception | None = None) -> None:
+    def _sync(self) -> None:
+        """Puts a checkpoint on disk before it gets its name, as Orbax does not sync what is not arrays."""
+        if is_leader():
+            for unfinished in self.directory.glob('*.orbax-checkpoint-tmp*'):
+                sync_tree(unfinished)
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        """Turns what the system refuses a save into a UserError; a defect of the software keeps its traceback."""
+        try:
+            yield
+        except Exception as error:
+            if is_system(error) or several():
+                self._cannot_be_saved(first_line(error), error)
+            self._remove_unfinished()
+            raise
+
+    def _remove_unfinished(self) -> None:
+        for rest in self.directory.glob('*.orbax-checkpoint-tmp*'):
+            shutil.rmtree(rest, ignore_errors=True)
+
+    def _cannot_be_saved(self, why: str, error: Exception | None = None) -> NoReturn:
         if 'No space left' in why:
             why = 'the disk is full'
         if several():
             why = f'{why}, or another process of this run has been lost'
         else:
-            for rest in self.directory.glob('*.orbax-checkpoint-tmp*'):
-                shutil.rmtree(rest, ignore_errors=True)
+            self._remove_unfinished()
         steps = self.steps()
         kept = f'The checkpoint of step {steps[-1]} is kept' if steps else 'There is no earlier checkpoint'
         raise UserError(
@@ -151,9 +219,12 @@ class Checkpoints:
           mesh: the devices to restore to.
 
         Raises:
-          UserError: the checkpoint is of another network; the first parameter that differs is named.
-          DamagedError: it cannot be read, or is not what was saved.
+          UserError: the checkpoint is of another network, the first parameter that differs being named; or the system
+            refuses to read it.
+          DamagedError: it is not what was saved.
+          diagnosis.GoneError: it has been deleted meanwhile.
         """
+        directory = self.directory / str(step)
         target = jax.tree.map(
             lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), like, state_sharding(like, mesh)
         )
@@ -162,29 +233,32 @@ class Checkpoints:
             state=ocp.args.PyTreeRestore(target, restore_args, partial_restore=True), progress=ocp.args.JsonRestore()
         )
         try:
-            self._check_files(step)
+            for _ in files_below(directory):  # plain files, all of them
+                pass
             self._check_same_network(step, like)
             restored = self._manager.restore(step, args=args)
-            progress, saved_checksums = from_fields(dict(restored.progress))
-            if progress.step != step:
-                raise ValueError(f'it says that it is of step {progress.step}')
-            checksums, _ = examine(restored.state)
-            changed = [name for name, checksum in checksums.items() if saved_checksums[name] != checksum]
-            if changed:
-                raise ValueError(f'{changed[0]} is not what was saved')
-            return restored.state, progress
         except UserError:
             raise
-        except Exception as error:  # on damaged files Orbax and TensorStore raise many kinds
-            raise DamagedError(
-                f'the checkpoint {self.directory / str(step)} is damaged: {_first_line(error)}. Take another one with '
-                '--checkpoint.'
-            ) from error
+        except Exception as error:
+            known = explained(directory, error)
+            if known is error:
+                raise
+            raise known from error
+        try:
+            progress, saved_checksums = from_fields(restored.progress)
+        except (ValueError, TypeError, KeyError) as error:
+            raise damaged(directory, str(error)) from error
+        if progress.step != step:
+            raise damaged(directory, f'it says that it is of step {progress.step}')
+        for name, checksum in examine(restored.state)[0].items():
+            if saved_checksums.get(name) != checksum:
+                raise damaged(directory, f'{name} is not what was saved')
+        return restored.state, progress
 
     def restore_newest(self, like: State, mesh: Mesh, say: Callable[[str], None]) -> tuple[State, Progress] | None:
         """Restores the newest checkpoint that is intact.
 
-        Damaged ones are moved to WORKDIR/damaged_checkpoints, unless this is read-only.
+        Damaged ones are moved to WORKDIR/damaged_checkpoints, unless this is read-only; nothing else is.
 
         Args:
           like, mesh: as for `restore`.
@@ -194,70 +268,43 @@ class Checkpoints:
           None where there is no checkpoint at all.
 
         Raises:
-          UserError: all of them are damaged, or they are of another network.
+          UserError: all of them are damaged, or one is of another network or may not be read.
         """
-        damaged = None
-        for step in self._put_aside_at_once:
-            say(
-                f'the checkpoint {self.directory / str(step)} is damaged: its metrics cannot be read. It was put aside.'
-            )
+        found = None
         for step in reversed(self.steps()):
             try:
                 return self.restore(step, like, mesh)
             except DamagedError as error:
-                damaged = error
-                say(f'{str(error).removesuffix(" Take another one with --checkpoint.")} Taking the one before.')
+                found = error
+                aside = '' if self._read_only else ' It was put aside.'
+                say(f'{str(error).removesuffix(" Take another one with --checkpoint.")}{aside} Taking the one before.')
                 if not self._read_only:
                     with leader_first('damaged'):
                         self._put_aside(step)
-                    self._manager.reload()
-        if damaged:
+                    self.reload()
+        if found:
             raise UserError(
-                f'no checkpoint in {self.directory} can be read. To train from the start, name another --workdir.'
-            ) from damaged
+                f'no checkpoint in {self.directory} is whole. To train from the start, give --from_start, or name '
+                'another --workdir.'
+            ) from found
         return None
 
     def _put_aside(self, step: int) -> None:
-        aside = self.directory.with_name('damaged_checkpoints') / str(step)
         if not is_leader():
             return
+        aside = self.directory.with_name(DAMAGED)
         with writing(aside):
-            aside.parent.mkdir(exist_ok=True)
-            if aside.exists():
-                shutil.rmtree(aside)
-            (self.directory / str(step)).rename(aside)
-
-    def _without_readable_metrics(self) -> list[int]:
-        """Puts aside the checkpoints whose metrics are damaged, which Orbax could not even list."""
-        damaged = []
-        for path in self.directory.glob('*/metrics/metrics'):
-            step = path.parts[-3]
-            try:
-                readable = math.isfinite(read_json(path)['top1_error'])
-            except (OSError, ValueError, TypeError, KeyError, OverflowError):
-                readable = False
-            if step.isdigit() and not readable:
-                if self._read_only:
-                    raise UserError(
-                        f'the checkpoint {path.parents[1]} is damaged: its metrics cannot be read. Training again puts '
-                        'it aside; or remove it.'
-                    )
-                self._put_aside(int(step))
-                damaged.append(int(step))
-        return damaged
-
-    def _check_files(self, step: int) -> None:
-        """Raises ValueError where a checkpoint holds a pipe or a device, which reading would wait for."""
-        for path in (self.directory / str(step)).rglob('*'):
-            if not (path.is_file() or path.is_dir()):
-                raise ValueError(f'{path} is no plain file')
+            aside.mkdir(exist_ok=True)
+            (self.directory / str(step)).rename(unused(aside / str(step)))
+            sync(aside)
+            sync(self.directory)
 
     def _check_same_network(self, step: int, like: State) -> None:
-        found: dict[str, tuple[int, ...]] = _shapes(self._manager.item_metadata(step).state.tree['parameters'])
-        wanted: dict[str, tuple[int, ...]] = _shapes(like['parameters'] if isinstance(like, dict) else like.parameters)
+        found: dict[str, str] = _arrays(self._manager.item_metadata(step).state.tree['parameters'])
+        wanted: dict[str, str] = _arrays(like['parameters'] if isinstance(like, dict) else like.parameters)
         for name in [*wanted, *found]:
             if found.get(name) != wanted.get(name):
-                there, here = (str(list(x[name])) if name in x else 'does not exist' for x in (found, wanted))
+                there, here = (x.get(name, 'does not exist') for x in (found, wanted))
                 raise UserError(
                     f'The checkpoint {self.directory / str(step)} is of another network: the parameter {name} '
                     f'{_is(there)} in the checkpoint and {_is(here)} in the config. '
@@ -270,11 +317,9 @@ class Checkpoints:
         Raises:
           UserError: one did not get there.
         """
-        try:
+        with self._saving():
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
-        except Exception as error:  # of the save in the background
-            self._cannot_be_saved(_first_line(error), error)
 
     def close(self) -> None:
         """Waits for saves and lets go of the directory.
@@ -283,25 +328,32 @@ class Checkpoints:
           UserError: a save did not get to the disk.
         """
         self.wait()
-        try:
+        with self._saving():
             self._manager.close()
-        except Exception as error:  # of a save in the background that `wait` was not told of
-            self._cannot_be_saved(_first_line(error), error)
 
 
-def _shapes(parameters: Any) -> dict[str, tuple[int, ...]]:
-    return {name_of(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(parameters)}
+def _arrays(parameters: Any) -> dict[str, str]:
+    """Shape of each parameter, and its type where that is not float32."""
+    leaves = jax.tree_util.tree_leaves_with_path(parameters)
+    kinds = {name_of(path): str(leaf.dtype).replace('float32', '') for path, leaf in leaves}
+    return {name_of(path): f'{kinds[name_of(path)]} {list(leaf.shape)}'.strip() for path, leaf in leaves}
 
 
-def _error(metrics: dict[str, float]) -> float:
-    return metrics['top1_error']
+def _read_if_there(path: pathlib.Path) -> Any:
+    """A JSON file, or nothing in place of a missing one; UserError where the system refuses to read it."""
+    try:
+        return read_json(path)
+    except OSError as error:
+        if error.errno in STRUCTURE:
+            return {}
+        raise unreadable(path.parents[1], error) from error
+
+
+def _checked(error: Any) -> float:
+    if type(error) not in (int, float) or not 0 <= error <= 1:
+        raise ValueError(f'{error!r} is no error')
+    return float(error)
 
 
 def _is(what: str) -> str:
     return what if what.startswith('does') else f'is {what}'
-
-
-def _first_line(error: Exception) -> str:
-    """What an error says, without the page that TensorStore appends."""
-    lines = re.split(r' \[tensorstore_spec|\. See full TensorStore', str(error))[0].splitlines()
-    return lines[0].rstrip('.') if lines else type(error).__name__

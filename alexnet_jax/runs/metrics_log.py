@@ -2,15 +2,19 @@
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import IO, Any
 
 from alexnet_jax.runtime.errors import UserError, writing
-from alexnet_jax.runtime.files import read_file, write_bytes
+from alexnet_jax.runtime.files import open_regular
+
+METRICS_LOG = 'metrics.jsonl'
+_BLOCK = 2**12  # bytes read at a time
 
 
 class MetricsLog:
@@ -22,11 +26,13 @@ class MetricsLog:
         Args:
           workdir: of the run.
           first_step: the step of that checkpoint.
+
+        Raises:
+          UserError: they cannot be written, or the line before the cut is damaged.
         """
         workdir = pathlib.Path(workdir)
-        path = workdir / 'metrics.jsonl'
-        kept = [line for line in _lines(path) if line['step'] <= first_step]
-        write_bytes(path, ''.join(json.dumps(line) + '\n' for line in kept).encode())
+        path = workdir / METRICS_LOG
+        _cut(path, first_step)
         with writing(path):
             self._path, self._file = path, path.open('a')
             self._board = _TensorBoard(workdir / 'tensorboard', first_step)
@@ -38,8 +44,10 @@ class MetricsLog:
           step: updates made.
           epoch: passes over the training set, with fractions.
           split: 'train' or 'validation'.
-          values: by name: loss, errors (0..1), learning_rate, images_per_second.
+          values: by name: loss, errors (0..1), learning_rate, images_per_second. One that is not finite, as the share
+            of color of kernels that are all zero, is left out: JSON has no word for it.
         """
+        values = {name: value for name, value in values.items() if math.isfinite(value)}
         self._file.write(json.dumps({'step': step, 'epoch': round(epoch, 6), 'split': split, **values}) + '\n')
         self._board.write(step, {f'{split}/{name}': value for name, value in values.items()})
 
@@ -74,28 +82,112 @@ class NoLog:
         """Does nothing."""
 
 
-def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, without a last one that was cut short.
+def _cut(path: pathlib.Path, first_step: int) -> None:
+    """Drops the lines after a step, and a last one that was cut short; what stays is neither read nor written.
 
     Raises:
-      UserError: a line is damaged.
+      UserError: it cannot be read or written, or a line at the end is damaged.
     """
-    if not path.exists():
-        return []
     try:
-        content = read_file(path)
+        with open_regular(path, 'r+b') as file:
+            size, end = os.fstat(file.fileno()).st_size, 0
+            for start, line in _from_the_end(file, size):
+                if _parsed(path, line, file, start)['step'] <= first_step:
+                    end = start + len(line)
+                    break
+            if end < size:
+                file.truncate(end)
+                os.fsync(file.fileno())
+    except FileNotFoundError:
+        return
     except (OSError, ValueError) as error:
-        raise UserError(f'{path} cannot be read: {error}.') from error
-    lines = []
-    for number, line in enumerate(content.splitlines(keepends=True), 1):
-        if not line.endswith(b'\n'):
-            break
-        try:
-            lines.append(json.loads(line))
-            _check_line(lines[-1])
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise UserError(f'{path}, line {number} is damaged; remove that line, or the file.') from error
-    return lines
+        raise UserError(f'{path} cannot be written: {_reason(error)}.') from error
+
+
+def _from_the_end(file: IO[bytes], size: int) -> Iterator[tuple[int, bytes]]:
+    """Where each complete line begins, and the line; the last one comes first."""
+    end = _line_before(file, size)
+    while end > 0:
+        start = _line_before(file, end - 1)
+        file.seek(start)
+        yield start, file.read(end - start)
+        end = start
+
+
+def _line_before(file: IO[bytes], end: int) -> int:
+    """Where the line begins that the byte before `end` is in; `end` itself where that byte ends a line."""
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        found = file.read(end - start).rfind(b'\n')
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _parsed(path: pathlib.Path, line: bytes, file: IO[bytes], start: int) -> dict[str, Any]:
+    """A line; UserError if it is damaged, which names it."""
+    try:
+        fields: dict[str, Any] = json.loads(line)
+        _check_line(fields)
+        return fields
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        file.seek(0)
+        number = 1 + sum(file.read(min(_BLOCK, start - at)).count(b'\n') for at in range(0, start, _BLOCK))
+        raise UserError(f'{path}, line {number} is damaged; remove that line, or the file.') from error
+
+
+def _lines(path: pathlib.Path, marker: bytes = b'') -> Iterator[dict[str, Any]]:
+    """The lines of metrics.jsonl that hold a marker, without a last one that was cut short; none without the file.
+
+    Raises:
+      UserError: a line is damaged, or the file cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            start = 0
+            for line in file:
+                if line.endswith(b'\n') and marker in line:
+                    yield _parsed(path, line, file, start)
+                start += len(line)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path} cannot be read: {_reason(error)}.') from error
+
+
+def validation_errors(workdir: str | pathlib.Path, steps: Collection[int]) -> dict[int, float]:
+    """Top-1 validation errors (0..1) after some steps, as far as metrics.jsonl has them.
+
+    Raises:
+      UserError: a line is damaged, or the file cannot be read.
+    """
+    lines = _lines(pathlib.Path(workdir) / METRICS_LOG, b'"validation"')
+    return {line['step']: line['top1_error'] for line in lines if line['step'] in steps and 'top1_error' in line}
+
+
+def last_step(workdir: str | pathlib.Path) -> int:
+    """The step of the last line of a run's metrics.jsonl; 0 where it has none.
+
+    Raises:
+      UserError: that line is damaged, or the file cannot be read.
+    """
+    path = pathlib.Path(workdir) / METRICS_LOG
+    try:
+        with open_regular(path) as file:
+            for start, line in _from_the_end(file, os.fstat(file.fileno()).st_size):
+                step: int = _parsed(path, line, file, start)['step']
+                return step
+    except FileNotFoundError:
+        return 0
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path} cannot be read: {_reason(error)}.') from error
+    return 0
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _check_line(line: Any) -> None:
@@ -112,7 +204,7 @@ def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
     Raises:
       UserError: there are none, or one is damaged.
     """
-    lines = _lines(pathlib.Path(workdir) / 'metrics.jsonl')
+    lines = list(_lines(pathlib.Path(workdir) / METRICS_LOG))
     if not lines:
         raise UserError(f'{workdir} holds no metrics.jsonl with a line in it; train first, or name another run.')
     return lines
@@ -128,10 +220,11 @@ class _TensorBoard:
             from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         directory.mkdir(exist_ok=True)
+        earlier = any(directory.iterdir())
         self._event = Event
         # The name ends in the step, as otherwise a file of the same second would be written over.
         self._writer = EventsWriter(str(directory / 'events'), f'.{first_step}')
-        if first_step:  # TensorBoard then drops what earlier files have from this step on
+        if earlier:  # TensorBoard then drops what earlier files have from this step on
             start = SessionLog(status=SessionLog.START)
             self._writer.write_event(Event(wall_time=time.time(), step=first_step + 1, session_log=start))
 

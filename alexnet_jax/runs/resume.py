@@ -1,12 +1,16 @@
 """Resuming a run: which fields of its config may differ from those that it began with."""
 
-from collections.abc import Iterator, Sequence
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from alexnet_jax.config import Config, resume_rule
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.runs.workdir import read_config, remembered_data
-from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runs.checkpoint import DAMAGED
+from alexnet_jax.runs.metrics_log import METRICS_LOG, last_step
+from alexnet_jax.runs.workdir import NO_CHECKPOINT_YET, read_config, remembered_data
+from alexnet_jax.runtime.errors import UserError, writing
+from alexnet_jax.runtime.files import unused
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], path: str = '') -> Iterator[tuple[str, Any, Any]]:
@@ -24,6 +28,53 @@ def differences(before: dict[str, Any], now: dict[str, Any], path: str = '') -> 
             yield from differences(one, other, f'{path}{name}.')
         elif one != other:
             yield path + name, one, other
+
+
+def check_start(workdir: str, from_start: bool, say: Callable[[str], None]) -> None:
+    """Refuses to start at step 0 where a run has been that had a checkpoint and now has none.
+
+    Args:
+      workdir: that holds no checkpoint.
+      from_start: whether to start all the same: --from_start. Its log is then kept under another name.
+      say: told of that.
+
+    Raises:
+      UserError: there are checkpoints that were put aside, or metrics.jsonl has lines; or a file cannot be renamed.
+    """
+    place = pathlib.Path(workdir)
+    if (place / NO_CHECKPOINT_YET).exists():  # it was stopped before its first checkpoint
+        return
+    aside, log, step = place / DAMAGED, place / METRICS_LOG, last_step(workdir)
+    found = [f'{aside} holds checkpoints that were put aside'] if aside.is_dir() and any(aside.iterdir()) else []
+    found += [f'{log} goes to step {step}'] if step else []
+    if found and not from_start:
+        raise UserError(
+            f'{workdir} holds no checkpoint to resume from, but a run that had some: {" and ".join(found)}. Bring a '
+            f'checkpoint back to {place / "checkpoints"}; or give --from_start to train from step 0 (nothing of the '
+            'earlier run is deleted), or another --workdir.'
+        )
+    if step:
+        kept = unused(log.with_stem('metrics_before'))
+        with writing(log):
+            log.rename(kept)
+        say(f'The log of the earlier run is kept as {kept}.')
+
+
+def rate_given(config: Config, workdir: str, before: float | None) -> bool:
+    """Whether a config's learning rate is another one than a checkpoint's control has come from.
+
+    Args:
+      config: the one to resume with.
+      workdir: of the run.
+      before: the checkpoint's `configured_rate`; None stands for that of the run's config.json.
+    """
+    return config.learning_rate != (read_config(workdir).learning_rate if before is None else before)
+
+
+def is_asked_for(config: Config, workdir: str) -> bool:
+    """Whether a config differs from a run's config.json in what changes the result."""
+    changes = differences(read_config(workdir).fields(), config.fields())
+    return any(resume_rule(field) != 'free' for field, *_ in changes)
 
 
 def check_resume(config: Config, data: PreparedDataSet, workdir: str, allowed: Sequence[str]) -> list[str]:

@@ -25,6 +25,7 @@ from alexnet_jax.model.alexnet import AlexNet, Parameters, classes_of
 from alexnet_jax.model.columns import DATA, EVERYWHERE, make_mesh, sharding
 from alexnet_jax.runs.build import Experiment, build, state_shapes
 from alexnet_jax.runs.checkpoint import Checkpoints
+from alexnet_jax.runs.diagnosis import GoneError
 from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runs.workdir import read_config, remembered_data
 from alexnet_jax.runtime.errors import UserError
@@ -217,18 +218,29 @@ def open_run(config: Config, workdir: str, which: str, say: Callable[[str], None
     """
     experiment = build(config)
     with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
-        step = checkpoints.find(which)
+        checkpoints.find(which)
         data = remembered_data(workdir)
         _check_fits(experiment, data)
-        shapes = {'parameters': state_shapes(experiment).parameters}  # half of a checkpoint: no velocity
-        if which == 'newest':
-            found = checkpoints.restore_newest(shapes, experiment.mesh, say)
-            assert found, 'find() has found a checkpoint'
-        else:
-            found = checkpoints.restore(step, shapes, experiment.mesh)
-    state, progress = found
+        state, progress = _restored(experiment, checkpoints, which, say)
     statistics = statistics_to_devices(statistics_of(data), experiment.mesh)
     return Run(workdir, experiment, progress, state['parameters'], data, statistics)
+
+
+def _restored(
+    experiment: Experiment, checkpoints: Checkpoints, which: str, say: Callable[[str], None]
+) -> tuple[dict[str, Parameters], Progress]:
+    """The parameters of a checkpoint; where training deletes it meanwhile, of the one that then has its name."""
+    shapes = {'parameters': state_shapes(experiment).parameters}  # half of a checkpoint: no velocity
+    while True:
+        step = checkpoints.find(which)
+        try:
+            if which != 'newest':
+                return checkpoints.restore(step, shapes, experiment.mesh)
+            found = checkpoints.restore_newest(shapes, experiment.mesh, say)
+            assert found, 'find() has found a checkpoint'
+            return found
+        except GoneError:
+            checkpoints.reload()
 
 
 def _check_fits(experiment: Experiment, data: PreparedDataSet) -> None:

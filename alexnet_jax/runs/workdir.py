@@ -3,6 +3,7 @@
 WORKDIR/config.json                              all fields of the run
 WORKDIR/data_set/manifest.json, mean_image.npy   as in the prepared data set: class names, mean, color, checksums
 WORKDIR/lock                                     held by the training process, which it names
+WORKDIR/no_checkpoint_yet                        until the first one is on disk
 """
 
 import contextlib
@@ -15,9 +16,10 @@ from alexnet_jax.config import Config, unknown_fields
 from alexnet_jax.data.dataset import PreparedDataSet, open_prepared, write_description
 from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import UserError, writing
-from alexnet_jax.runtime.files import read_json, write_json
+from alexnet_jax.runtime.files import read_json, write_bytes, write_json
 
 CONFIG, DATA_SET, LOCK = 'config.json', 'data_set', 'lock'
+NO_CHECKPOINT_YET = 'no_checkpoint_yet'
 
 
 def make_workdir(workdir: str) -> None:
@@ -34,6 +36,26 @@ def make_workdir(workdir: str) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f'--workdir={workdir} cannot be written: {error}. Name another one.') from error
+
+
+def mark_begun(workdir: str) -> None:
+    """Notes that the run has no checkpoint yet: what it leaves before the first one may be done again.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    write_bytes(pathlib.Path(workdir) / NO_CHECKPOINT_YET, b'')
+
+
+def mark_saved(workdir: str) -> None:
+    """Notes that the run has a checkpoint, so that it never starts at step 0 again without being told to.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    path = pathlib.Path(workdir) / NO_CHECKPOINT_YET
+    with writing(path):
+        path.unlink(missing_ok=True)
 
 
 def write_config(config: Config, workdir: str) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import pathlib
 import platform
+import stat
 import tempfile
 import warnings
 import zlib
@@ -40,7 +41,9 @@ def enable_compilation_cache(max_bytes: int = _MAX_BYTES) -> str | None:
         return None
     try:
         directory = default_directory()
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # private: its contents will be executed
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for place in (directory, directory.parent, directory.parent.parent):
+            _check_private(place)
         prune(directory.parent, max_bytes)
         with tempfile.TemporaryFile(dir=directory) as file:
             file.write(bytes(4096))
@@ -53,6 +56,13 @@ def enable_compilation_cache(max_bytes: int = _MAX_BYTES) -> str | None:
         # Small programs too: each takes a tenth of a second to compile and a thousandth to load.
         config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
     return None
+
+
+def _check_private(directory: pathlib.Path) -> None:
+    """Raises RuntimeError where somebody else may write to a directory, whose contents will be executed."""
+    status = directory.stat()
+    if status.st_uid not in (0, os.geteuid()) or status.st_mode & stat.S_IWOTH:
+        raise RuntimeError(f'{directory} belongs to somebody else, or everybody may write to it')
 
 
 def default_directory() -> pathlib.Path:

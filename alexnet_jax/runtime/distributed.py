@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from alexnet_jax.runtime.errors import StoppedError, UserError
+from alexnet_jax.runtime.errors import StoppedError, UserError, plain_message
 
 HEARTBEAT = 30  # seconds of silence after which a process counts as lost
 _ADDRESS = re.compile(r'([\w.-]+|\[[0-9a-fA-F:]+\]):([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3})')  # ports to 64,999
@@ -118,8 +118,8 @@ def leaving_together() -> Iterator[None]:
     except Exception as error:
         if not jax.distributed.is_initialized():
             raise
-        if isinstance(error, UserError):
-            message, code = str(error), 2
+        if known := plain_message(error):
+            message, code = known, 2
         elif isinstance(error, jax.errors.JaxRuntimeError):
             first = str(error).splitlines()[0][:200]
             message, code = f'another process of this run has been lost ({first}). {_AGAIN}', 2

@@ -1,6 +1,7 @@
 """Errors that end the program by design: a user's mistake, and a stop that was asked for."""
 
 import contextlib
+import os
 import pathlib
 import re
 import signal
@@ -42,13 +43,33 @@ def writing(path: str | pathlib.Path) -> Iterator[None]:
         raise UserError(f'{path} cannot be written: {error.strerror or error}.') from error
 
 
+def plain_message(error: BaseException) -> str | None:
+    """What to tell the user of an error that is no defect of this software: of their own, the system's, or memory.
+
+    None for any other, which keeps its traceback.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return 'the memory of this machine is used up; free some, and give the same command again.'
+    if isinstance(error, OSError):
+        names = ' -> '.join(
+            os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)
+        )
+        what = (
+            f'{names}: {error.strerror}' if names and error.strerror else printable(str(error)) or type(error).__name__
+        )
+        return f'the system refused a read or a write: {what}. Put that right, and give the same command again.'
+    return None
+
+
 @contextlib.contextmanager
 def exit_codes() -> Iterator[None]:
-    """Ends the process on the errors of this file with a message, without a traceback, and an exit code."""
+    """Ends the process with a message, without a traceback, and an exit code, where `plain_message` has one."""
     try:
         yield
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
+    except (UserError, OSError, MemoryError) as error:
+        print(f'error: {plain_message(error)}', file=sys.stderr)
         sys.exit(2)
     except StoppedError as stopped:
         sys.exit(stopped.code)

@@ -2,7 +2,7 @@
 
 import contextlib
 import errno
-import fcntl
+import itertools
 import json
 import os
 import pathlib
@@ -11,11 +11,32 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from alexnet_jax.runtime.errors import UserError, writing
 
+try:
+    import fcntl
+except ImportError as error:
+    raise UserError(
+        'Linux and macOS are supported; on Windows, run this in WSL (Windows Subsystem for Linux).'
+    ) from error
+
 LARGEST = 2**28  # bytes; well above any image, manifest or list of names
+
+
+@contextlib.contextmanager
+def open_regular(path: str | bytes | pathlib.Path, mode: str = 'rb') -> Iterator[IO[bytes]]:
+    """Opens a file of any size; a pipe or a device is an error instead of a wait.
+
+    Raises:
+      ValueError: it is not a regular file.
+      OSError: it cannot be opened.
+    """
+    with open(path, mode, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError('it is not a regular file')
+        yield file
 
 
 def read_file(path: str | bytes | pathlib.Path) -> bytes:
@@ -25,12 +46,10 @@ def read_file(path: str | bytes | pathlib.Path) -> bytes:
       ValueError: it is not a regular file, or is larger than 268 MB.
       OSError: it cannot be read.
     """
-    with open(path, 'rb', opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError('it is not a regular file')
-        if status.st_size > LARGEST:
-            raise ValueError(f'{status.st_size:,} bytes are more than {LARGEST:,}')
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > LARGEST:
+            raise ValueError(f'{size:,} bytes are more than {LARGEST:,}')
         return file.read(LARGEST)
 
 
@@ -57,14 +76,32 @@ def replace_file(path: pathlib.Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
+    sync(path.parent)
+
+
+def sync(path: pathlib.Path) -> None:
+    """Puts what a file holds, or which files a directory has, on disk; raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems cannot sync a directory
+        if error.errno != errno.EINVAL or not path.is_dir():  # some network file systems cannot sync a directory
             raise
     finally:
-        os.close(directory)
+        os.close(descriptor)
+
+
+def sync_tree(directory: pathlib.Path) -> None:
+    """Puts all files below a directory on disk, and the directories themselves; raises OSError."""
+    for path in directory.rglob('*'):
+        sync(path)
+    sync(directory)
+
+
+def unused(path: pathlib.Path) -> pathlib.Path:
+    """The path itself where nothing has that name, or the first of PATH-2, PATH-3 and so on that nothing has."""
+    names = (path.with_name(f'{path.stem}-{number}{path.suffix}') for number in itertools.count(2))
+    return next(one for one in itertools.chain([path], names) if not os.path.lexists(one))
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:

@@ -1,5 +1,6 @@
-"""SIGTERM and Ctrl-C: the first stops the run after the current step, a second at once."""
+"""SIGTERM, SIGHUP and Ctrl-C: the first stops the run after the current step, a second at once."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from alexnet_jax.runtime.errors import StoppedError, say
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:
@@ -18,6 +19,8 @@ class Interruption:
 
     Python runs handlers only between two of its instructions, and compiling a large program is one instruction of many
     seconds. So a thread listens for signals and can act while the compiler works.
+
+    Signals reach the main thread alone: in any other nothing changes, and nothing is recorded.
     """
 
     def __init__(self, console: Console) -> None:
@@ -27,20 +30,28 @@ class Interruption:
         self._graceful = False
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
-        reading, self._writing = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._writing, False)
-        self._wakeup_before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
-        threading.Thread(target=self._listen, args=(reading,), daemon=True).start()
+        with contextlib.ExitStack() as stack:
+            if threading.current_thread() is threading.main_thread():
+                self._begin(stack)
+            self._end_of_context = stack.pop_all()
         return self
+
+    def _begin(self, stack: contextlib.ExitStack) -> None:
+        self._terminals = [number for number in (1, 2) if os.isatty(number)]
+        reading, writing = os.pipe()  # not inherited by other programs
+        stack.callback(os.close, writing)
+        threading.Thread(target=self._listen, args=(reading,), daemon=True).start()
+        os.set_blocking(writing, False)
+        stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writing, warn_on_full_buffer=False))
+        for number in _SIGNALS:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup: to go on without a terminal
+            stack.callback(signal.signal, number, signal.signal(number, lambda *_: None))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        signal.set_wakeup_fd(self._wakeup_before)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        os.close(self._writing)
+        self._end_of_context.close()
 
     def something_to_save(self) -> None:
         """From now on the first signal is only recorded; until then nothing would be lost, and it ends the run."""
@@ -63,14 +74,26 @@ class Interruption:
             if self._received or not self._graceful:
                 self._end(number)
             self._received = number
+            if number == signal.SIGHUP:
+                self._leave_terminal()
             self._say(f'{signal.Signals(number).name}: finishing the step and saving; send it again to stop at once.')
         os.close(reading)
 
     def _end(self, number: int) -> None:
         self._say(f'{signal.Signals(number).name}: stopped; the same command resumes from the latest checkpoint.')
-        self._console.show_cursor()
-        self._console.file.flush()
+        with contextlib.suppress(OSError):
+            self._console.show_cursor()
+            self._console.file.flush()
         os._exit(128 + number)
 
     def _say(self, text: str) -> None:
-        say(self._console, text)
+        with contextlib.suppress(OSError):  # the terminal may be gone; the signal counts all the same
+            say(self._console, text)
+
+    def _leave_terminal(self) -> None:
+        """Leads nowhere what would be written to a terminal that is gone, as each write would fail."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for number in self._terminals:
+            if not os.isatty(number):
+                os.dup2(nowhere, number)
+        os.close(nowhere)

@@ -338,7 +338,7 @@ def test_where_all_are_damaged_the_run_does_not_begin_anew_by_itself(saved, tmp_
     for file in workdir.glob('checkpoints/*/state/d/*'):
         file.write_bytes(b'')
     on, said = experiment(), []
-    with pytest.raises(UserError, match=r'no checkpoint in .* can be read\. To train from the start, name another'):
+    with pytest.raises(UserError, match=r'no checkpoint in .* is whole\. To train from the start, give --from_start'):
         Checkpoints(workdir).restore_newest(state_shapes(on), on.mesh, said.append)
     assert len(said) == 2
 
