@@ -143,6 +143,11 @@ class Forked:
         os.close(theirs)
         return Started(connection, ours)
 
+    def attached(self, *arguments: object, descriptor: int, code: str = '') -> Started:
+        """Starts it as `start` does, its output led to a descriptor, such as a terminal's, instead of a pipe."""
+        connection = self._request(arguments, None, code, descriptor, descriptor)
+        return Started(connection, os.open(os.devnull, os.O_RDONLY))
+
     def launch(self, *arguments: object, environment: dict[str, str] | None = None) -> Ended:
         """Runs it in the project's folder, `environment` added to the user's; waits for its end."""
         with tempfile.TemporaryFile('w+') as out, tempfile.TemporaryFile('w+') as err:

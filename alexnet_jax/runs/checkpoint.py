@@ -23,10 +23,12 @@ from alexnet_jax.runs.diagnosis import (
     files_below,
     first_line,
     is_system,
+    of_a_file,
     unreadable,
 )
 from alexnet_jax.runs.metrics_log import validation_errors
 from alexnet_jax.runs.progress import Progress, error_in, from_fields, to_fields
+from alexnet_jax.runs.workdir import DAMAGED
 from alexnet_jax.runtime.distributed import is_leader, leader_first, several
 from alexnet_jax.runtime.errors import UserError, writing
 from alexnet_jax.runtime.files import read_json, sync, sync_tree, unused
@@ -34,7 +36,6 @@ from alexnet_jax.runtime.formatting import format_bytes
 from alexnet_jax.training.step import TrainState, state_sharding
 
 State = TypeVar('State', TrainState, dict[str, Parameters])  # all of a checkpoint's arrays, or the parameters alone
-DAMAGED = 'damaged_checkpoints'  # in the workdir: those that were put aside
 
 
 class NotFiniteStateError(Exception):
@@ -186,7 +187,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            if is_system(error) or several():
+            if is_system(error) or of_a_file(error) or several():
                 self._cannot_be_saved(first_line(error), error)
             self._remove_unfinished()
             raise
@@ -300,13 +301,15 @@ class Checkpoints:
             sync(self.directory)
 
     def _check_same_network(self, step: int, like: State) -> None:
-        found: dict[str, str] = _arrays(self._manager.item_metadata(step).state.tree['parameters'])
+        directory = self.directory / str(step)
+        # Not the manager's metadata, for which it reads the metrics too.
+        found: dict[str, str] = _arrays(ocp.PyTreeCheckpointHandler().metadata(directory / 'state').tree['parameters'])
         wanted: dict[str, str] = _arrays(like['parameters'] if isinstance(like, dict) else like.parameters)
         for name in [*wanted, *found]:
             if found.get(name) != wanted.get(name):
                 there, here = (x.get(name, 'does not exist') for x in (found, wanted))
                 raise UserError(
-                    f'The checkpoint {self.directory / str(step)} is of another network: the parameter {name} '
+                    f'The checkpoint {directory} is of another network: the parameter {name} '
                     f'{_is(there)} in the checkpoint and {_is(here)} in the config. '
                     'Give the config that the run was made with (see config.json in its workdir), or another --workdir.'
                 )

@@ -58,6 +58,11 @@ def is_system(error: BaseException) -> bool:
     return False
 
 
+def of_a_file(error: BaseException) -> bool:
+    """Whether an error comes from a file, whatever the reason."""
+    return any(isinstance(one, OSError) for one in _chain(error))
+
+
 def explained(directory: pathlib.Path, error: Exception) -> Exception:
     """What an error means that came up while a checkpoint was restored.
 
@@ -165,8 +170,9 @@ def _in_tree(fields: dict[str, Any]) -> str | None:
         try:
             keys = ', '.join(repr(key['key']) for key in entry['key_metadata'])
             known = {key['key_type'] for key in entry['key_metadata']} <= {1, 2, 3, 4}
-            value = entry['value_metadata']
-            if name.rstrip(',)') != f'({keys}' or not known or value['value_type'] != 'jax.Array':
+            kind = entry['value_metadata']['value_type']
+            kind_fits = kind == 'jax.Array' if keys.startswith("'parameters'") else isinstance(kind, str)
+            if name.rstrip(',)') != f'({keys}' or not known or not kind_fits:
                 return f'{_TREE}: {name!r:.100} is no array'
         except (TypeError, KeyError, AttributeError):
             return f'{_TREE}: {name!r:.100} is no array'

@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterator
 from typing import IO, Any
 
 from alexnet_jax.runtime.errors import UserError, writing
-from alexnet_jax.runtime.files import open_regular
+from alexnet_jax.runtime.files import open_regular, sync
 
 METRICS_LOG = 'metrics.jsonl'
-_BLOCK = 2**12  # bytes read at a time
+_BLOCK, _LONGEST = 2**12, 2**24  # bytes read at a time, and of a line
 
 
 class MetricsLog:
@@ -89,15 +89,15 @@ def _cut(path: pathlib.Path, first_step: int) -> None:
       UserError: it cannot be read or written, or a line at the end is damaged.
     """
     try:
-        with open_regular(path, 'r+b') as file:
+        with open_regular(path) as file:
             size, end = os.fstat(file.fileno()).st_size, 0
             for start, line in _from_the_end(file, size):
                 if _parsed(path, line, file, start)['step'] <= first_step:
                     end = start + len(line)
                     break
-            if end < size:
-                file.truncate(end)
-                os.fsync(file.fileno())
+        if end < size:
+            os.truncate(path, end)
+            sync(path)
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
@@ -115,8 +115,15 @@ def _from_the_end(file: IO[bytes], size: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _line_before(file: IO[bytes], end: int) -> int:
-    """Where the line begins that the byte before `end` is in; `end` itself where that byte ends a line."""
+    """Where the line begins that the byte before `end` is in; `end` itself where that byte ends a line.
+
+    Raises:
+      ValueError: no line is as long.
+    """
+    longest = end - _LONGEST
     while end > 0:
+        if end < longest:
+            raise ValueError(f'its last line has more than {_LONGEST:,} bytes')
         start = max(0, end - _BLOCK)
         file.seek(start)
         found = file.read(end - start).rfind(b'\n')

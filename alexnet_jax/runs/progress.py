@@ -45,9 +45,11 @@ def from_fields(fields: Mapping[str, Any]) -> tuple[Progress, dict[str, int]]:
       ValueError, TypeError, KeyError: it is not what was written, or makes no sense.
     """
     _check_checksum(fields)
-    control = RateControl(**fields['control'])
+    control, window = RateControl(**fields['control']), fields['window']
+    if not isinstance(window, dict):
+        raise TypeError('its window makes no sense')
     rate = fields.get('configured_rate')
-    numbers = [control.learning_rate, control.best_error, control.error_to_beat, *fields['window'].values()]
+    numbers = [control.learning_rate, control.best_error, control.error_to_beat, *window.values()]
     numbers += [] if rate is None else [rate]
     counts = [fields['step'], fields['epoch'], control.epochs_without_improvement, control.drops]
     if not all(type(x) in (int, float) and math.isfinite(x) for x in numbers) or type(control.finished) is not bool:
@@ -57,7 +59,7 @@ def from_fields(fields: Mapping[str, Any]) -> tuple[Progress, dict[str, int]]:
     marks = fields['marks']
     if not isinstance(marks, dict) or not all(type(x) is int for x in marks.values()):
         raise ValueError('its checksums make no sense')
-    return Progress(fields['step'], fields['epoch'], control, fields['window'], rate), marks
+    return Progress(fields['step'], fields['epoch'], control, window, rate), marks
 
 
 def error_in(fields: Mapping[str, Any]) -> float | None:

@@ -6,9 +6,8 @@ from typing import Any
 
 from alexnet_jax.config import Config, resume_rule
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.runs.checkpoint import DAMAGED
 from alexnet_jax.runs.metrics_log import METRICS_LOG, last_step
-from alexnet_jax.runs.workdir import NO_CHECKPOINT_YET, read_config, remembered_data
+from alexnet_jax.runs.workdir import DAMAGED, NO_CHECKPOINT_YET, read_config, remembered_data
 from alexnet_jax.runtime.errors import UserError, writing
 from alexnet_jax.runtime.files import unused
 

@@ -4,6 +4,7 @@ WORKDIR/config.json                              all fields of the run
 WORKDIR/data_set/manifest.json, mean_image.npy   as in the prepared data set: class names, mean, color, checksums
 WORKDIR/lock                                     held by the training process, which it names
 WORKDIR/no_checkpoint_yet                        until the first one is on disk
+WORKDIR/damaged_checkpoints                      checkpoints that were put aside; nothing deletes them
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from alexnet_jax.runtime.errors import UserError, writing
 from alexnet_jax.runtime.files import read_json, write_bytes, write_json
 
 CONFIG, DATA_SET, LOCK = 'config.json', 'data_set', 'lock'
-NO_CHECKPOINT_YET = 'no_checkpoint_yet'
+NO_CHECKPOINT_YET, DAMAGED = 'no_checkpoint_yet', 'damaged_checkpoints'
 
 
 def make_workdir(workdir: str) -> None:

@@ -26,14 +26,14 @@ LARGEST = 2**28  # bytes; well above any image, manifest or list of names
 
 
 @contextlib.contextmanager
-def open_regular(path: str | bytes | pathlib.Path, mode: str = 'rb') -> Iterator[IO[bytes]]:
+def open_regular(path: str | bytes | pathlib.Path) -> Iterator[IO[bytes]]:
     """Opens a file of any size; a pipe or a device is an error instead of a wait.
 
     Raises:
       ValueError: it is not a regular file.
       OSError: it cannot be opened.
     """
-    with open(path, mode, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+    with open(path, 'rb', opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError('it is not a regular file')
         yield file

@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import zlib
@@ -117,6 +118,25 @@ def test_programs_are_kept_where_the_system_wants_it(unsettled):
     assert directory.stat().st_mode & 0o077 == 0  # what others could write there would be run
     assert jax.config.jax_compilation_cache_dir == str(directory)
     assert jax.config.jax_persistent_cache_min_compile_time_secs == 0
+
+
+@pytest.mark.parametrize('above', [0, 1, 2])
+@pytest.mark.parametrize('whose', ['of everybody', 'of somebody else'])
+def test_programs_that_others_may_have_written_are_not_run(whose, above, unsettled, monkeypatch):
+    directory = default_directory()
+    directory.mkdir(parents=True, mode=0o700)
+    place = [directory, *directory.parents][above]
+    if whose == 'of everybody':
+        place.chmod(0o777)
+    else:
+        stat, there = pathlib.Path.stat, place.stat()
+        fields = list(there)
+        fields[4] = os.geteuid() + 1  # st_uid
+        of_others = lambda path, **more: os.stat_result(fields) if path == place else stat(path, **more)  # noqa: E731
+        monkeypatch.setattr(pathlib.Path, 'stat', of_others)
+    line = enable_compilation_cache()
+    assert str(place) in line and 'somebody else' in line and 'JAX_COMPILATION_CACHE_DIR' in line
+    assert jax.config.jax_compilation_cache_dir is None
 
 
 def test_processors_do_not_share_programs(unsettled, monkeypatch):

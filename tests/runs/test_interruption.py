@@ -1,9 +1,12 @@
 """What stops a run, and that it does no harm: signals, a second run, divergence, a full disk, damage, a kill."""
 
+import concurrent.futures
+import contextlib
 import dataclasses
 import fcntl
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -24,6 +27,7 @@ from alexnet_jax.runs.build import build, state_shapes
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.interruption import Interruption
 from alexnet_jax.training.metrics_window import NotFiniteLossError
 from tests import three_layers
 
@@ -151,6 +155,64 @@ def test_ctrl_c_does_so_too(interrupted):
     assert interrupted.code == 130 and interrupted.seconds < 5
 
 
+def test_a_terminal_that_is_closed_saves_the_step_too(begin, undisturbed):
+    """SIGHUP, after which nothing can be printed any more."""
+    workdir = undisturbed.parent / 'closed'
+    started = begin('closed', hold=8).signal(signal.SIGHUP).until('SIGHUP: finishing the step and saving')
+    started.go()
+    ended = started.end()
+    assert ended.code == 128 + signal.SIGHUP and 'Saved step 8;' in ended.out
+    assert killing.steps_saved(workdir)[-1] == 8
+
+
+def test_on_a_terminal_that_is_gone_the_step_is_saved_too(place, undisturbed, forked):
+    ours, theirs = pty.openpty()
+    gate, workdir = place / 'gate', place / 'gone'
+    code = killing.HELD.format(step=8, file=str(gate))
+    given = [f'--workdir={workdir}', '--config=tests/three_layers.py', f'--config.data.directory={place / "data"}']
+    process = forked.attached(*given, code=code, descriptor=theirs)
+    os.close(theirs)
+    said = b''
+    while b'held' not in said:
+        said += os.read(ours, 4096)
+    os.close(ours)  # the terminal's window
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.2)
+    gate.touch()
+    assert process.wait() == 128 + signal.SIGHUP
+    assert killing.steps_saved(workdir)[-1] == 8
+
+
+def test_nohup_is_respected():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption(console()):
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, signal.SIG_IGN)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_outside_the_main_thread_a_run_goes_on_without_signals(copied, place):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        progress, _ = pool.submit(carry_on, copied, place, epochs=3).result()
+    assert progress.step == 34
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+@pytest.mark.parametrize('lacks', ['pipe2', 'set_blocking'])
+def test_what_a_system_lacks_does_not_leave_signals_changed(lacks, monkeypatch):
+    """macOS has no pipe2."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    monkeypatch.delattr(os, lacks)
+    refused = pytest.raises(AttributeError) if lacks == 'set_blocking' else contextlib.nullcontext()
+    with refused, Interruption(console()):
+        assert signal.getsignal(signal.SIGINT) != before[signal.SIGINT]
+    assert {number: signal.getsignal(number) for number in before} == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
 def test_a_second_run_in_the_same_workdir_is_refused(terminated):
     first, second = terminated
     assert second.code == 2 and second.out.count('error: ') == 1
@@ -214,7 +276,7 @@ def test_a_run_that_diverges_can_be_carried_on_at_a_lower_rate(rate, copied, pla
     assert not re.search('NaN|Infinity', (copied / 'metrics.jsonl').read_text())
     progress, said = carry_on(copied, place, allowed, learning_rate=1e-4, **diverging)
     assert (progress.step, progress.control.learning_rate) == (34, 1e-4)
-    assert f'config.learning_rate: {rate} before, 0.0001 now' in said
+    assert 'config.learning_rate: 0.002 before, 0.0001 now' in said  # no checkpoint was made at the other
     lines = [(line['step'], line['split']) for line in read_metrics(copied)]
     assert lines == sorted(set(lines)) and lines[-1] == (34, 'validation')
 

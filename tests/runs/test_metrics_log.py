@@ -6,6 +6,7 @@ import math
 import re
 import struct
 import time
+import tracemalloc
 
 import jax.numpy as jnp
 import pytest
@@ -13,7 +14,8 @@ from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from alexnet_jax.commands.reporting import Reporter
-from alexnet_jax.runs.metrics_log import MetricsLog, read_metrics
+from alexnet_jax.runs import metrics_log
+from alexnet_jax.runs.metrics_log import MetricsLog, _cut, last_step, read_metrics
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.progress_bar import Display
 from alexnet_jax.training.metrics_window import NotFiniteLossError, Window
@@ -244,10 +246,52 @@ def test_a_damaged_line_is_named(damage, tmp_path):
     lines = path.read_text().splitlines()
     lines[1] = damage
     path.write_text('\n'.join(lines) + '\n')
-    for use in (read_metrics, lambda workdir: MetricsLog(workdir, 30)):
+    for use in (read_metrics, lambda workdir: MetricsLog(workdir, 20)):
         with pytest.raises(UserError, match=r'metrics\.jsonl, line 2 is damaged; remove that line, or the file'):
             use(tmp_path)
     assert path.read_text().splitlines() == lines
+    MetricsLog(tmp_path, 30).close()  # what it has no business with stays as it is
+    assert path.read_text().splitlines() == lines
+
+
+def test_a_log_of_any_size_is_cut_at_its_end(tmp_path):
+    """As much is read as is dropped, and nothing is written."""
+    path = tmp_path / 'metrics.jsonl'
+    with path.open('wb') as file:
+        for step in range(1, 200_001):
+            file.write(b'{"step": %d, "epoch": 0.5, "split": "train", "loss": 2.302585092994046}\n' % step)
+    end = path.read_bytes().index(b'{"step": 199991,')
+    before = path.stat()
+    tracemalloc.start()
+    _cut(path, 199_990)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert path.stat().st_size == end and most < 100_000 < before.st_size // 100
+    assert last_step(tmp_path) == 199_990 and path.stat().st_ino == before.st_ino
+    _cut(path, 200_000)
+    assert path.stat().st_size == end
+
+
+@pytest.mark.parametrize('block', [1, 7, 64, 4096])
+@pytest.mark.parametrize('rest', [b'', b'{"step": 5, "spl', bytes(9000)])
+def test_the_end_is_found_wherever_the_blocks_begin(block, rest, tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics_log, '_BLOCK', block)
+    lines = [b'{"step": %d, "split": "train"%s}\n' % (step, b' ' * (step * 40)) for step in range(1, 5)]
+    path = tmp_path / 'metrics.jsonl'
+    for first_step in range(6):
+        path.write_bytes(b''.join(lines) + rest)
+        assert last_step(tmp_path) == 4
+        _cut(path, first_step)
+        assert path.read_bytes() == b''.join(lines[:first_step])
+
+
+def test_what_is_not_finite_is_left_out_of_a_line(tmp_path):
+    log = MetricsLog(tmp_path, 0)
+    log.write(1, 1.0, 'validation', VALUES | {'color_column1': math.nan, 'color_column2': 0.25, 'other': math.inf})
+    log.close()
+    text = (tmp_path / 'metrics.jsonl').read_text()
+    assert json.loads(text, parse_constant=pytest.fail)['color_column2'] == 0.25
+    assert 'color_column1' not in text and 'other' not in text
 
 
 def test_a_disk_that_is_full_is_told(tmp_path):

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import shutil
 
 import fakes
 import pytest
@@ -14,8 +15,8 @@ from alexnet_jax.runs.build import build, first_state
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runs.progress import Progress
-from alexnet_jax.runs.resume import check_resume, differences
-from alexnet_jax.runs.workdir import remember_data, write_config
+from alexnet_jax.runs.resume import check_resume, check_start, differences
+from alexnet_jax.runs.workdir import mark_begun, mark_saved, read_config, remember_data, write_config
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.training.optimizer import RateControl
 from experiments import paper
@@ -268,6 +269,49 @@ def test_the_same_data_set_may_lie_elsewhere(workdir, data, tmp_path):
     assert check_resume(typed(paper.get_config()), moved, workdir, []) == []
 
 
+# From the start.
+
+
+def put_aside(workdir):
+    (workdir / 'damaged_checkpoints/7').mkdir(parents=True)
+
+
+def lines_to_step_20(workdir):
+    lines = [{'step': step, 'epoch': 1.0, 'split': 'train', 'loss': 1.0} for step in (10, 20)]
+    (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+
+
+@pytest.mark.parametrize(
+    'leave, word', [(put_aside, 'damaged_checkpoints holds'), (lines_to_step_20, 'metrics.jsonl goes to step 20')]
+)
+def test_where_a_run_has_been_nothing_starts_at_step_0_unless_a_flag_says_so(leave, word, tmp_path):
+    said = []
+    check_start(tmp_path, False, said.append)  # an empty directory
+    leave(tmp_path)
+    before = sorted(tmp_path.rglob('*'))
+    with pytest.raises(UserError) as caught:
+        check_start(tmp_path, False, said.append)
+    assert word in str(caught.value) and '--from_start' in str(caught.value) and '--workdir' in str(caught.value)
+    assert sorted(tmp_path.rglob('*')) == before and not said
+    mark_begun(tmp_path)  # it was stopped before its first checkpoint
+    check_start(tmp_path, False, said.append)
+    assert sorted(tmp_path.rglob('*')) == sorted([*before, tmp_path / 'no_checkpoint_yet'])
+    mark_saved(tmp_path)
+    with pytest.raises(UserError, match='--from_start'):
+        check_start(tmp_path, False, said.append)
+
+
+def test_the_log_of_an_earlier_run_is_kept(tmp_path):
+    said = []
+    for _ in range(2):
+        lines_to_step_20(tmp_path)
+        check_start(tmp_path, True, said.append)
+    kept = [tmp_path / 'metrics_before.jsonl', tmp_path / 'metrics_before-2.jsonl']
+    assert [path.read_text().count('\n') for path in kept] == [2, 2]
+    assert not (tmp_path / 'metrics.jsonl').exists()
+    assert said == [f'The log of the earlier run is kept as {path}.' for path in kept]
+
+
 # Runs.
 
 
@@ -276,27 +320,81 @@ def place(tmp_path_factory):
     return tmp_path_factory.mktemp('runs')
 
 
-def run(place, name, **changes):
+def run(place, name, allowed=(), from_start=False, **changes):
     """Trains the run of a name, or carries it on."""
     config = three_layers.get_config()
     config.update_from_flattened_dict(
         {'data.directory': str(place / 'data'), 'mesh.data': 1, 'mesh.column': 1} | changes
     )
-    return train(typed(config), str(place / name), fakes.console())
+    return train(typed(config), str(place / name), fakes.console(), allowed, from_start=from_start)
 
 
-@pytest.mark.parametrize('allowed, expected', [([], 0.005), (['learning_rate'], 0.02), (['momentum'], 0.005)])
-def test_a_new_learning_rate_counts_where_it_is_allowed(allowed, expected, tmp_path, place):
+@pytest.mark.parametrize(
+    'allowed, kept, written, expected',
+    [
+        ([], 0.01, 0.01, 0.005),
+        (['momentum'], 0.01, 0.01, 0.005),
+        (['learning_rate'], 0.01, 0.01, 0.02),
+        (['learning_rate'], 0.02, 0.02, 0.005),  # the same command again: what has become of the rate holds
+        (['learning_rate'], 0.02, 0.01, 0.005),  # likewise where config.json was not written any more
+        (['learning_rate'], 0.01, 0.02, 0.02),  # an older checkpoint, as the newest is damaged
+        (['learning_rate'], None, 0.01, 0.02),  # of an early run
+        (['learning_rate'], None, 0.02, 0.005),
+    ],
+)
+def test_a_new_learning_rate_counts_once_where_it_is_allowed(allowed, kept, written, expected, tmp_path):
     config = three_layers.get_config()
     config.mesh.data = config.mesh.column = 1
+    config.learning_rate = written
+    write_config(typed(config), tmp_path)
     config.learning_rate = 0.02
     on, before = build(typed(config)), RateControl(0.005, 1 / 3, 2 / 7, epochs_without_improvement=3, drops=2)
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(first_state(on), Progress(7, 1, before), None)
+    checkpoints.save(first_state(on), Progress(7, 1, before, {}, kept), None)
     checkpoints.wait()
-    _, progress = restore_or_initialize(on, checkpoints, fakes.console(), allowed)
-    assert progress == Progress(7, 1, dataclasses.replace(before, learning_rate=expected))
+    _, progress = restore_or_initialize(on, checkpoints, fakes.console(), tmp_path, allowed)
+    assert progress == Progress(7, 1, dataclasses.replace(before, learning_rate=expected), {}, kept)
     checkpoints.close()
+
+
+def test_a_run_without_its_checkpoints_waits_for_the_flag(place):
+    whole = run(place, 'lost', epochs=1)
+    log = (place / 'lost/metrics.jsonl').read_text()
+    with pytest.raises(UserError, match=r'--from_start: .* holds a checkpoint of step 12; leave the flag out'):
+        run(place, 'lost', from_start=True, epochs=2)
+    shutil.rmtree(place / 'lost/checkpoints')
+    with pytest.raises(UserError, match=r'holds no checkpoint to resume from, .* goes to step 12'):
+        run(place, 'lost', epochs=1)
+    assert (place / 'lost/metrics.jsonl').read_text() == log
+    assert run(place, 'lost', from_start=True, epochs=1) == whole
+    assert (place / 'lost/metrics_before.jsonl').read_text() == log
+    assert [line['step'] for line in read_metrics(place / 'lost')] == [3, 5, 6, 9, 10, 12, 12]
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(place, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, 'save', lambda *_: exec('raise UserError("the disk is full")'))
+        with pytest.raises(UserError, match='the disk is full'):
+            run(place, 'early', epochs=1)
+    assert read_metrics(place / 'early')[-1]['step'] == 5 and (place / 'early/no_checkpoint_yet').exists()
+    assert run(place, 'early', epochs=1).step == 12 and not (place / 'early/no_checkpoint_yet').exists()
+
+
+def test_the_config_follows_a_change_once_a_checkpoint_was_made_with_it(place, monkeypatch):
+    """So a wrong --allow_changes that is stopped at once leaves the right command as it was."""
+    run(place, 'changed', epochs=1)
+    change = {'epochs': 2, 'weight_decay': 0.1, 'allowed': ['weight_decay']}
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, 'save', lambda *_: exec('raise UserError("the disk is full")'))
+        with pytest.raises(UserError, match='the disk is full'):
+            run(place, 'changed', **change)
+    assert read_config(place / 'changed').weight_decay == 0.0005 and read_config(place / 'changed').epochs == 1
+    run(place, 'changed', epochs=1, log_every_steps=4)  # what does not touch the result is taken over at once
+    assert read_config(place / 'changed').log_every_steps == 4
+    assert run(place, 'changed', **change).step == 23
+    assert read_config(place / 'changed').weight_decay == 0.1
+    with pytest.raises(UserError, match=r'config\.weight_decay: 0\.1 before, 0\.0005 now'):
+        run(place, 'changed', epochs=2)
 
 
 MESHES = [(1, 1), (1, 2), (2, 1), (2, 2), (1, 1)]
