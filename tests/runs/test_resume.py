@@ -37,6 +37,8 @@ FREE = {
     'data.directory',
     'data.source_directory',
     'data.skip_broken',
+    'data.download',
+    'data.download_from',
     'data.images_per_shard',
 }
 ASKED_FOR = {
