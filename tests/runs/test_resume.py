@@ -39,6 +39,7 @@ FREE = {
     'data.skip_broken',
     'data.download',
     'data.download_from',
+    'data.max_megapixels',
     'data.images_per_shard',
 }
 ASKED_FOR = {
