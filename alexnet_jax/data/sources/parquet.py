@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from alexnet_jax.data.sources.base import Identity, Item, identity_of_file, index_in_whole
-from alexnet_jax.data.sources.parquet_rows import Group, Rows, open_file, reading, row_groups
+from alexnet_jax.data.sources.parquet_rows import Group, Rows, check_pages, open_file, reading, row_groups
 from alexnet_jax.runtime.errors import UserError
 
 if TYPE_CHECKING:  # importing it is slow, and only this source needs it
@@ -26,7 +26,7 @@ _WORDS = {
     'test': 'test|testing|eval|evaluation',
 }  # in names of files, as Hugging Face's `datasets` reads them
 _SERIES = re.compile(r'(.*?)(\d{5})-of-(\d{5})')  # train-00003-of-00294.parquet
-_MAX_ROWS = 2**25  # of a file
+_MAX_ROWS = 2**25  # of all files
 _ROLES = {'image': 'Images are bytes, or {bytes, path}.', 'label': 'Labels are whole numbers or texts.'}
 
 
@@ -70,7 +70,10 @@ class Parquet:
         paths = _by_split(_find(pattern, os.fspath(directory)))
         _check_series(paths, whole=not glob.has_magic(pattern or os.fspath(directory)))
         self._image, self._label = _columns(next(iter(paths.values()))[0], wanted)
-        files = {split: [self._open(path) for path in some] for split, some in paths.items()}
+        files: dict[str, list[_File]] = {split: [] for split in paths}
+        for split, path in ((split, path) for split, some in paths.items() for path in some):
+            rows = sum(len(file.labels) for some in files.values() for file in some)
+            files[split].append(self._open(path, _MAX_ROWS - rows))
         files = {split: some for split, some in files.items() if not all(_is_unlabeled(file) for file in some)}
         if 'train' not in files:
             raise UserError(f'{_common(paths)} has nothing to train on: no Parquet file for training with labels.')
@@ -113,23 +116,25 @@ class Parquet:
         file = self._files[split][number]
         return file, index - self._ends[split][number] + len(file.labels), int(self._labels[split][index])
 
-    def _open(self, path: str) -> _File:
-        """Reads the metadata and the labels of a file."""
+    def _open(self, path: str, room: int) -> _File:
+        """Reads the metadata and the labels of a file, which has `room` rows at most."""
         import pyarrow as pa
 
         image, label = _columns(path, {'image': self._image, 'label': self._label})
         with reading(path):
             file = open_file(path, read_dictionary=[label])  # texts are then stored once each
             count = file.metadata.num_rows
-            if count > _MAX_ROWS:
-                raise ValueError(f'it claims {count:,} rows; the limit is {_MAX_ROWS:,}')
+            if count > room:
+                raise ValueError(f'it claims {count:,} rows, and with those before {_MAX_ROWS:,} are the limit')
+            for number in range(file.metadata.num_row_groups):
+                check_pages(path, file.metadata, number, label)
             kind = pa.int64() if pa.types.is_integer(file.schema_arrow.field(label).type) else pa.string()
             parts = [batch.column(0).cast(kind) for batch in file.iter_batches(1 << 16, columns=[label])]
             labels = pa.concat_arrays(parts) if parts else pa.array([], kind)
             if len(labels) != count:
                 raise ValueError(f'it claims {count:,} rows, and has {len(labels):,} labels')
-            groups = row_groups(path, file.metadata, image)
-            return _File(path, groups, labels, _names(file.schema_arrow, label) if kind == pa.int64() else ())
+            names = _names(file.schema_arrow, label) if kind == pa.int64() else ()
+            return _File(path, row_groups(file.metadata, image), labels, names)
 
 
 def _options(argument: str) -> tuple[str, dict[str, str]]:

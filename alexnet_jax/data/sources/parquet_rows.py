@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from alexnet_jax.data.sources.parquet_pages import pages
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.files import LARGEST
 from alexnet_jax.runtime.formatting import format_bytes
@@ -22,7 +23,7 @@ _BATCH_ROWS, _BATCH_BYTES = 64, 1 << 22  # read at once, at most; by a row group
 _KEPT_BYTES, _KEPT_BATCHES = 1 << 27, 64  # at most
 _CURSORS = 2  # row groups that are read at the same time
 _BUFFER = 1 << 20  # bytes; without one, a column chunk is read as a whole
-_MAX_INFLATION, _MAY_INFLATE = 64, 1 << 28  # times, above so many bytes: images are compressed already
+_MAX_PAGE = 1 << 30  # bytes, packed and unpacked together
 _MAX_NAME = 300  # characters
 _POINTER = b'version https://git-lfs'
 
@@ -67,30 +68,35 @@ def open_file(path: str, **options: Any) -> 'pq.ParquetFile':
     return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False, **options)
 
 
-def row_groups(path: str, metadata: 'pq.FileMetaData', column: str) -> list[Group]:
-    """The row groups that have rows; `column` is that of the images.
-
-    Raises:
-      UserError: the images would be implausibly larger than they are in the file.
-    """
+def row_groups(metadata: 'pq.FileMetaData', column: str) -> list[Group]:
+    """The row groups of a file; `column` is that of the images."""
     groups, first = [], 0
     for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        chunks = [group.column(index) for index in range(group.num_columns)]
-        chunks = [chunk for chunk in chunks if chunk.path_in_schema in (column, *_leaves(column))]
-        size, packed = (
-            sum(sizes)
-            for sizes in zip(*((c.total_uncompressed_size, c.total_compressed_size) for c in chunks), strict=True)
-        )
-        if size > _MAY_INFLATE and size > _MAX_INFLATION * packed:
-            raise UserError(
-                f'{path}: {format_bytes(packed)} of the column {column!r} claim to be {format_bytes(size)}, but images '
-                'are compressed already. The file is not read.'
-            )
-        batch = min(_BATCH_ROWS, _BATCH_BYTES * group.num_rows // max(size, 1))
-        groups.append(Group(first, group.num_rows, max(batch, 1)))
-        first += group.num_rows
+        rows = metadata.row_group(number).num_rows
+        size = sum(chunk.total_uncompressed_size for chunk in _chunks(metadata, number, column))
+        groups.append(Group(first, rows, max(1, min(_BATCH_ROWS, _BATCH_BYTES * rows // max(size, 1)))))
+        first += rows
     return groups
+
+
+def check_pages(path: str, metadata: 'pq.FileMetaData', number: int, column: str) -> None:
+    """Raises ValueError if a page of a row group's column needs too much memory, or is not where it should be."""
+    with open(path, 'rb', buffering=0) as file:
+        for chunk in _chunks(metadata, number, column):
+            starts = (chunk.dictionary_page_offset, chunk.data_page_offset)
+            for page in pages(file, min(filter(None, starts)), chunk.total_compressed_size):
+                if (size := page.unpacked + page.packed) > _MAX_PAGE:
+                    raise ValueError(
+                        f'a page of the column {column!r} takes {format_bytes(size)} of memory, where '
+                        f'{format_bytes(_MAX_PAGE)} are the limit; write the file with smaller pages'
+                    )
+
+
+def _chunks(metadata: 'pq.FileMetaData', number: int, column: str) -> list['pq.ColumnChunkMetaData']:
+    """What a row group has of a column, or of those parts of a structure that are read."""
+    group = metadata.row_group(number)
+    chunks = [group.column(index) for index in range(group.num_columns)]
+    return [chunk for chunk in chunks if chunk.path_in_schema in (column, *_leaves(column))]
 
 
 def _leaves(column: str) -> tuple[str, str]:
@@ -163,6 +169,7 @@ class Rows:
         """A cursor at the beginning of a row group."""
         shared = next((cursor.file for (other, _), (cursor, _) in self._cursors.items() if other == path), None)
         file = shared or open_file(path)
+        check_pages(path, file.metadata, number, self._column)
         leaves = {file.metadata.schema.column(i).path for i in range(len(file.metadata.schema))}
         columns = [name for name in (self._column, *_leaves(self._column)) if name in leaves]
         return _Cursor(file, file.iter_batches(batch, [number], columns, use_threads=False))
