@@ -20,6 +20,7 @@ from alexnet_jax.data.pipeline import Shards
 from alexnet_jax.data.sources import open_source, parquet_rows
 from alexnet_jax.data.sources.base import Identified
 from alexnet_jax.data.sources.parquet import Parquet
+from alexnet_jax.data.sources.parquet_pages import pages
 from alexnet_jax.runtime.errors import UserError
 
 NAMES = ['tench', 'crane', 'shark']
@@ -187,6 +188,34 @@ def test_large_row_groups_are_not_read_as_a_whole(tmp_path):
     before = pa.total_allocated_bytes()
     assert len(source.item('train', 0).image) == 100_000
     assert pa.total_allocated_bytes() - before < 20_000_000
+
+
+@pytest.mark.parametrize('version', ['1.0', '2.0'])
+@pytest.mark.parametrize('codec', ['none', 'snappy', 'zstd', 'gzip'])
+@pytest.mark.parametrize(
+    'more', [{}, {'use_dictionary': False, 'write_statistics': False}, {'write_page_checksum': True}]
+)
+def test_the_pages_are_those_of_the_file(tmp_path, version, codec, more):
+    content = table([i % 3 for i in range(300)]).append_column('x', pa.array(np.arange(300.0)))
+    more |= {'data_page_version': version, 'compression': codec, 'data_page_size': 500, 'write_batch_size': 20}
+    path = write(tmp_path, 'train.parquet', content, row_group_size=200, **more)
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    with path.open('rb') as file:
+        for chunk in map(group.column, range(group.num_columns)):
+            start = min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)))
+            found = list(pages(file, start, chunk.total_compressed_size))
+            headers = chunk.total_uncompressed_size - sum(page.unpacked for page in found)
+            assert headers == chunk.total_compressed_size - sum(page.packed for page in found)
+            assert 10 * len(found) <= headers <= 200 * len(found)
+            assert len(found) > 3 or chunk.path_in_schema != 'image.bytes'
+
+
+def test_a_page_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet_rows, '_MAX_PAGE', 5000)
+    path = write(tmp_path, 'train.parquet', table([i % 3 for i in range(300)]), write_statistics=False)
+    with pytest.raises(UserError, match=r"a page of the column 'image' takes 0\.0 MB of memory"):
+        Parquet('', tmp_path).item('train', 0)
+    assert path.exists()
 
 
 # --- splits ---

@@ -14,6 +14,7 @@ def import_everything():
     """What the modes import, so that forked processes have it."""
     import matplotlib.font_manager  # noqa: F401
     import PIL.Image
+    import pyarrow.parquet  # noqa: F401
     import scipy.io  # noqa: F401
 
     PIL.Image.init()

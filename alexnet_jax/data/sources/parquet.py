@@ -249,10 +249,10 @@ def _features(schema: 'pa.Schema') -> dict[str, dict[str, Any]]:
     """What Hugging Face's metadata say about the columns; {} without them."""
     content = (schema.metadata or {}).get(b'huggingface')
     try:
-        features = json.loads(content)['info']['features'] if content else {}
-    except (KeyError, TypeError, RecursionError) as error:
+        features = json.loads(content)['info']['features'].items() if content else ()
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("its metadata 'huggingface' are damaged") from error
-    return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+    return {name: feature for name, feature in features if isinstance(feature, dict)}
 
 
 def _names(schema: 'pa.Schema', label: str) -> tuple[str, ...]:
