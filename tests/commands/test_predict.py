@@ -93,7 +93,7 @@ def test_a_person_reads_lines_and_finds_pictures(run, pictures):
     assert drawn == ['cmyk.png', 'color.png', 'gray-2.png', 'gray.png']
     for name in drawn:
         with Image.open(run[1] / 'predictions' / name) as picture:
-            assert min(picture.size) > 200 and len(set(picture.convert('L').get_flattened_data())) > 10
+            assert min(picture.size) > 200 and len(set(picture.convert('L').tobytes())) > 10
 
 
 def test_one_that_cannot_be_read_does_not_stop_the_rest(run, pictures):
