@@ -19,6 +19,7 @@ MODES = {
     'prepare': 'prepare a data set, resuming where it stopped; needs no --workdir',
     'inspect': 'tables of the network and of the exchanges between devices; needs no --workdir',
     'profile': 'the time of a training step by layer and by kind of operation; a trace in WORKDIR/profile',
+    'study': 'variants and seeds of an experiment trained one after another, then compared',
     'compare': 'runs beside each other and the paper; with --workdir, comparison.json and a figure too',
 }
 CONFIG = config_flags.DEFINE_config_file(
@@ -34,6 +35,12 @@ BESIDE = config_flags.DEFINE_config_file(
     'beside', None, 'For inspect: a second experiment, a file like --config; both networks in one table.'
 )
 RUNS = flags.DEFINE_list('runs', [], 'For compare: directories of runs; differences are from the first.')
+VARIANTS = flags.DEFINE_list(
+    'variants',
+    ['base'],
+    "For study: variants of --config's file, as in base,no_dropout; differences are from the first.",
+)
+SEEDS = flags.DEFINE_list('seeds', ['0'], 'For study: seeds for each variant, as in 0,1,2.')
 ENSEMBLE = flags.DEFINE_list('ensemble', [], 'For eval: directories of runs, whose predictions are averaged.')
 IMAGES = flags.DEFINE_list('images', [], 'For predict and features: image files, or folders of them.')
 JSON = flags.DEFINE_bool('json', False, 'For predict: print one JSON object a line and draw nothing.')
@@ -119,6 +126,11 @@ def call(config: Config | None, workdir: str | None, console: Console) -> None:
             from alexnet_jax.commands.profile import profile
 
             profile(config, workdir, STEPS.value, console)
+        case 'study':
+            from alexnet_jax.commands.study import study
+
+            split = SPLIT.value or 'validation'
+            study(VARIANTS.value, arguments.seeds(SEEDS.value), workdir, split, arguments.command_of_run, console)
         case 'compare':
             from alexnet_jax.commands.compare import compare
 

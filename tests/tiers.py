@@ -47,6 +47,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     'commands/test_features.py': (),
     'commands/test_inspect.py': (),
     'commands/test_evaluate.py': (),
+    'commands/test_study.py': (),
     'commands/test_profile.py': (),
     'model/test_columns.py': (
         'test_columns_on_one_device_exchange_nothing',

@@ -29,13 +29,16 @@ from alexnet_jax.runtime.files import write_json
 from alexnet_jax.runtime.formatting import format_percent
 
 
-def compare(workdirs: Sequence[str], workdir: str | None, console: Console) -> dict[str, Any]:
+def compare(
+    workdirs: Sequence[str], workdir: str | None, console: Console, missing: Sequence[str] = ()
+) -> dict[str, Any]:
     """Compares runs with the first of them, the base, and with the paper's ablations.
 
     Args:
       workdirs: of the runs.
       workdir: directory for comparison.json and figures/comparison.png; None to print only.
       console: for output.
+      missing: notes on runs that should be among them.
 
     Returns:
       The content of comparison.json: 'measurement', 'base', 'variants' and 'runs' as in `Variant` and `Summary`,
@@ -48,7 +51,7 @@ def compare(workdirs: Sequence[str], workdir: str | None, console: Console) -> d
     runs = [summarize(one) for one in workdirs]
     notes = check_comparable(runs)
     measurement, why = choose_measurement(runs)
-    notes += why + notes_on_progress(runs, measurement)
+    notes += [*why, *notes_on_progress(runs, measurement), *missing]
     variants = group_by_variant(runs, measurement)
     if workdir:
         make_workdir(workdir)
@@ -102,8 +105,9 @@ def _words(measurement: Measurement) -> str:
 def _variants_table(variants: Sequence[Variant], measurement: Measurement) -> Table:
     table = new_table(
         f'{_words(measurement)}: {measurement.examples:,} images ({measurement.file})',
-        f'Differences are from {variants[0].name}, in percentage points of error. With several seeds: means, and in '
-        'parentheses the range. More color: number of runs by the column whose first layer has the larger share.',
+        f'Differences are from {variants[0].name}, in percentage points of error, with their standard errors: over '
+        'seeds, or over the images where there is one seed. With several seeds: means, and in parentheses the range. '
+        'More color: number of runs by the column whose first layer has the larger share.',
         ['variant'],
         ['runs', 'top-1 error', 'top-5 error', 'difference,\ntop-1 / top-5', 'published', 'more color'],
     )
@@ -113,7 +117,7 @@ def _variants_table(variants: Sequence[Variant], measurement: Measurement) -> Ta
             one.name,
             str(len(one.workdirs)),
             *(_spread(error, len(one.workdirs)) for error in (one.top1_error, one.top5_error)),
-            f'{one.top1_difference:+.2f} / {one.top5_difference:+.2f}' if place else 'base',
+            _measured(one) if place else 'base',
             _difference(one.published) if one.published else '',
             '\n'.join(f'column {column}: {count}' for column, count in one.more_color.items()),
         )
@@ -123,6 +127,14 @@ def _variants_table(variants: Sequence[Variant], measurement: Measurement) -> Ta
 def _spread(error: Spread, runs: int) -> str:
     spread = f'\n({100 * error.least:.2f} to {100 * error.most:.2f})' if runs > 1 else ''
     return f'{format_percent(error.mean)}{spread}'
+
+
+def _measured(one: Variant) -> str:
+    """In percentage points: '+1.37 ± 0.40', and top-5 below."""
+    return (
+        f'{one.top1_difference:+.2f} ± {one.top1_standard_error:.2f}\n'
+        f'{one.top5_difference:+.2f} ± {one.top5_standard_error:.2f}'
+    )
 
 
 def _difference(published: Difference) -> str:

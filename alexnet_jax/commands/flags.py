@@ -19,7 +19,7 @@ from alexnet_jax.runtime.quiet import silence_checkpoint_libraries
 
 _MOST_SIMULATED = 1024  # devices
 _CONFIG_FILES = ('config', 'beside')  # flags that take one
-_WITH_CONFIG = ('train', 'prepare', 'inspect', 'figure1')  # modes that need no existing run
+_WITH_CONFIG = ('train', 'prepare', 'inspect', 'figure1', 'study')  # modes that need no existing run
 _WITHOUT_CONFIG = ('compare',)  # modes for several runs, each with its own config
 _RENAMED_MODES = {'neighbours': 'neighbors'}
 _WITHOUT_WORKDIR = ('prepare', 'inspect', 'compare')
@@ -89,6 +89,34 @@ def _given(flag: str, argv: list[str]) -> list[str]:
 def _pattern(flag: str) -> str:
     """Matches a flag and its value, --flag=VALUE or --flag VALUE, in arguments joined by nulls."""
     return rf'(?:^|\0)--?({flag})[=\0]([^\0]*)'
+
+
+def seeds(given: list[str]) -> list[int]:
+    """The seeds of --seeds.
+
+    Raises:
+      UserError: one is not a number, or --config.seed sets one too.
+    """
+    if other := [field for field in _fields(sys.argv) if field.startswith('--config.seed')]:
+        raise UserError(f'{other[0]}: a study takes its seeds from --seeds, as in --seeds=0,1,2.')
+    if wrong := [seed for seed in given if not seed.isdecimal()]:
+        raise UserError(f'--seeds={",".join(given)}: {wrong[0]!r} is not a whole number of 0 or more.')
+    return [int(seed) for seed in given]
+
+
+def command_of_run(variant: str, seed: int, workdir: str, mode: str) -> list[str]:
+    """The command line for a run of a study: that of the study, for one variant of the experiment and one seed.
+
+    Args:
+      variant: of the experiment's file; 'base' for --config as it was given.
+      seed, workdir, mode: of the run.
+    """
+    config = _given('config', sys.argv)[-1]
+    if variant != 'base':
+        config = f'{config.split(":")[0]}:{variant}'
+    rest = re.sub(_pattern('config|workdir|mode|variants|seeds'), '', '\0'.join(sys.argv[1:])).strip('\0')
+    own = [f'--config={config}', *rest.split('\0')] if rest else [f'--config={config}']
+    return [sys.executable, sys.argv[0], *own, f'--config.seed={seed}', f'--workdir={workdir}', f'--mode={mode}']
 
 
 def _fields(argv: list[str]) -> list[str]:

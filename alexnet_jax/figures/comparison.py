@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_jax.figures.style import BLUE, GRAY, ORANGE, SMALL, fitted, look, new_figure
-from alexnet_jax.runs.variants import Spread, Variant
+from alexnet_jax.runs.variants import Variant
 
 _WIDTH, _NAMES = 9.6, 2.4  # inches; of the figure, and of the widest name
 _BAR = 0.38  # height, as a fraction of a variant's
@@ -15,7 +15,7 @@ _BAR = 0.38  # height, as a fraction of a variant's
 def difference_bars(variants: Sequence[Variant], title: str) -> Figure:
     """Differences of top-1 and top-5 error from the base, in percentage points, a row for each variant.
 
-    A black line shows the range over several seeds.
+    A black line shows plus and minus one standard error: over seeds, or over the images where there is one seed.
 
     Args:
       variants: the base first.
@@ -30,8 +30,7 @@ def difference_bars(variants: Sequence[Variant], title: str) -> Figure:
             range(len(variants)), [fitted(one.name, _NAMES, SMALL) for one in variants], parse_math=False
         )
         panels[0].set_ylim(len(variants) - 0.4, -0.6)  # the base on top
-        several = any(len(one.workdirs) > 1 for one in variants)
-        labels = ['here; black: least to most of several seeds' if several else 'here']
+        labels = ['here; black: one standard error']
         labels += [f'published: {"; ".join(sorted({one.published.images for one in variants if one.published}))}']
         figure.legend(
             panels[0].containers,
@@ -51,14 +50,13 @@ def _panel(axes: Axes, variants: Sequence[Variant], top: int) -> None:
     axes.set_axisbelow(True)
     ours = [getattr(one, f'top{top}_difference') for one in variants]
     axes.barh([place - _BAR / 2 for place in range(len(variants))], ours, _BAR, color=BLUE, label='here')
-    base = getattr(variants[0], f'top{top}_error').mean
     for place, (one, points) in enumerate(zip(variants, ours, strict=True)):
-        error: Spread = getattr(one, f'top{top}_error')
-        low, high = (100 * (end - base) for end in (error.least, error.most))
-        if len(one.workdirs) > 1:
-            axes.plot([low, high], [place - _BAR / 2] * 2, color='black', linewidth=1.2, marker='|')
+        error: float = getattr(one, f'top{top}_standard_error')
         if place:
-            _label_bar(axes, max(points, high, 0), place - _BAR / 2, f'{points:+.2f}')
+            axes.plot(
+                [points - error, points + error], [place - _BAR / 2] * 2, color='black', linewidth=1.2, marker='|'
+            )
+            _label_bar(axes, max(points + error, 0), place - _BAR / 2, f'{points:+.2f}')
     published = {place: one.published for place, one in enumerate(variants) if one.published}
     known = {place: getattr(one, f'top{top}') for place, one in published.items()}
     known = {place: points for place, points in known.items() if points is not None}

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -40,11 +41,16 @@ class Measurement:
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """Mean, least and greatest error (0..1) over several seeds."""
+    """Mean, least and greatest error (0..1) over several seeds, and the mean's standard error.
+
+    The standard error is over the seeds, or over the images where there is one seed: that of a proportion, which does
+    not know how much other seeds would differ.
+    """
 
     mean: float
     least: float
     most: float
+    standard_error: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +62,7 @@ class Variant:
       workdirs: of the runs.
       top1_error, top5_error: over the runs.
       top1_difference, top5_difference: of the means from the base's, in percentage points; positive is worse.
+      top1_standard_error, top5_standard_error: of these differences, the two means taken as independent.
       published: effect of the same change on the paper's network, if published.
       more_color: number of runs by the column, from 1, whose first layer has the largest share of color.
     """
@@ -66,6 +73,8 @@ class Variant:
     top5_error: Spread
     top1_difference: float
     top5_difference: float
+    top1_standard_error: float
+    top5_standard_error: float
     published: Difference | None
     more_color: dict[int, int]
 
@@ -184,7 +193,7 @@ def group_by_variant(runs: Sequence[Summary], measurement: Measurement) -> list[
                 )
         group.append(run)
     base = groups[0]
-    base_errors = _spreads([errors_of(run, measurement) for run in base])
+    base_errors = _spreads([errors_of(run, measurement) for run in base], measurement.examples)
     named: dict[str, Config] = {}
     variants = []
     for group in groups:
@@ -197,12 +206,17 @@ def group_by_variant(runs: Sequence[Summary], measurement: Measurement) -> list[
         family, _, change = config.name.rpartition(':')
         published = difference_for(family, change) if family == base[0].config.name and not fields else None
         name = ', '.join([config.name, *fields[:_MOST_SHOWN], *hidden])
-        errors = [errors_of(run, measurement) for run in group]
+        errors = (
+            base_errors
+            if group is base
+            else _spreads([errors_of(run, measurement) for run in group], measurement.examples)
+        )
         variants.append(_variant(name, group, errors, base_errors, published))
         center = [run.evaluated['center'] for run in group if 'center' in run.evaluated]
         if group is base and measurement.views == 'ten' and len(center) == len(group):
             published = difference_for(config.name, 'center_patch')
-            variants.append(_variant(f'{config.name}, center patch alone', group, center, base_errors, published))
+            errors = _spreads(center, measurement.examples)
+            variants.append(_variant(f'{config.name}, center patch alone', group, errors, base_errors, published))
     return variants
 
 
@@ -211,33 +225,47 @@ def _config_differences(one: Config, other: Config) -> list[tuple[str, Any, Any]
     return [found for found in differences(one.fields(), other.fields()) if found[0] not in _FREE]
 
 
-def _spreads(errors: Sequence[Errors]) -> tuple[Spread, Spread]:
-    """Of the top-1 and the top-5 errors."""
-    columns = ([one.top1_error for one in errors], [one.top5_error for one in errors])
-    top1, top5 = (Spread(math.fsum(values) / len(values), min(values), max(values)) for values in columns)
+def _spreads(errors: Sequence[Errors], examples: int) -> tuple[Spread, Spread]:
+    """Of the top-1 and the top-5 errors over `examples` images."""
+    top1, top5 = (
+        _spread(values, examples) for values in ([one.top1_error for one in errors], [one.top5_error for one in errors])
+    )
     return top1, top5
+
+
+def _spread(errors: Sequence[float], examples: int) -> Spread:
+    mean = math.fsum(errors) / len(errors)
+    if len(errors) > 1:
+        standard_error = statistics.stdev(errors) / math.sqrt(len(errors))
+    else:
+        standard_error = math.sqrt(mean * (1 - mean) / examples)
+    return Spread(mean, min(errors), max(errors), standard_error)
 
 
 def _variant(
     name: str,
     group: Sequence[Summary],
-    errors: Sequence[Errors],
+    errors: tuple[Spread, Spread],
     base: tuple[Spread, Spread],
     published: Difference | None,
 ) -> Variant:
-    top1, top5 = _spreads(errors)
-    most = collections.Counter(
+    more = collections.Counter(
         1 + run.colors.index(max(run.colors))
         for run in group
         if len(run.colors) > 1 and all(map(math.isfinite, run.colors))
     )
+    differences = [100 * (one.mean - other.mean) for one, other in zip(errors, base, strict=True)]
+    uncertain = [math.hypot(one.standard_error, other.standard_error) for one, other in zip(errors, base, strict=True)]
+    top1, top5 = (0.0, 0.0) if errors is base else (100 * one for one in uncertain)
     return Variant(
         name,
-        tuple(run.workdir for run in group),
-        top1,
-        top5,
-        100 * (top1.mean - base[0].mean),
-        100 * (top5.mean - base[1].mean),
-        published,
-        dict(sorted(most.items())),
+        workdirs=tuple(run.workdir for run in group),
+        top1_error=errors[0],
+        top5_error=errors[1],
+        top1_difference=differences[0],
+        top5_difference=differences[1],
+        top1_standard_error=top1,
+        top5_standard_error=top5,
+        published=published,
+        more_color=dict(sorted(more.items())),
     )

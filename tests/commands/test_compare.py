@@ -139,14 +139,24 @@ def test_seeds_of_a_variant_are_put_together(made):
     on = console()
     base, deeper = compare(runs, None, on)['variants']
     assert base['workdirs'] == (runs[0], runs[2], runs[4]) and deeper['workdirs'] == (runs[1], runs[3])
-    assert base['top1_error'] == pytest.approx({'mean': 0.22, 'least': 0.16, 'most': 0.3})
+    error = np.std([0.2, 0.3, 0.16], ddof=1) / np.sqrt(3)
+    assert base['top1_error'] == pytest.approx({'mean': 0.22, 'least': 0.16, 'most': 0.3, 'standard_error': error})
     assert deeper['top1_difference'] == pytest.approx(12.5 - 22)
     assert deeper['top5_difference'] == pytest.approx((12.5 - 22) / 4)
-    assert base['top1_difference'] == base['top5_difference'] == 0
+    assert deeper['top1_standard_error'] == pytest.approx(100 * np.hypot(error, 0.005))  # |0.12 - 0.13| / 2
+    assert base['top1_difference'] == base['top5_difference'] == base['top1_standard_error'] == 0
     words = lines_of(on)
     assert ['digits', '3', '22.00%', '5.50%', 'base'] in words
     assert ['(16.00', 'to', '30.00)', '(4.00', 'to', '7.50)'] in words
-    assert ['digits:deeper', '2', '12.50%', '3.12%', '-9.50', '/', '-2.38'] in words
+    assert ['digits:deeper', '2', '12.50%', '3.12%', '-9.50', '±', '4.19'] in words
+
+
+def test_of_one_seed_the_standard_error_is_over_the_images(made):
+    runs = [made('a', evaluation=evaluated(0.1, 0.02)), made('b', 'digits:deeper', evaluation=evaluated(0.25, 0.03))]
+    base, _, deeper = compare(runs, None, console())['variants']
+    over_images = [np.std([1.0] * round(360 * p) + [0.0] * round(360 * (1 - p))) / np.sqrt(360) for p in (0.1, 0.25)]
+    assert base['top1_error']['standard_error'] == pytest.approx(over_images[0])
+    assert deeper['top1_standard_error'] == pytest.approx(100 * np.hypot(*over_images))
 
 
 def test_runs_that_differ_in_more_than_the_seed_are_apart(made):
@@ -287,9 +297,9 @@ def test_published_differences_stand_beside_ours(made):
     assert list(known) == names[1:4]
     words = lines_of(on)
     joined = [' '.join(line) for line in words]
-    assert 'digits:no_normalization 1 21.00% 5.25% +1.00 / +0.25 +1.37 / +1.15' in joined
-    assert 'digits:no_color 1 22.00% 5.50% +2.00 / +0.50 over +1' in joined
-    assert 'digits:no_conv4 1 23.00% 5.75% +3.00 / +0.75 about +2' in joined
+    assert 'digits:no_normalization 1 21.00% 5.25% +1.00 ± 3.01 +1.37 / +1.15' in joined
+    assert 'digits:no_color 1 22.00% 5.50% +2.00 ± 3.03 over +1' in joined
+    assert 'digits:no_conv4 1 23.00% 5.75% +3.00 ± 3.06 about +2' in joined
     assert any(line[:4] == ['digits:no_normalization', 'ImageNet,', 'ten', 'views'] for line in words)
     text = ' '.join(on.file.getvalue().split())
     assert 'Sources of the published differences' in text and 'log of network 148' in text
@@ -307,9 +317,9 @@ def test_no_difference_is_published_for_a_base_that_was_changed(made):
 
 
 def variant(name, top1, top5, base=(0.2, 0.05), runs=1, change=None):
-    spreads = [Spread(error, error - 0.01 * (runs > 1), error + 0.02 * (runs > 1)) for error in (top1, top5)]
+    spreads = [Spread(error, error - 0.01 * (runs > 1), error + 0.02 * (runs > 1), 0.01) for error in (top1, top5)]
     points = [100 * (error - other) for error, other in zip((top1, top5), base, strict=True)]
-    return Variant(name, tuple(map(str, range(runs))), *spreads, *points, DIFFERENCES.get(change), {})
+    return Variant(name, tuple(map(str, range(runs))), *spreads, *points, 1.5, 0.5, DIFFERENCES.get(change), {})
 
 
 def test_bars_are_the_differences():
@@ -337,15 +347,16 @@ def test_bars_are_the_differences():
         found = {names[round(bar.get_y() + bar.get_height() / 2)]: bar.get_width() for bar in hatched}
         assert found == theirs
         spread = {round(line.get_ydata()[0]): list(line.get_xdata()) for line in axes.lines if line.get_marker() == '|'}
-        assert list(spread) == [0, 2]
-        np.testing.assert_allclose(spread[2], [ours[2] - 1, ours[2] + 2])
+        assert list(spread) == [1, 2, 3]  # the base differs from itself by nothing
+        error = 1.5 if top == 1 else 0.5
+        np.testing.assert_allclose(spread[2], [ours[2] - error, ours[2] + error])
         bottom, above = axes.get_ylim()
         assert bottom > 3.4 and above < -0.4  # the base on top
     words = [text.get_text() for text in figure.axes[0].texts]
     assert words == ['-3.00', '+5.00', '+2.00', '+0.40', 'over +1']
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [
-        'here; black: least to most of several seeds',
+        'here; black: one standard error',
         'published: ImageNet, ten views',
     ]
 
@@ -353,7 +364,7 @@ def test_bars_are_the_differences():
 def test_a_figure_of_the_base_alone():
     figure = difference_bars([variant('digits', 0.2, 0.05)], '')
     figure.draw_without_rendering()
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ['here']
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ['here; black: one standard error']
 
 
 # What is refused.

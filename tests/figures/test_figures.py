@@ -383,7 +383,10 @@ def test_the_same_bytes_each_time(tmp_path):
     svg = first[1].read_text()
     assert '<text' not in svg and '<dc:date>' not in svg  # letters are paths
     with Image.open(first[0]) as drawn:
-        assert drawn.format == 'PNG' and drawn.size in ((1920, 820), (1920, 819))  # Matplotlib before 3.11.1 rounds down
+        assert drawn.format == 'PNG' and drawn.size in (
+            (1920, 820),
+            (1920, 819),
+        )  # Matplotlib before 3.11.1 rounds down
     assert len(save(figure_4_left([example()]), tmp_path / 'pixels')) == 1
 
 
