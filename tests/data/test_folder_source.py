@@ -198,6 +198,16 @@ def test_test_images_without_labels_are_left_out_and_said(tmp_path, test, valida
     assert note.startswith(f'{top} has 7 images') and note.endswith(f'To predict: --mode=predict --images={top}')
 
 
+def test_folders_inside_a_class_are_said(tmp_path):
+    write(tmp_path, 'animal/cat/1.jpg', 'animal/dog/2.jpg', 'animal/dog/old/3.jpg', 'plant/4.jpg', 'plant/moss/5.jpg')
+    folder = Folder(tmp_path)
+    assert folder.class_names == ('animal', 'plant')
+    assert folder.notes[0] == '2 classes have images in inner folders, as animal/cat, which count as of the class.'
+    write(tmp_path, 'plant/train/1.jpg', 'plant/valid/1.jpg')
+    with pytest.raises(UserError, match=rf'The class folder {tmp_path}/plant has folders for training and testing of'):
+        Folder(tmp_path)
+
+
 def test_a_folder_without_images_beside_the_splits(tmp_path):
     write(tmp_path, 'train/a/1.jpg', 'train/b/1.jpg', 'val/a/2.jpg', 'annotations/a/1.xml')
     folder = Folder(tmp_path)
@@ -212,8 +222,8 @@ OTHERS = {
     'cifar10': ['cifar-10-python.tar.gz'],
     'cifar100': ['cifar-100-binary.tar.gz'],
     'mnist': ['train-images-idx3-ubyte.gz'],
-    'imagenette': ['imagenette2-320.tgz'],
-    'parquet:GLOB': ['train-00000-of-00001.parquet'],
+    'imagenette2-320': ['imagenette2-320.tgz'],
+    'parquet': ['train-00000-of-00001.parquet'],
 }
 
 

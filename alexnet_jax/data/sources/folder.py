@@ -48,7 +48,8 @@ class Folder:
           UserError: the directory is missing or has neither layout; there are fewer than two classes; a class is empty,
             or is not among those for training; a folder cannot be read; a symbolic link is broken.
         """
-        self._found, self._notes, self._outer = LeftOut(), list[str](), os.fspath(directory)
+        self._found, self._notes, self._inner = LeftOut(), list[str](), list[str]()
+        self._outer = os.fspath(directory)
         self._directory = self._unwrapped(self._outer)
         self._wrapping = os.path.relpath(self._directory, self._outer) if self._directory != self._outer else ''
         folders = self._folders_of_splits()
@@ -148,12 +149,6 @@ class Folder:
             raise self._error(f'{_but_no_folder(where)} in it, one is needed for each class', _how_to_sort(where))
         if len(names) == 1:
             raise self._error(f'{shown(where)} has only one class, {shown(names[0])!r}; two are needed')
-        inside = ({_SPLITS.get(name.lower()) for name in _folders(os.path.join(where, one))} for one in names)
-        if all('train' in splits and len(splits - {None}) > 1 for splits in inside):
-            raise self._error(
-                f'Each class folder in {shown(where)}, as {shown(names[0])!r}, has folders for training and testing of '
-                'its own; the folders of the splits must be above those of the classes'
-            )
         return names
 
     def _keep_labeled(self, folders: dict[str, str], classes: list[str]) -> None:
@@ -200,16 +195,34 @@ class Folder:
                 f'The class folder {shown(self._at(folder))} has no image in it{but}.{remedies} Add some '
                 f'({" ".join(extension[1:] for extension in EXTENSIONS)}), or remove the folder.'
             )
+        self._check_inside(folder, paths)
         return paths
 
+    def _check_inside(self, folder: str, paths: list[bytes]) -> None:
+        """Takes note of folders inside a class folder; UserError where they are those of splits."""
+        start = len(os.fsencode(folder)) + 1
+        inner = sorted({path[start:].split(b'/')[0] for path in paths if b'/' in path[start:]})
+        if inner:
+            self._inner.append(shown(os.path.join(folder, os.fsdecode(inner[0]))))
+        splits = {_SPLITS.get(os.fsdecode(name).lower()) for name in inner} - {None}
+        if 'train' in splits and len(splits) > 1:
+            raise self._error(
+                f'The class folder {shown(self._at(folder))} has folders for training and testing of its own; the '
+                'folders of the splits must be above those of the classes'
+            )
+
     def _note_beside(self, folders: set[str], own_validation: bool) -> None:
-        """Notes the images in folders for class folders, and that images are held out."""
+        """Notes images beside and below class folders, and that images are held out."""
         for folder in sorted(folders):
             count = _images_beside(self._at(folder), self._found)
             if count:
                 self._notes.append(
                     f'{shown(self._at(folder))} has {counted(count, "image")} beside its folders: left out.'
                 )
+        if self._inner:
+            what = 'classes have' if len(self._inner) > 1 else 'class has'
+            where = f'images in inner folders, as {self._inner[0]}, which count as of the class.'
+            self._notes.insert(0, f'{len(self._inner):,} {what} {where}')
         if not own_validation:
             self._notes.append('There is no folder for validation: every tenth image of each class is held out.')
 

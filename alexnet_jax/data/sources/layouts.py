@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from alexnet_jax.data.image_files import shown
 
+_FAST_AI = tuple(f'image{kind}2{size}' for kind in ('nette', 'woof') for size in ('', '-320', '-160'))
 # Data sets by names of files and folders that they have, with their sources.
 _KNOWN = (
     (('wnids.txt',), 'Tiny ImageNet', 'tiny_imagenet'),
@@ -15,9 +16,9 @@ _KNOWN = (
     (('ILSVRC2010_*',), 'ImageNet of 2010', 'imagenet2010'),
     (('cifar-100*',), 'CIFAR-100', 'cifar100'),
     (('cifar-10*', 'data_batch_[1-5]*'), 'CIFAR-10', 'cifar10'),
-    (('imagenette2*.tgz',), 'Imagenette', 'imagenette'),
+    *(((f'{name}.tgz',), name, name) for name in _FAST_AI),
     (('*-idx[13]-ubyte*', '*.idx[13]-ubyte*'), 'MNIST, or one in its format', 'mnist'),
-    (('*.parquet',), 'in the format Parquet', 'parquet:GLOB'),
+    (('*.parquet',), 'a data set in Parquet files', 'parquet'),
 )
 _IMAGENET_VALIDATION = 'ILSVRC2012_val_*'
 _ARCHIVES = ('*.zip', '*.tar', '*.tar.gz', '*.tgz', '*.tar.xz', '*.tar.bz2', '*.7z', '*.rar')
