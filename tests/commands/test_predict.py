@@ -1,6 +1,7 @@
 """A user's own images: what is printed, drawn and said of those that cannot be read."""
 
 import json
+import os
 import pathlib
 
 import fakes
@@ -75,7 +76,28 @@ def test_json_holds_five_classes_of_every_picture(run, pictures, capsys):
             assert one['name'] == one['id'] == str(one['label'])
     assert error.startswith('2 of 6 images cannot be read, the first: ') and 'cut.jpg' in error
     assert 'cut.jpg' in printed and 'text.png' in printed
+    assert f'Left out of {pictures}: 1 file of other kinds (.txt 1)' in printed
     assert not (run[1] / 'predictions').exists()
+
+
+def test_names_that_are_not_utf_8_and_files_of_other_kinds(run, tmp_path, capsys):
+    folder = os.path.join(os.fsencode(tmp_path), b'caf\xe9')
+    os.mkdir(folder)
+    for name, content in {
+        b'\xff[b].png': fakes.encoded(np.full((9, 9, 3), 7)),
+        b'bad\xfe.jpg': b'',
+        b'x.heic1': b'!',
+    }.items():
+        with open(os.path.join(folder, name), 'wb') as file:
+            file.write(content)
+    printed, error = predicted(run, [os.fsdecode(folder)], as_json=True)
+    out = capsys.readouterr().out
+    assert '\\ud' not in out and out.encode()
+    files = {line['file']: line for line in map(json.loads, out.splitlines())}
+    assert set(files) == {rf'{tmp_path}/caf\xe9/{name}' for name in (r'\xff[b].png', r'bad\xfe.jpg')}
+    assert files[rf'{tmp_path}/caf\xe9/bad\xfe.jpg']['error'] == 'the file is empty'
+    assert rf'Left out of {tmp_path}/caf\xe9: 1 file of other kinds (.heic1 1).' in printed
+    assert rf'{tmp_path}/caf\xe9/bad\xfe.jpg: the file is empty' in error
 
 
 def test_a_person_reads_lines_and_finds_pictures(run, pictures):

@@ -4,9 +4,13 @@ import concurrent.futures
 import os
 
 import pytest
+from configs import typed
+from fakes import console, encoded, noise
 from PIL import Image
 
+from alexnet_jax.config import default_config
 from alexnet_jax.data.formats import EXTENSIONS
+from alexnet_jax.data.opening import prepare_data
 from alexnet_jax.data.sources.folder import Folder
 from alexnet_jax.runtime.errors import UserError
 
@@ -181,6 +185,7 @@ def test_a_folder_around_all(tmp_path, inside):
     assert folder.class_names == ('a', 'b') and folder.splits == {'train': 2, 'validation': 1}
     assert names(folder, 'train') == [f'{inside}a/1.jpg', f'{inside}b/2.jpg']
     assert folder.identity('train', 0).file == f'animals/v1/{inside}a/1.jpg'
+    assert folder.left_out == {'.txt': 1, 'hidden folder': 1}
     assert f'The only folder in {tmp_path} is read: {tmp_path}/animals/v1.' in folder.notes
 
 
@@ -308,3 +313,28 @@ def test_pictures_are_handed_out_byte_by_byte(tmp_path):
         for index in range(2):
             Image.new('L', (5, 4), 10 * index).save(tmp_path / name / f'{index}.png')
     assert Folder(tmp_path).item('train', 1).image == (tmp_path / 'b/1.png').read_bytes()
+
+
+def test_preparing_says_what_was_left_out_and_how_the_folder_was_read(tmp_path):
+    for path in ('train/a/1.png', 'train/a/2.png', 'train/b/1.png', 'test/3.png'):
+        write(tmp_path / 'set', path)
+        (tmp_path / 'set' / path).write_bytes(encoded(noise(9, 9)))
+    (tmp_path / 'set/train/a/large.png').write_bytes(encoded(noise(1001, 1000), compress_level=1))
+    write(tmp_path / 'set', 'train/a/4.heic1', 'train/.git/5.png')
+    config = default_config()
+    config.data.update({'source': 'folder', 'source_directory': str(tmp_path / 'set'), 'image_size': 8, 'crop_size': 8})
+    config.data.update({'directory': str(tmp_path / 'prepared'), 'max_megapixels': 1})
+    on = console()
+    with pytest.raises(
+        UserError, match=r'large.png: 1,000 x 1,001 pixels are more than 1 million; raise config.data.max_'
+    ):
+        prepare_data(typed(config).data, on)
+    for line in (
+        f'Left out of {tmp_path}/set: 1 file of other kinds (.heic1 1); 1 hidden folder ({tmp_path}/set/train/.git).',
+        f'{tmp_path}/set/test has 1 image without labels',
+        'There is no folder for validation: every tenth image of each class is held out.',
+    ):
+        assert line in on.file.getvalue()
+    config.data.update({'max_megapixels': 2})
+    data = prepare_data(typed(config).data, on)
+    assert {split: data.examples(split) for split in data.shards} == {'train': 3, 'validation': 1}

@@ -71,7 +71,7 @@ class Folder:
             raise self._error(f'{shown(self._directory)} has no image for validation: no class has two')
         self._note_beside({'', *folders.values()}, 'validation' in folders)
         self.left_out = self._found.counts()
-        self.notes = (*self._found.lines(self._directory), *self._notes)
+        self.notes = (*self._found.lines(self._outer), *self._notes)
 
     def item(self, split: str, index: int) -> Item:
         """Reads an image file, named by its path in the directory; thread-safe; UserError if it cannot be read."""
@@ -113,6 +113,7 @@ class Folder:
             inner = os.path.join(outer, names[0])
             if not _folders(inner) or _images_beside(inner):
                 break
+            _images_beside(outer, self._found)
             outer = inner
         if outer != directory:
             self._notes.append(f'The only folder in {shown(directory)} is read: {shown(outer)}.')
