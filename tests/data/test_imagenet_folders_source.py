@@ -57,6 +57,14 @@ def test_every_image_and_label(folder, val, tmp_path, monkeypatch):
     check(open_source('imagenet2012', str(tmp_path)), made)
 
 
+@pytest.mark.parametrize('place', ['ILSVRC', 'ILSVRC/Data', 'ILSVRC/Data/CLS-LOC'])
+def test_any_of_kaggles_folders_will_do(place, tmp_path, monkeypatch):
+    made = write(tmp_path, 'ILSVRC/Data/CLS-LOC')
+    write_solution(tmp_path / SOLUTION)
+    monkeypatch.setattr(imagenet_folders, 'validation_ids', lambda: 1 / 0)  # the solution is found
+    check(open_source('imagenet2012', str(tmp_path / place)), made)
+
+
 def test_the_solution_is_read_not_guessed(tmp_path):
     write(tmp_path)
     write_solution(tmp_path / SOLUTION, lie=lambda synset: SYNSETS[2])

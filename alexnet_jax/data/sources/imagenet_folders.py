@@ -12,7 +12,7 @@ from alexnet_jax.data.sources.listed import ListedImages, class_folders, image_n
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.files import read_file
 
-_KAGGLE = 'ILSVRC/Data/CLS-LOC'
+_FOLDERS = ('', 'CLS-LOC/', 'Data/CLS-LOC/', 'ILSVRC/Data/CLS-LOC/')  # the last is Kaggle's
 _SOLUTION = 'LOC_val_solution.csv'
 
 
@@ -31,11 +31,12 @@ def open_imagenet2012(directory: str | pathlib.Path) -> Source:
 
 
 class ImageNet2012Folders:
-    """ILSVRC-2012 from folders `train` and `val`, in the directory or in ILSVRC/Data/CLS-LOC there, as Kaggle has them.
+    """ILSVRC-2012 from folders `train` and `val`, in the directory or, as Kaggle has them, in ILSVRC/Data/CLS-LOC.
 
     `train` has a folder for each class, named by its WordNet id. `val` has such folders too, or the validation images
-    without folders. These have their labels from LOC_val_solution.csv, if that is in the directory, and otherwise, by
-    the number in their official names, from TensorFlow Datasets. The test images have no labels, and are not used.
+    without folders. These have their labels from LOC_val_solution.csv, if that is in the directory or where Kaggle has
+    it, and otherwise, by the number in their official names, from TensorFlow Datasets. The test images have no labels,
+    and are not used.
 
     As in `ImageNet2012`, labels are in the order of WordNet ids, images in that of class and name (loose validation
     images of name), and fewer classes give a smaller ImageNet.
@@ -46,9 +47,9 @@ class ImageNet2012Folders:
         self._directory = pathlib.Path(directory)
         folder = _folder_of(self._directory)
         if folder is None:
-            raise UserError(f'{directory} has neither train/WNID/*.JPEG nor {_KAGGLE}/train/WNID/*.JPEG.')
+            raise UserError(f'{directory} has neither train/WNID/*.JPEG nor ILSVRC/Data/CLS-LOC/train/WNID/*.JPEG.')
         remedy = 'Expected are train/WNID/*.JPEG, and val/WNID/*.JPEG or val/*.JPEG, with the official names.'
-        self._files = FolderFiles(self._directory, remedy, folder)
+        self._folder, self._files = folder, FolderFiles(self._directory, remedy, folder)
         names = imagenet_names()
         train = class_folders(self._files, 'train', tuple(names), 'the 1,000 classes of ILSVRC-2012')
         self.class_ids = tuple(train)
@@ -77,8 +78,8 @@ class ImageNet2012Folders:
     def _add_loose(self, labels: dict[str, int]) -> None:
         """Adds validation images that are in no class folders."""
         found = image_names(self._files, 'val')
-        solution = self._directory / _SOLUTION
-        truth = _read_solution(solution) if solution.exists() else self._known(found)
+        solution = self._solution()
+        truth = _read_solution(solution) if solution else self._known(found)
         for name in found:
             synset = truth.get(name.rpartition('.')[0])
             if synset is None:
@@ -86,6 +87,12 @@ class ImageNet2012Folders:
             if synset not in labels:
                 raise self._files.error(f'has val/{name}, which is of the class {synset}: that is not in train')
             self._images['validation'].add('val', [name], labels[synset])
+
+    def _solution(self) -> pathlib.Path | None:
+        """The file of labels, beside `train` or up to where Kaggle has it."""
+        inner = (self._directory / self._folder / 'train').resolve()
+        places = (self._directory, *list(inner.parents)[:4])
+        return next((place / _SOLUTION for place in places if (place / _SOLUTION).exists()), None)
 
     def _known(self, found: list[str]) -> dict[str, str]:
         """WordNet ids of validation images by their names without ending."""
@@ -105,7 +112,7 @@ class ImageNet2012Folders:
 
 def _folder_of(directory: pathlib.Path) -> str | None:
     """The folder in a directory, '' or with a slash at its end, in which `train` has class folders."""
-    for folder in ('', f'{_KAGGLE}/'):
+    for folder in _FOLDERS:
         names = FolderFiles(directory, '', folder).folders('train')
         if any(re.fullmatch('n[0-9]{8}', name) for name in names):
             return folder
