@@ -176,6 +176,10 @@ class Config(_Section):
     momentum: float = _field(0.9, 'of the update rule', ge=0)
     weight_decay: float = _field(0.0005, 'of the update rule', ge=0)
     decay_biases: bool = _field(True, 'whether biases decay too; not so in the 2012 code')
+    layer_decays: tuple[tuple[str, Rate], ...] = _field(
+        (),
+        "pairs (which, weight decay) for single layers, as in ('conv*', 0.0); of those that match the last holds",
+    )
     learning_rate: float = _field(0.01, 'epsilon of section 5, at the start', ge=0)
     rate_control: RateControlConfig = RateControlConfig()
     pretrained: PretrainedConfig = PretrainedConfig()

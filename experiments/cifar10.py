@@ -15,9 +15,9 @@ cifar10.py:tanh              the same with tanh, with which Figure 1 compares
 
 The paper, but: images of 32 x 32, patches of 24 x 24, one column, no color noise, no dropout. Biases learn at a rate
 of their own that is never lowered, as the files say. The files' rates are lowered by ten twice, for the last ten epochs
-each: after 350 epochs on four fifths of the training set and 150 on all of it; here after 500 on all of it. The files'
-weight decay differs between layers (0 in the convolutional ones, 0.004 in the local ones, 0.004 or, for 11 %, 0.01 in
-the last one); here it is 0.004 in all.
+each: after 350 epochs on four fifths of the training set and 150 on all of it; here after 500 on all of it. Weight
+decay differs between layers, as in the files: 0 in the convolutional ones, 0.004 in the local ones, 0.004 or, for 11 %,
+0.01 in the last one.
 
     python launch.py --config=experiments/cifar10.py --mode=prepare --config.data.download=True
     python launch.py --workdir=runs/cifar10 --config=experiments/cifar10.py
@@ -80,6 +80,7 @@ def get_config(variant: str = '') -> ConfigDict:
     config.rate_control.schedule = ((500, 0.0001), (510, 0.00001))
     config.rate_control.layer_rates = ((0, '*.bias', 0.002),)
     config.weight_decay = 0.004
+    config.layer_decays = (('conv*', 0.0), ('fc10', 0.004 if variant == 'no_normalization' else 0.01))
     config.decay_biases = False
 
     config.data.source = 'cifar10'  # or tfds:cifar10

@@ -37,6 +37,7 @@ def get_config(variant: str = 'relu') -> ConfigDict:
     config.name = f'figure1:{variant}'
     config.network = network_config(cifar10.four_layers(NONLINEARITIES[variant.split('_')[-1]], normalization=False))
     config.weight_decay = 0.0
+    config.layer_decays = ()
     config.learning_rate = 0.003
     config.rate_control.schedule = ()
     config.rate_control.layer_rates = ()

@@ -63,6 +63,8 @@ REFUSED = [
     ('rate_control.layer_rates', ((0, 1, 0.1),), 'rules'),
     ('rate_control.layer_factors', ('conv1',), 'rules'),
     ('rate_control.layer_factors', ((0, 'conv1', float('nan')),), 'rules'),
+    ('layer_decays', (('conv1', -0.1),), 'pairs'),
+    ('layer_decays', ('conv1', 0.1), 'pairs'),
     ('network', 'conv1', 'a group of layers'),
     ('network.conv1', 3, 'is not a layer'),
     ('network.conv1.kernels', 0, 'at least 1'),

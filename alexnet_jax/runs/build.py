@@ -52,7 +52,7 @@ def build(config: Config) -> Experiment:
     network = AlexNet(config.network, columns_on(mesh, config.columns), _PRECISIONS[config.precision], convolve)
     experiment = Experiment(config, mesh, network)
     shapes = state_shapes(experiment)  # fails where the table does not fit its images or columns
-    check_layer_rules(config.rate_control, shapes.parameters)
+    check_layer_rules(config, shapes.parameters)
     needed = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes)) / mesh.shape[COLUMN]
     if needed > memory_of(jax.local_devices()[0]):
         raise UserError(
@@ -105,6 +105,7 @@ def training_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Met
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         decay_biases=config.decay_biases,
+        layer_decays=config.layer_decays,
     )
 
 

@@ -11,12 +11,17 @@ import numpy as np
 import optax
 from jax.tree_util import tree_map_with_path
 
-from alexnet_jax.config import RateControlConfig
+from alexnet_jax.config import Config, RateControlConfig
 from alexnet_jax.runtime.errors import UserError
 
 
 def update_rule(
-    learning_rate: Any, *, momentum: float, weight_decay: float, decay_biases: bool = True
+    learning_rate: Any,
+    *,
+    momentum: float,
+    weight_decay: float,
+    decay_biases: bool = True,
+    layer_decays: Sequence[tuple[str, float]] = (),
 ) -> optax.GradientTransformation:
     """The paper's update: v <- momentum v - weight_decay rate w - rate gradient; w <- w + v.
 
@@ -29,13 +34,17 @@ def update_rule(
       momentum: 0.9 in the paper.
       weight_decay: 0.0005 in the paper.
       decay_biases: whether biases decay too, as in the paper's formula; not so in the 2012 code.
+      layer_decays: pairs (which, weight decay) for layers that have their own, as in the files of cuda-convnet's
+        CIFAR-10 networks; `which` is as in `matches`, and of the pairs that match the last holds.
 
     Returns:
       A transformation whose state is that of `optax.trace`: the velocity, shaped like the parameters.
     """
     each = isinstance(learning_rate, dict)
     rule = optax.chain(
-        optax.add_decayed_weights(weight_decay) if decay_biases else _decay_kernels(weight_decay),
+        optax.add_decayed_weights(weight_decay)
+        if decay_biases and not layer_decays
+        else _add_decays(weight_decay, decay_biases, layer_decays),
         optax.stateless(lambda gradients, _: _by_rate(learning_rate, gradients))
         if each
         else optax.scale_by_learning_rate(learning_rate),
@@ -44,11 +53,15 @@ def update_rule(
     return _frozen_where_zero(learning_rate, rule) if each else rule
 
 
-def _decay_kernels(weight_decay: float) -> optax.GradientTransformation:
-    def decay(path: tuple[Any, ...], gradient: jax.Array, parameter: jax.Array) -> jax.Array:
-        return gradient if path[-1].key == 'bias' else gradient + weight_decay * parameter
+def _add_decays(
+    weight_decay: float, decay_biases: bool, layer_decays: Sequence[tuple[str, float]]
+) -> optax.GradientTransformation:
+    def add(path: tuple[Any, ...], gradient: jax.Array, parameter: jax.Array) -> jax.Array:
+        layer, array = path[-2].key, path[-1].key
+        decays = [weight_decay] + [decay for which, decay in layer_decays if matches(f'{layer}.{array}', which)]
+        return gradient + decays[-1] * parameter if decay_biases or array != 'bias' else gradient
 
-    return optax.stateless(lambda gradients, parameters: tree_map_with_path(decay, gradients, parameters))
+    return optax.stateless(lambda gradients, parameters: tree_map_with_path(add, gradients, parameters))
 
 
 def _by_rate(rates: Any, gradients: Any) -> Any:
@@ -176,14 +189,18 @@ def matches(name: str, which: str) -> bool:
     return fnmatch.fnmatchcase(name, which) or fnmatch.fnmatchcase(name.split('.')[0], which)
 
 
-def check_layer_rules(config: RateControlConfig, layers: Iterable[str]) -> None:
-    """Raises UserError where a rule matches none of the layers, which are those with parameters."""
+def check_layer_rules(config: Config, layers: Iterable[str]) -> None:
+    """Raises UserError where a rule for single layers matches none of the layers, which are those with parameters."""
     layers = list(layers)
     names = [f'{layer}.{array}' for layer in layers for array in ('kernel', 'bias')]
-    for field in ('layer_rates', 'layer_factors'):
-        for _, which, _ in getattr(config, field):
-            if not any(matches(name, which) for name in names):
-                raise UserError(
-                    f'config.rate_control.{field}: {which!r} matches no layer with parameters; there are '
-                    f'{", ".join(layers)}.'
-                )
+    control = config.rate_control
+    rules = {
+        'rate_control.layer_rates': [which for _, which, _ in control.layer_rates],
+        'rate_control.layer_factors': [which for _, which, _ in control.layer_factors],
+        'layer_decays': [which for which, _ in config.layer_decays],
+    }
+    for field, which in ((field, which) for field, all_of_it in rules.items() for which in all_of_it):
+        if not any(matches(name, which) for name in names):
+            raise UserError(
+                f'config.{field}: {which!r} matches no layer with parameters; there are {", ".join(layers)}.'
+            )

@@ -1,6 +1,6 @@
 """Section 5: one training step, a pure function jitted over the mesh."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import flax.struct
@@ -55,6 +55,7 @@ def make_train_step(
     momentum: float,
     weight_decay: float,
     decay_biases: bool = True,
+    layer_decays: Sequence[tuple[str, float]] = (),
     accumulation_steps: int = 1,
 ) -> Callable[[TrainState, Batch, Statistics, Any], tuple[TrainState, Metrics]]:
     """Builds the jitted training step.
@@ -63,7 +64,7 @@ def make_train_step(
       network: with the columns as they live on a device of the mesh.
       mesh: of axes 'data' and 'column'.
       batch_size: examples in a batch, over all devices.
-      momentum, weight_decay, decay_biases: of the update rule.
+      momentum, weight_decay, decay_biases, layer_decays: of the update rule.
       accumulation_steps: micro-batches, computed one after the other. A device holds the activations of one and the
         sum of gradients; the update is the same up to float32 rounding. On a CPU a step gets many times slower, as XLA
         computes gradients of convolutions differently inside a loop.
@@ -121,7 +122,13 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch, statistics: Statistics, rate: Any) -> tuple[TrainState, Metrics]:
         gradients, metrics = gradients_and_metrics(state.parameters, batch, statistics)
         with jax.named_scope('update'):
-            rule = update_rule(rate, momentum=momentum, weight_decay=weight_decay, decay_biases=decay_biases)
+            rule = update_rule(
+                rate,
+                momentum=momentum,
+                weight_decay=weight_decay,
+                decay_biases=decay_biases,
+                layer_decays=layer_decays,
+            )
             updates, velocity = rule.update(gradients, state.velocity, state.parameters)
             parameters = optax.apply_updates(state.parameters, updates)
         # Each array stays where it lives, whatever the compiler would choose.

@@ -57,6 +57,12 @@ def test_rates_are_lowered_twice_and_those_of_biases_never():
     assert config.learning_rate == 0.001 and not config.decay_biases
 
 
+@pytest.mark.parametrize('variant, last', [('', 0.01), ('no_normalization', 0.004), ('tanh', 0.01)])
+def test_weights_decay_as_the_files_say(variant, last):
+    config = cifar10.get_config(variant)
+    assert config.weight_decay == 0.004 and config.layer_decays == (('conv*', 0.0), ('fc10', last))
+
+
 def test_unknown_variants_are_named():
     with pytest.raises(UserError, match=r"no variant 'relu'; it has: no_normalization, tanh"):
         cifar10.get_config('relu')

@@ -48,6 +48,7 @@ ASKED_FOR = {
     'momentum',
     'weight_decay',
     'decay_biases',
+    'layer_decays',
     'learning_rate',
     'rate_control.divide_by',
     'rate_control.drops',
@@ -144,6 +145,7 @@ OTHER_WORDS = {
     'flatten': 'exchange',
 }
 OTHER_TUPLES = {
+    'layer_decays': (('conv1', 0.0),),
     'views': ('ten',),
     'schedule': ((2, 0.1),),
     'layer_rates': ((0.0, 'conv1', 0.1),),

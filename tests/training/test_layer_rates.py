@@ -7,7 +7,7 @@ import optax
 import pytest
 from configs import typed
 
-from alexnet_jax.config import RateControlConfig
+from alexnet_jax.config import Config, RateControlConfig
 from alexnet_jax.runs.build import build, state_shapes
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.training.optimizer import check_layer_rules, layer_rates, update_rule
@@ -59,8 +59,28 @@ def test_factors_follow_the_rate_in_force_and_give_way_to_rates():
 )
 @pytest.mark.parametrize('field', ['rates', 'factors'])
 def test_a_rule_that_is_none_or_names_nothing_is_told(field, rule, words):
+    config = Config().replace(**{f'rate_control.layer_{field}': (rule,)})
     with pytest.raises(UserError, match=rf'config\.rate_control\.layer_{field}: .*{words}'):
-        check_layer_rules(control(**{field: (rule,)}), PARAMETERS)
+        check_layer_rules(config, PARAMETERS)
+
+
+def test_a_decay_of_no_layer_is_told():
+    with pytest.raises(UserError, match=r"config\.layer_decays: 'conv7' matches no layer"):
+        check_layer_rules(Config().replace(layer_decays=(('conv1', 0.0), ('conv7', 0.1))), PARAMETERS)
+
+
+@pytest.mark.parametrize('decay_biases', [True, False])
+def test_each_layer_decays_by_the_last_rule_that_matches_it(decay_biases):
+    names = ('conv1', 'conv2', 'local3', 'fc10')
+    parameters = {name: {'kernel': jnp.float32(2.0 + i), 'bias': jnp.float32(1.0)} for i, name in enumerate(names)}
+    rules = (('conv*', 0.0), ('fc10', 0.5), ('conv2.kernel', 0.25))
+    rule = update_rule(0.125, momentum=0.0, weight_decay=0.1, decay_biases=decay_biases, layer_decays=rules)
+    updates, _ = rule.update(jax.tree.map(jnp.zeros_like, parameters), rule.init(parameters), parameters)
+    kernels = {'conv1': 0.0, 'conv2': 0.25 * 3, 'local3': 0.1 * 4, 'fc10': 0.5 * 5}
+    biases = {'conv1': 0.0, 'conv2': 0.0, 'local3': 0.1, 'fc10': 0.5} if decay_biases else dict.fromkeys(names, 0.0)
+    for name in names:
+        np.testing.assert_allclose(updates[name]['kernel'], -0.125 * kernels[name], rtol=1e-6)
+        np.testing.assert_allclose(updates[name]['bias'], -0.125 * biases[name], rtol=1e-6)
 
 
 def test_rules_of_a_config_are_checked_against_its_network():
