@@ -7,7 +7,7 @@ from rich.console import Console
 from alexnet_jax.config import DataConfig
 from alexnet_jax.data.dataset import MANIFEST, PreparedDataSet, Settings, open_prepared
 from alexnet_jax.data.sources import EMBEDDED, Source, how_to_get, open_source
-from alexnet_jax.data.sources.published import MissingFilesError, fetch
+from alexnet_jax.data.sources.published import MissingFilesError, fetch, images_of
 from alexnet_jax.runtime.distributed import leader_first
 from alexnet_jax.runtime.errors import UserError, say
 
@@ -84,6 +84,8 @@ def _check_settings(data: PreparedDataSet, config: DataConfig) -> None:
     wanted = settings_of(config)
     for field in ('source', 'image_size', 'storage') + (('quality',) if config.storage == 'jpeg' else ()):
         found = getattr(data.settings, field)
+        if field == 'source' and images_of(found) == images_of(wanted.source):
+            continue
         if found != getattr(wanted, field):
             raise UserError(
                 f'{data.directory} was prepared with {field}={found!r}, the config says '

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from alexnet_jax.data.sources.published import images_of
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -49,11 +51,6 @@ def rows_for(source: str, split: str) -> tuple[Row, ...]:
       split: 'validation' or 'test'.
     """
     return ROWS.get((images_of(source), split), ())
-
-
-def images_of(source: str) -> str:
-    """One name for all sources of the same images."""
-    return 'imagenet2012' if source == 'tfds:imagenet2012' else source
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,9 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from alexnet_jax.config import Config, resume_rule
+from alexnet_jax.config import Config, Resume, resume_rule
 from alexnet_jax.data.dataset import PreparedDataSet
+from alexnet_jax.data.sources.published import images_of
 from alexnet_jax.runs.metrics_log import METRICS_LOG, last_step
 from alexnet_jax.runs.workdir import DAMAGED, NO_CHECKPOINT_YET, read_config, remembered_data
 from alexnet_jax.runtime.errors import UserError, writing
@@ -73,7 +74,7 @@ def rate_given(config: Config, workdir: str, before: float | None) -> bool:
 def is_asked_for(config: Config, workdir: str) -> bool:
     """Whether a config differs from a run's config.json in what changes the result."""
     changes = differences(read_config(workdir).fields(), config.fields())
-    return any(resume_rule(field) != 'free' for field, *_ in changes)
+    return any(_rule(*change) != 'free' for change in changes)
 
 
 def check_resume(config: Config, data: PreparedDataSet, workdir: str, allowed: Sequence[str]) -> list[str]:
@@ -94,7 +95,7 @@ def check_resume(config: Config, data: PreparedDataSet, workdir: str, allowed: S
     lines = []
     for field, before, now in differences(read_config(workdir).fields(), config.fields()):
         text = f'config.{field}: {before!r} before, {now!r} now'
-        match resume_rule(field):
+        match _rule(field, before, now):
             case 'fixed':
                 raise UserError(
                     f'{workdir} holds a run with another config. {text}; a run cannot resume with that. Give the old '
@@ -108,6 +109,11 @@ def check_resume(config: Config, data: PreparedDataSet, workdir: str, allowed: S
         lines.append(f'Resuming with another value of {text}.')
     _check_same_data(remembered_data(workdir), data, workdir)
     return lines
+
+
+def _rule(field: str, before: Any, now: Any) -> Resume:
+    """Whether a field may change to this value; another source of the same images changes nothing."""
+    return 'free' if field == 'data.source' and images_of(before) == images_of(now) else resume_rule(field)
 
 
 def _check_same_data(before: PreparedDataSet, now: PreparedDataSet, workdir: str) -> None:

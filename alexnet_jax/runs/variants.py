@@ -9,7 +9,8 @@ from typing import Any
 
 from alexnet_jax.config import Config, resume_rule, schema
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.evaluation.published import Difference, difference_for, images_of
+from alexnet_jax.data.sources.published import images_of
+from alexnet_jax.evaluation.published import Difference, difference_for
 from alexnet_jax.runs.eval_json import EVAL_JSON, Evaluation
 from alexnet_jax.runs.resume import differences
 from alexnet_jax.runs.summary import Errors, Summary

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import pathlib
+import shutil
 
 import pytest
 from configs import typed
@@ -63,6 +64,23 @@ def test_digits_are_reused_when_there(prepared_digits, monkeypatch):
     assert opened(config_for(directory), on) == data
     assert on.file.getvalue() == ''
     assert {path.name: path.stat().st_mtime_ns for path in directory.iterdir()} == before
+
+
+SAME = [('tfds:cifar10:3.0.2', 'cifar10'), ('tfds:imagenette/320px-v2', 'imagenette2-320'), ('imagenette2', 'imagenette')]
+    ('tfds:cifar10:3.0.2', 'cifar10'),
+    ('tfds:imagenette/full-size-v2', 'imagenette'),
+    ('imagenette2', 'imagenette'),
+]
+
+
+@pytest.mark.parametrize('before, now', SAME)
+def test_another_source_of_the_same_images_is_as_good(prepared_digits, tmp_path, before, now):
+    manifest = (prepared_digits[0] / MANIFEST).read_text()
+    shutil.copytree(prepared_digits[0], tmp_path / 'data')
+    (tmp_path / 'data' / MANIFEST).write_text(manifest.replace('"source": "digits"', f'"source": "{before}"'))
+    assert opened(config_for(tmp_path / 'data', source=now)).settings.source == before
+    with pytest.raises(UserError, match='source='):
+        opened(config_for(tmp_path / 'data', source='cifar100'))
 
 
 OTHER = [('image_size', 80), ('quality', 94), ('source', 'imagenet2012'), ('storage', 'raw')]

@@ -15,7 +15,7 @@ from alexnet_jax.runs.build import build, first_state
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runs.progress import Progress
-from alexnet_jax.runs.resume import check_resume, check_start, differences
+from alexnet_jax.runs.resume import check_resume, check_start, differences, is_asked_for
 from alexnet_jax.runs.workdir import mark_begun, mark_saved, read_config, remember_data, write_config
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.training.optimizer import RateControl
@@ -193,6 +193,18 @@ def test_what_touches_the_result_has_to_be_allowed(field, workdir, data):
     )
     (line,) = check_resume(typed(config), data, workdir, ['name', field])
     assert line == f'Resuming with another value of {values}.'
+
+
+def test_another_source_of_the_same_images_does_no_harm(workdir, data):
+    config = paper.get_config()
+    config.data.source = 'tfds:imagenet2012'
+    (line,) = check_resume(typed(config), data, workdir, [])
+    assert "'imagenet2012' before, 'tfds:imagenet2012' now" in line
+    assert not is_asked_for(typed(config), workdir)
+    config.data.source = 'tfds:imagenet2012_subset'
+    with pytest.raises(UserError, match=r'data\.source'):
+        check_resume(typed(config), data, workdir, [])
+    assert is_asked_for(typed(config), workdir)
 
 
 ONE_OF_A_KIND = [

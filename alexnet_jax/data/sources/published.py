@@ -5,6 +5,7 @@ A source whose files are not there raises `missing(name, directory)`. Where down
 """
 
 import pathlib
+import re
 from typing import NamedTuple
 
 from rich.console import Console
@@ -118,6 +119,19 @@ PUBLISHED = {
 }
 
 ALIASES = {'imagenette': 'imagenette2', 'imagewoof': 'imagewoof2'}  # the names that people use
+# The same images, with the same labels, from TensorFlow Datasets.
+_TFDS = {
+    **{f'tfds:{name}': name for name in ('cifar10', 'cifar100', 'mnist', 'fashion_mnist', 'imagenet2012')},
+    'tfds:imagenette/full-size-v2': 'imagenette2',
+    'tfds:imagenette/320px-v2': 'imagenette2-320',
+    'tfds:imagenette/160px-v2': 'imagenette2-160',
+}
+
+
+def images_of(source: str) -> str:
+    """One name for all sources of the same images, as `config.data.source` names them."""
+    tfds_name = re.sub(r'(?<=\w):[0-9.*]+$', '', source)  # without TFDS's version
+    return _TFDS.get(tfds_name, ALIASES.get(source, source))
 
 
 def missing(name: str, directory: str | pathlib.Path) -> MissingFilesError:
