@@ -11,6 +11,7 @@ from PIL import Image
 from alexnet_jax.config import default_config
 from alexnet_jax.data.formats import EXTENSIONS
 from alexnet_jax.data.opening import prepare_data
+from alexnet_jax.data.sources import how_to_get
 from alexnet_jax.data.sources.folder import Folder
 from alexnet_jax.runtime.errors import UserError
 
@@ -220,23 +221,32 @@ def test_a_folder_without_images_beside_the_splits(tmp_path):
     assert f'{tmp_path}/annotations has no images, and is left out.' in folder.notes
 
 
+# By their files: the source that reads them, and its directory.
 OTHERS = {
-    'tiny_imagenet': ['wnids.txt', 'train/n01/images/1.JPEG', 'train/n02/images/1.JPEG', 'val/images/val_0.JPEG'],
-    'imagenet2012': ['train/n01/1.JPEG', 'train/n02/1.JPEG', 'val/ILSVRC2012_val_00000001.JPEG'],
-    'imagenet2010': ['ILSVRC2010_images_train/x.tar'],
-    'cifar10': ['cifar-10-python.tar.gz'],
-    'cifar100': ['cifar-100-binary.tar.gz'],
-    'mnist': ['train-images-idx3-ubyte.gz'],
-    'imagenette2-320': ['imagenette2-320.tgz'],
-    'parquet': ['train-00000-of-00001.parquet'],
+    'wnids.txt train/n01/images/1.JPEG train/n02/images/1.JPEG val/images/val_0.JPEG': ('tiny_imagenet', ''),
+    'train/n01/1.JPEG train/n02/1.JPEG val/ILSVRC2012_val_00000001.JPEG': ('imagenet2012', ''),
+    'LOC_val_solution.csv ILSVRC/Annotations/CLS-LOC/1.xml ILSVRC/Data/CLS-LOC/train/n01/1.JPEG': ('imagenet2012', ''),
+    'ILSVRC/Annotations/CLS-LOC/1.xml ILSVRC/Data/CLS-LOC/train/n01/1.JPEG': ('imagenet2012', ''),
+    'CLS-LOC/train/n01/1.JPEG CLS-LOC/train/n02/1.JPEG CLS-LOC/val/1.JPEG': ('imagenet2012', 'CLS-LOC'),
+    'ILSVRC2010_images_train/x.tar': ('imagenet2010', ''),
+    'cifar-10-python.tar.gz': ('cifar10', ''),
+    'data_batch_1.bin': ('cifar10', ''),
+    'cifar-100-binary.tar.gz': ('cifar100', ''),
+    'train-images-idx3-ubyte.gz': ('mnist', ''),
+    'imagenette2-320.tgz': ('imagenette2-320', ''),
+    'train-00000-of-00001.parquet': ('parquet', ''),
 }
 
 
-@pytest.mark.parametrize('source', OTHERS)
-def test_a_layout_of_another_source_is_recognized(tmp_path, source):
-    write(tmp_path, *OTHERS[source])
-    with pytest.raises(UserError, match=rf"which config.data.source='{source}' reads"):
+@pytest.mark.parametrize('files', OTHERS)
+def test_a_layout_of_another_source_is_recognized(tmp_path, files):
+    source, place = OTHERS[files]
+    write(tmp_path, *files.split())
+    with pytest.raises(UserError) as caught:
         Folder(tmp_path)
+    where = str(tmp_path / place)
+    assert f"config.data.source='{source}' reads, with config.data.source_directory={where!r}." in str(caught.value)
+    assert how_to_get(source, '')  # a source of that name exists
 
 
 @pytest.mark.parametrize(

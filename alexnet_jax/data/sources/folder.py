@@ -98,7 +98,7 @@ class Folder:
 
     def _error(self, what: str, remedy: str = f'{_LAYOUTS}.') -> UserError:
         """The error for a layout that cannot be used; a well-known one has its own source as the remedy."""
-        return UserError(f'{what}. {other_reading(self._directory) or remedy}')
+        return UserError(f'{what}. {other_reading(self._directory) or other_reading(self._outer) or remedy}')
 
     def _unwrapped(self, directory: str) -> str:
         """The directory, or else the single folder in it that has the others."""
@@ -192,9 +192,10 @@ class Folder:
         if not paths:
             but = ''.join(f', but {part}' for part in here.parts())
             remedies = ''.join(f' {line}.' for line in here.remedies())
-            raise UserError(
-                f'The class folder {shown(self._at(folder))} has no image in it{but}.{remedies} Add some '
-                f'({" ".join(extension[1:] for extension in EXTENSIONS)}), or remove the folder.'
+            known = ' '.join(extension[1:] for extension in EXTENSIONS)
+            raise self._error(
+                f'The class folder {shown(self._at(folder))} has no image in it{but}',
+                f'{remedies.lstrip()} Add some ({known}), or remove the folder.'.lstrip(),
             )
         self._check_inside(folder, paths)
         return paths
