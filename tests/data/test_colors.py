@@ -5,13 +5,16 @@ import struct
 import zlib
 
 import numpy as np
+import PIL
 import pytest
 from fakes import ramp
 from PIL import Image, ImageCms
 
+from alexnet_jax.data.formats import FORMATS
 from alexnet_jax.data.images import normalized
 
 SIDE = 32
+OLD_PILLOW = int(PIL.__version__.split('.')[0]) < 13  # which refuses some TIFFs
 
 
 def decoded(encoded, side=SIDE):
@@ -33,6 +36,7 @@ def tiff(values, bits=None, photometric=1, signed=False, order='<', packed=None,
     kind = 3 if values.dtype.kind == 'f' else 2 if values.dtype.kind == 'i' else 1
     data = values.astype(values.dtype.newbyteorder(order)).tobytes() if packed is None else packed
     tags = {256: [width], 257: [height], 258: [bits] * samples, 259: [1], 262: [photometric], 273: [8], 277: [samples]}
+    tags |= {530: [1, 1]} if photometric == 6 else {}  # chroma is not subsampled
     tags |= {278: [height], 279: [len(data)], 339: [kind] * samples} | ({338: [extra]} if extra else {})
     entries, after, start = b'', b'', 8 + len(data) + 2 + 12 * len(tags) + 4
     for tag, value in sorted(tags.items()):
@@ -204,6 +208,8 @@ def test_alpha_that_was_multiplied_in_already():
     expected = color + 255 - alpha[..., None]
     four = np.concatenate([color, alpha[..., None]], -1).astype(np.uint8)
     np.testing.assert_allclose(decoded(tiff(four, photometric=2, extra=1)), expected, atol=1)
+    if OLD_PILLOW:
+        return
     two = four[..., [0, 3]]
     np.testing.assert_allclose(decoded(tiff(two, extra=1)), gray(expected[..., 0]), atol=1)
 
@@ -253,7 +259,8 @@ def of_ycbcr(values):
 
 def test_ycbcr():
     values = np.random.default_rng(7).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
-    np.testing.assert_allclose(decoded(tiff(values, photometric=6)), of_ycbcr(values), atol=1)
+    if not OLD_PILLOW:
+        np.testing.assert_allclose(decoded(tiff(values, photometric=6)), of_ycbcr(values), atol=1)
     for color in ((90, 160, 100), (200, 100, 140)):
         picture = Image.merge('YCbCr', [Image.new('L', (SIDE, SIDE), value) for value in color])
         expected = np.broadcast_to(of_ycbcr(np.array(color)), (SIDE, SIDE, 3))
@@ -348,7 +355,10 @@ def test_how_far_a_profile_would_have_changed_the_pixels():
 # --- animations and other formats ---
 
 
-@pytest.mark.parametrize('kind', ['GIF', 'PNG', 'WEBP', 'TIFF', 'MPO', 'AVIF'])
+AVIF = pytest.param('AVIF', marks=pytest.mark.skipif('AVIF' not in FORMATS, reason='this Pillow has no AVIF'))
+
+
+@pytest.mark.parametrize('kind', ['GIF', 'PNG', 'WEBP', 'TIFF', 'MPO', AVIF])
 def test_of_several_pictures_the_first_is_taken(kind):
     first, second = (Image.new('RGB', (SIDE, SIDE), color) for color in ((200, 30, 40), (10, 220, 90)))
     options = {'quality': 95} if kind in ('WEBP', 'AVIF', 'MPO') else {}
@@ -357,7 +367,7 @@ def test_of_several_pictures_the_first_is_taken(kind):
     np.testing.assert_allclose(decoded(image), np.broadcast_to([200, 30, 40], (SIDE, SIDE, 3)), atol=4)
 
 
-@pytest.mark.parametrize('kind', ['AVIF', 'JPEG2000', 'WEBP', 'DIB'])
+@pytest.mark.parametrize('kind', [AVIF, 'JPEG2000', 'WEBP', 'DIB'])
 def test_formats_without_an_entry_of_their_own(kind):
     pixels = ramp(SIDE, SIDE)
     image = saved(Image.fromarray(pixels), kind, **({'quality': 95} if kind in ('AVIF', 'WEBP') else {}))

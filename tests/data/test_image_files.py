@@ -30,7 +30,7 @@ def test_the_rules_are_those_of_the_folder_source(tmp_path):
         tmp_path,
         'a/1.jpg',
         'a/deep/2.JFIF',
-        'b/3.avif',
+        'b/3.jpe',
         'b/4.mpo',
         'b/.git/5.jpg',
         'a/.6.jpg',
@@ -42,7 +42,7 @@ def test_the_rules_are_those_of_the_folder_source(tmp_path):
     (tmp_path / 'b/circle').symlink_to(tmp_path)
     os.mkfifo(tmp_path / 'a/pipe.jpg')
     paths, said = found(tmp_path)
-    expected = ['a/1.jpg', 'a/deep/2.JFIF', 'a/linked/9.jpg', 'b/3.avif', 'b/4.mpo', 'b/x.jpg/8.png']
+    expected = ['a/1.jpg', 'a/deep/2.JFIF', 'a/linked/9.jpg', 'b/3.jpe', 'b/4.mpo', 'b/x.jpg/8.png']
     assert [os.path.relpath(path, tmp_path) for path in paths] == expected
     assert said == [
         f'Left out of {tmp_path}: 2 files of other kinds (.txt 1, no file 1); 1 hidden folder ({tmp_path}/b/.git); '
