@@ -66,9 +66,9 @@ def test_digits_are_reused_when_there(prepared_digits, monkeypatch):
     assert {path.name: path.stat().st_mtime_ns for path in directory.iterdir()} == before
 
 
-SAME = [('tfds:cifar10:3.0.2', 'cifar10'), ('tfds:imagenette/320px-v2', 'imagenette2-320'), ('imagenette2', 'imagenette')]
+SAME = [
     ('tfds:cifar10:3.0.2', 'cifar10'),
-    ('tfds:imagenette/full-size-v2', 'imagenette'),
+    ('tfds:imagenette/320px-v2', 'imagenette2-320'),
     ('imagenette2', 'imagenette'),
 ]
 
