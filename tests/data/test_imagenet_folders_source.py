@@ -54,7 +54,9 @@ def test_every_image_and_label(folder, val, tmp_path, monkeypatch):
         monkeypatch.setattr(imagenet_folders, 'validation_ids', lambda: 1 / 0)  # not needed then
     (tmp_path / folder / 'test').mkdir()
     (tmp_path / folder / 'test' / 'ILSVRC2012_test_00000001.JPEG').write_bytes(b'x')
-    check(open_source('imagenet2012', str(tmp_path)), made)
+    source = open_source('imagenet2012', str(tmp_path))
+    check(source, made)
+    assert source.notes == ('Test images have no labels, and are left out: 1 of them.',)
 
 
 @pytest.mark.parametrize('place', ['ILSVRC', 'ILSVRC/Data', 'ILSVRC/Data/CLS-LOC'])

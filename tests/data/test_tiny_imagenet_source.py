@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_archives import tiny_imagenet_files, write_folder, zip_of
 
-from alexnet_jax.data.sources import open_source
+from alexnet_jax.data.sources import archives, open_source
 from alexnet_jax.data.sources.published import MissingFilesError
 from alexnet_jax.data.sources.tiny_imagenet import TinyImageNet
 from alexnet_jax.runtime.errors import UserError
@@ -31,6 +31,7 @@ def test_zip_and_folder_are_the_same_and_right(compression, tmp_path):
         assert source.class_ids == ('n01443537', 'n02124075', 'n04540053')  # not in the order of wnids.txt
         assert source.class_names == ('goldfish', 'Egyptian cat', 'volleyball')
         assert source.splits == {'train': 12, 'validation': 5}
+        assert source.notes == ('Test images have no labels, and are left out: 1 of them.',)
         found = items(source)
         for split, right in made.items():
             assert [item.name for item in found[split]] == list(right)
@@ -39,6 +40,14 @@ def test_zip_and_folder_are_the_same_and_right(compression, tmp_path):
     zipped = TinyImageNet(tmp_path)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda index: zipped.item('train', index), order)) == [found['train'][i] for i in order]
+
+
+def test_a_zip_of_too_many_files_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, '_MOST_FILES', 20)
+    files, _ = tiny_imagenet_files()
+    (tmp_path / 'tiny-imagenet-200.zip').write_bytes(zip_of(files))
+    with pytest.raises(UserError, match=r'tiny-imagenet-200\.zip holds more than 20 files'):
+        TinyImageNet(tmp_path)
 
 
 def test_words_that_two_classes_share_get_the_id(tmp_path):

@@ -14,6 +14,7 @@ from alexnet_jax.data.sources.tars import Tar, entries
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.files import LARGEST, read_file
 
+_MOST_FILES = 1_000_000  # of the data sets that come so, the largest has 120,203
 _UNPACKED = 1 << 63  # for the end of a tar, which is known only when it has been reached
 
 
@@ -141,6 +142,8 @@ class _Archive:
                 continue
             if path in self._places:
                 raise self.error(f'holds {path!r} twice')
+            if len(self._places) == _MOST_FILES:
+                raise self.error(f'holds more than {_MOST_FILES:,} files')
             self._places[path] = place, size
             self._names.setdefault(parent, []).append(name)
         if not self._places:

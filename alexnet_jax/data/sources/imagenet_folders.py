@@ -8,7 +8,7 @@ import re
 from alexnet_jax.data.sources.archives import FolderFiles
 from alexnet_jax.data.sources.base import Identity, Item, Source
 from alexnet_jax.data.sources.imagenet import ImageNet2012, imagenet_names, validation_ids
-from alexnet_jax.data.sources.listed import ListedImages, class_folders, image_names
+from alexnet_jax.data.sources.listed import ListedImages, class_folders, image_names, notes_on_tests
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.files import read_file
 
@@ -66,6 +66,7 @@ class ImageNet2012Folders:
         else:
             self._add_loose(labels)
         self.splits = {split: len(images) for split, images in self._images.items()}
+        self.notes = notes_on_tests(len(self._files.files('test')))
 
     def item(self, split: str, index: int) -> Item:
         """Reads an image, named by its path: 'train/n01440764/n01440764_10026.JPEG'."""

@@ -45,6 +45,11 @@ def image_names(files: Files, folder: str) -> list[str]:
     return names
 
 
+def notes_on_tests(count: int) -> tuple[str, ...]:
+    """What to tell the user of test images."""
+    return (f'Test images have no labels, and are left out: {count:,} of them.',) if count else ()
+
+
 def class_folders(files: Files, folder: str, known: Sequence[str], what: str) -> dict[str, list[str]]:
     """The images of a folder of class folders: their names by the classes' ids, both sorted.
 

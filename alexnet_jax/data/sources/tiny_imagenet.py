@@ -4,7 +4,7 @@ import pathlib
 
 from alexnet_jax.data.sources.archives import open_files
 from alexnet_jax.data.sources.base import Identity, Item
-from alexnet_jax.data.sources.listed import ListedImages, image_names
+from alexnet_jax.data.sources.listed import ListedImages, image_names, notes_on_tests
 
 
 class TinyImageNet:
@@ -35,6 +35,7 @@ class TinyImageNet:
             self._images['train'].add(folder, image_names(self._files, folder), label)
         self._add_validation()
         self.splits = {split: len(images) for split, images in self._images.items()}
+        self.notes = notes_on_tests(len(self._files.files('test/images')))
 
     def item(self, split: str, index: int) -> Item:
         """Reads an image, named by its path: 'train/n01443537/images/n01443537_0.JPEG'."""
