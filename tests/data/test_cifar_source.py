@@ -123,7 +123,9 @@ def test_pickles_of_anything_else_are_refused_and_do_nothing(what, tmp_path, cap
 
 
 def test_damaged_and_missing_files_are_named(tmp_path):
-    with pytest.raises(MissingFilesError, match=r'no files of cifar10: .*cifar-10-binary\.tar\.gz from .*kriz'):
+    with pytest.raises(
+        MissingFilesError, match=r'not have the files of cifar10: .*cifar-10-binary\.tar\.gz from .*kriz'
+    ):
         Cifar10(tmp_path)
     files, _ = cifar10_files('bin')
     whole = tgz_of(files)

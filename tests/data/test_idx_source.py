@@ -58,7 +58,7 @@ LABELS = 'train-labels-idx1-ubyte.gz'
 IMAGES = 'train-images-idx3-ubyte.gz'
 SHORT = idx(np.zeros((12, 28, 28), np.uint8))[:-1]
 DAMAGES = {
-    'a file less': ({LABELS: None}, rf'no {LABELS}'),
+    'a file less': ({LABELS: None}, f'not have the files of fashion_mnist: .*{LABELS}'),
     'a cut': ({IMAGES: lambda content: content[:-50]}, rf'{IMAGES} cannot be read: it is cut short'),
     'a page': ({IMAGES: lambda content: b'<html>'}, rf'{IMAGES} cannot be read: it is damaged, or not a gzip file'),
     'a wrong checksum': ({IMAGES: lambda content: content[:-8] + b'12345678'}, f'{IMAGES} cannot be read: it is dam'),
@@ -89,5 +89,5 @@ def test_damaged_files_are_named(damage, tmp_path):
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(MissingFilesError, match=r'no files of fashion_mnist: .*train-images-idx3-ubyte\.gz'):
+    with pytest.raises(MissingFilesError, match=r'not have the files of fashion_mnist: .*train-images-idx3-ubyte\.gz'):
         FashionMnist(tmp_path)

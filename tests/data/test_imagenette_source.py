@@ -41,7 +41,7 @@ def test_the_short_name_is_the_full_size(tmp_path):
     for name in ('imagenette3', 'imagenette-320', 'imagenette2-321'):
         with pytest.raises(UserError, match=r'is not a known source.*imagenette2-320'):
             open_source(name, str(tmp_path))
-    with pytest.raises(MissingFilesError, match=r'no files of imagewoof2: .*imagewoof2\.tgz'):
+    with pytest.raises(MissingFilesError, match=r'not have the files of imagewoof2: .*imagewoof2\.tgz'):
         open_source('imagewoof', str(tmp_path))
 
 

@@ -94,7 +94,7 @@ def test_other_servers_are_named_by_web_addresses(toys, tmp_path, address):
 def test_messages_say_how_to_get_the_files():
     message = str(missing('fashion_mnist', 'data/sets'))
     for words in (
-        'data/sets has no files of fashion_mnist',
+        'data/sets does not have the files of fashion_mnist',
         '--config.data.download=True (30.9 MB)',
         PUBLISHED['fashion_mnist'].addresses[0],
         'train-images-idx3-ubyte.gz',
@@ -128,7 +128,7 @@ def toy_source(toys, monkeypatch):
 
 def test_nothing_is_downloaded_that_was_not_asked_for(toy_source, tmp_path):
     config = config_for(tmp_path)
-    with pytest.raises(UserError, match=r'has no files of toys: add --config\.data\.download=True'):
+    with pytest.raises(UserError, match=r'does not have the files of toys: add --config\.data\.download=True'):
         opening.prepare_data(config, console())
     with pytest.raises(UserError, match=r'To prepare it: add --config\.data\.download=True'):
         opening.open_data(config_for(tmp_path, download=True), console())

@@ -108,5 +108,7 @@ def test_damaged_zips(tmp_path):
     with pytest.raises(UserError, match=r'damaged: train/n01443537/images/n01443537_10\.JPEG cannot be read'):
         source.item('train', 0)
     archive.unlink()
-    with pytest.raises(MissingFilesError, match=r'no files of tiny_imagenet: .*tiny-imagenet-200\.zip from .*cs231n'):
+    with pytest.raises(
+        MissingFilesError, match=r'not have the files of tiny_imagenet: .*tiny-imagenet-200\.zip from .*cs231n'
+    ):
         TinyImageNet(tmp_path)

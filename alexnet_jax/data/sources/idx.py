@@ -40,8 +40,8 @@ class _Idx:
             fashion_mnist, or torchvision's MNIST/raw or FashionMNIST/raw.
 
         Raises:
-          MissingFilesError: they are not there.
-          UserError: a file is missing, damaged, or of the other data set.
+          MissingFilesError: they are not all there.
+          UserError: a file is damaged, or of the other data set.
         """
         self.class_ids = self.class_names
         self._directory = pathlib.Path(directory)
@@ -90,7 +90,7 @@ class _Idx:
     def _path(self, place: pathlib.Path, name: str) -> pathlib.Path:
         path = _find(place, name)
         if path is None:
-            raise UserError(f'{place} has no {name}.gz, though it has others of the four files. {self._remedy}')
+            raise missing(self.name, self._directory)
         return path
 
     def _array(self, path: pathlib.Path, axes: int) -> np.ndarray:

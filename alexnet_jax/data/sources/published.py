@@ -27,7 +27,7 @@ class MissingFilesError(UserError):
     """The files of a published data set are not there; they can be fetched."""
 
     def __init__(self, name: str, directory: str | pathlib.Path) -> None:
-        super().__init__(f'{directory} has no files of {name}: {how_to_get(name, directory)}.')
+        super().__init__(f'{directory} does not have the files of {name}: {how_to_get(name, directory)}.')
         self.name = name
 
 
