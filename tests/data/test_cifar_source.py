@@ -55,6 +55,7 @@ def test_every_pixel_and_label_of_every_version(archive, tmp_path):
     check(open_source(name, str(tmp_path / 'unpacked')), made)
     [folder] = (tmp_path / 'unpacked').iterdir()
     check(open_source(name, str(folder)), made)
+    check(open_source(name, str(folder.rename(tmp_path / 'unpacked' / 'cifar'))), made)
     assert sorted(path.name for path in tmp_path.iterdir()) == [archive, 'unpacked']  # nothing is left behind
 
 

@@ -33,6 +33,13 @@ def test_every_pixel_and_label(name, end, folder, tmp_path):
             np.testing.assert_array_equal(item.image, np.dstack([image] * 3))
 
 
+def test_files_that_are_not_all_there_do_not_hide_others_that_are(tmp_path):
+    files, _ = idx_files()
+    write_folder(tmp_path, dict(list(files.items())[:3]))
+    write_folder(tmp_path / 'fashion_mnist', files)
+    assert open_source('fashion_mnist', str(tmp_path)).splits == {'train': 12, 'validation': 5}
+
+
 def test_class_names():
     names = FashionMnist.class_names
     assert {index: names[index] for index in FASHION} == FASHION and len(set(names)) == 10

@@ -67,6 +67,13 @@ def test_any_of_kaggles_folders_will_do(place, tmp_path, monkeypatch):
     check(open_source('imagenet2012', str(tmp_path / place)), made)
 
 
+def test_validation_is_val(tmp_path):
+    made = write(tmp_path)
+    (tmp_path / 'val').rename(tmp_path / 'validation')
+    made['validation'] = [(f'validation/{path[4:]}', *rest) for path, *rest in made['validation']]
+    check(open_source('imagenet2012', str(tmp_path)), made)
+
+
 def test_the_solution_is_read_not_guessed(tmp_path):
     write(tmp_path)
     write_solution(tmp_path / SOLUTION, lie=lambda synset: SYNSETS[2])
@@ -92,7 +99,7 @@ def test_names_and_order_are_imagenets():
 CHANGES = {
     'a class of another ImageNet': ('train/n00000001/x.JPEG', b'x', 'train/n00000001, .* the 1,000 classes'),
     'a file of another kind': ('train/n01440764/x.tar', b'x', r"'x\.tar' in train/n01440764"),
-    'a name that is not official': ('val/cat.JPEG', b'x', r'val/cat\.JPEG, which is not named like ILSVRC2012_val_'),
+    'a name that is not official': ('val/cat.JPEG', b'x', r'cat\.JPEG, which is not named like ILSVRC2012_val_'),
     'a number beyond': ('val/ILSVRC2012_val_00050001.JPEG', b'x', 'val_00050001.JPEG, which is not named'),
     'a class that is not in train': ('val/ILSVRC2012_val_00000001.JPEG', b'x', 'of the class n.*not in train'),
     'class folders beside loose images': ('val/n01440764/x.JPEG', b'x', 'beside the class folders'),
@@ -117,7 +124,7 @@ def test_what_is_odd_is_named(change, tmp_path):
 def test_without_val(tmp_path):
     write(tmp_path)
     (tmp_path / 'val').rename(tmp_path / 'elsewhere')
-    with pytest.raises(UserError, match='no images in val'):
+    with pytest.raises(UserError, match='no images in validation'):
         open_source('imagenet2012', str(tmp_path))
 
 

@@ -35,6 +35,12 @@ def test_archive_and_folder_are_the_same_and_right(name, tmp_path):
             assert [(item.image, source.class_ids[item.label]) for item in found[split]] == list(right.values())
 
 
+def test_a_folder_under_another_name(tmp_path):
+    write_folder(tmp_path, imagenette_files()[0])
+    (tmp_path / 'imagenette2').rename(tmp_path / 'mine')
+    assert open_source('imagenette', str(tmp_path / 'mine')).splits == {'train': 9, 'validation': 6}
+
+
 def test_the_short_name_is_the_full_size(tmp_path):
     (tmp_path / 'imagenette2.tgz').write_bytes(tgz_of(imagenette_files()[0]))
     assert open_source('imagenette', str(tmp_path)).splits == {'train': 9, 'validation': 6}

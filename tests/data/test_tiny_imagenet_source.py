@@ -42,6 +42,30 @@ def test_zip_and_folder_are_the_same_and_right(compression, tmp_path):
         assert list(pool.map(lambda index: zipped.item('train', index), order)) == [found['train'][i] for i in order]
 
 
+@pytest.mark.parametrize('inner', ['', 'images/'])
+def test_validation_images_in_class_folders(inner, tmp_path):
+    files, made = tiny_imagenet_files()
+    for path, (image, synset) in list(made['validation'].items()):
+        del files[f'{TOP}/{path}'], made['validation'][path]
+        moved = f'val/{synset}/{inner}{path.removeprefix("val/images/")}'
+        files[f'{TOP}/{moved}'], made['validation'][moved] = image, (image, synset)
+    write_folder(tmp_path, files)
+    source = TinyImageNet(tmp_path)
+    found = items(source)['validation']
+    assert [item.name for item in found] == list(made['validation'])
+    assert [(item.image, source.class_ids[item.label]) for item in found] == list(made['validation'].values())
+    (tmp_path / TOP / 'val' / 'n09').mkdir()
+    with pytest.raises(UserError, match=r'has a folder val/n09, which is not one of those in wnids\.txt'):
+        TinyImageNet(tmp_path)
+
+
+def test_a_folder_under_another_name(tmp_path):
+    files, _ = tiny_imagenet_files()
+    write_folder(tmp_path, files)
+    (tmp_path / TOP).rename(tmp_path / 'tiny')
+    assert TinyImageNet(tmp_path / 'tiny').splits == {'train': 12, 'validation': 5}
+
+
 def test_a_zip_of_too_many_files_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, '_MOST_FILES', 20)
     files, _ = tiny_imagenet_files()

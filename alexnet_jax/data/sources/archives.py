@@ -37,7 +37,7 @@ class Files(Protocol):
         """An error message; `what` follows the name of the archive or the folder."""
 
 
-def open_files(name: str, directory: str | pathlib.Path, archives: Sequence[str], folder: str) -> Files:
+def open_files(name: str, directory: str | pathlib.Path, archives: Sequence[str], folder: str, sign: str) -> Files:
     """Opens a published data set in the first form that is there.
 
     Args:
@@ -45,6 +45,7 @@ def open_files(name: str, directory: str | pathlib.Path, archives: Sequence[str]
       directory: which holds one of the archives or the folder, or is itself the one or the other.
       archives: file names, which end with .zip, .tgz or .tar.gz.
       folder: to which they unpack; what is beside it is left out.
+      sign: a file in that folder, by which it is known under another name.
 
     Raises:
       MissingFilesError: there is none.
@@ -57,7 +58,7 @@ def open_files(name: str, directory: str | pathlib.Path, archives: Sequence[str]
             return (ZipFiles if archive.suffix == '.zip' else TarFiles)(archive, folder, remedy)
     if (directory / folder).is_dir():
         return FolderFiles(directory, remedy, folder + '/')
-    if directory.name == folder and directory.is_dir():
+    if (directory / sign).exists() or (directory.name == folder and directory.is_dir()):
         return FolderFiles(directory, remedy)
     raise missing(name, directory)
 

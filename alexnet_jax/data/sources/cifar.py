@@ -82,9 +82,9 @@ class _Cifar:
     def _open(self, directory: pathlib.Path) -> tuple[_Version, Files]:
         """The first version that is there."""
         for version in self.versions:
-            there = (directory / version.archive, directory / version.folder)
-            if directory.name in version or any(path.exists() for path in there):
-                return version, open_files(self.name, directory, [version.archive], version.folder)
+            signs = (version.archive, version.folder, version.train[0])
+            if directory.name in version or any((directory / sign).exists() for sign in signs):
+                return version, open_files(self.name, directory, [version.archive], version.folder, version.train[0])
         raise missing(self.name, directory)
 
     def _read(self, files: Files, name: str) -> _Part:

@@ -47,7 +47,7 @@ class _Idx:
         self._directory = pathlib.Path(directory)
         self._remedy = f'If files are damaged, delete them and {how_to_get(self.name, directory)}.'
         places = (self._directory, self._directory / self.name, self._directory / self.folder / 'raw')
-        place = next((place for place in places if _find(place, 'train-images-idx3-ubyte')), None)
+        place = next((place for place in places if all(_find(place, name) for name in _names())), None)
         if place is None:
             raise missing(self.name, directory)
         self._parts = {split: self._read(place, start) for split, start in _SPLITS.items()}
@@ -72,7 +72,7 @@ class _Idx:
         return part.identity._replace(member=str(index), label=int(part.labels[index]))
 
     def _read(self, place: pathlib.Path, start: str) -> _Part:
-        paths = [self._path(place, f'{start}-{what}-ubyte') for what in ('images-idx3', 'labels-idx1')]
+        paths = [_find(place, name) or place / name for name in _names(start)]
         identity = identity_of_file(str(self._directory), str(paths[0].relative_to(self._directory)), -1)
         images, labels = (self._array(path, axes) for path, axes in zip(paths, (3, 1), strict=True))
         if len(images) != len(labels) or not images.size:
@@ -86,12 +86,6 @@ class _Idx:
                 f'{self._remedy}'
             )
         return _Part(images, labels, identity)
-
-    def _path(self, place: pathlib.Path, name: str) -> pathlib.Path:
-        path = _find(place, name)
-        if path is None:
-            raise missing(self.name, self._directory)
-        return path
 
     def _array(self, path: pathlib.Path, axes: int) -> np.ndarray:
         """Reads an array of uint8: two zeros, 8 for the type, the number of axes, their lengths, the values."""
@@ -111,6 +105,11 @@ class _Idx:
         except (OSError, ValueError) as error:
             raise UserError(f'{path} cannot be read: {error}. {self._remedy}') from error
         return values.reshape(shape)
+
+
+def _names(*starts: str) -> list[str]:
+    """Official names of the files of some splits, or of all, without .gz."""
+    return [f'{one}-{what}-ubyte' for one in starts or _SPLITS.values() for what in ('images-idx3', 'labels-idx1')]
 
 
 def _find(place: pathlib.Path, name: str) -> pathlib.Path | None:

@@ -31,7 +31,7 @@ def open_imagenet2012(directory: str | pathlib.Path) -> Source:
 
 
 class ImageNet2012Folders:
-    """ILSVRC-2012 from folders `train` and `val`, in the directory or, as Kaggle has them, in ILSVRC/Data/CLS-LOC.
+    """ILSVRC-2012 from folders `train` and `val` (or `validation`), in the directory or, as Kaggle has them, in ILSVRC/Data/CLS-LOC.
 
     `train` has a folder for each class, named by its WordNet id. `val` has such folders too, or the validation images
     without folders. These have their labels from LOC_val_solution.csv, if that is in the directory or where Kaggle has
@@ -58,13 +58,14 @@ class ImageNet2012Folders:
         self._images = {'train': ListedImages(self._files), 'validation': ListedImages(self._files)}
         for synset, found in train.items():
             self._images['train'].add(f'train/{synset}', found, labels[synset])
-        if self._files.folders('val'):
-            if loose := self._files.files('val'):
-                raise self._files.error(f'has {loose[0]!r} beside the class folders in val')
-            for synset, found in class_folders(self._files, 'val', self.class_ids, 'those in train').items():
-                self._images['validation'].add(f'val/{synset}', found, labels[synset])
+        val = 'val' if self._files.files('val') or self._files.folders('val') else 'validation'
+        if self._files.folders(val):
+            if loose := self._files.files(val):
+                raise self._files.error(f'has {loose[0]!r} beside the class folders in {val}')
+            for synset, found in class_folders(self._files, val, self.class_ids, 'those in train').items():
+                self._images['validation'].add(f'{val}/{synset}', found, labels[synset])
         else:
-            self._add_loose(labels)
+            self._add_loose(val, labels)
         self.splits = {split: len(images) for split, images in self._images.items()}
         self.notes = notes_on_tests(len(self._files.files('test')))
 
@@ -76,18 +77,18 @@ class ImageNet2012Folders:
         """Path, size and time of an image file."""
         return self._images[split].identity(index)
 
-    def _add_loose(self, labels: dict[str, int]) -> None:
+    def _add_loose(self, val: str, labels: dict[str, int]) -> None:
         """Adds validation images that are in no class folders."""
-        found = image_names(self._files, 'val')
+        found = image_names(self._files, val)
         solution = self._solution()
         truth = _read_solution(solution) if solution else self._known(found)
         for name in found:
             synset = truth.get(name.rpartition('.')[0])
             if synset is None:
-                raise self._files.error(f'has val/{name}, of which {solution} says nothing')
+                raise self._files.error(f'has {val}/{name}, of which {solution} says nothing')
             if synset not in labels:
-                raise self._files.error(f'has val/{name}, which is of the class {synset}: that is not in train')
-            self._images['validation'].add('val', [name], labels[synset])
+                raise self._files.error(f'has {val}/{name}, which is of the class {synset}: that is not in train')
+            self._images['validation'].add(val, [name], labels[synset])
 
     def _solution(self) -> pathlib.Path | None:
         """The file of labels, beside `train` or up to where Kaggle has it."""
@@ -107,7 +108,7 @@ class ImageNet2012Folders:
         for name in found:
             number = re.fullmatch(r'ILSVRC2012_val_([0-9]{8})\.JPEG', name)
             if not number or not 1 <= int(number[1]) <= len(truth):
-                raise self._files.error(f'has val/{name}, which is not named like ILSVRC2012_val_00000001.JPEG')
+                raise self._files.error(f'has {name}, which is not named like ILSVRC2012_val_00000001.JPEG')
         return {f'ILSVRC2012_val_{number:08d}': synset for number, synset in enumerate(truth, 1)}
 
 

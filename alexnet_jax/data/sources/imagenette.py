@@ -27,7 +27,7 @@ class Imagenette:
           MissingFilesError: neither is there.
           UserError: they are damaged, or not what they should be.
         """
-        files = open_files(name, directory, [f'{name}.tgz'], name)
+        files = open_files(name, directory, [f'{name}.tgz'], name, sign=f'noisy_{name.split("2")[0]}.csv')
         names = imagenet_names()
         train = class_folders(files, 'train', tuple(names), "ImageNet's classes")
         validation = class_folders(files, 'val', tuple(train), 'those in train')

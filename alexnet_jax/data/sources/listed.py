@@ -50,17 +50,17 @@ def notes_on_tests(count: int) -> tuple[str, ...]:
     return (f'Test images have no labels, and are left out: {count:,} of them.',) if count else ()
 
 
-def class_folders(files: Files, folder: str, known: Sequence[str], what: str) -> dict[str, list[str]]:
-    """The images of a folder of class folders: their names by the classes' ids, both sorted.
+def class_folder_names(files: Files, folder: str, known: Sequence[str], what: str) -> list[str]:
+    """Sorted names of the class folders in a folder.
 
     Args:
       files: in which the folder is.
       folder: of the class folders.
-      known: ids that classes may have.
+      known: names that they may have.
       what: these are, for messages.
 
     Raises:
-      UserError: there are no class folders, or others; one has no images, or other files.
+      UserError: there are none, or others.
     """
     found, allowed = files.folders(folder), set(known)
     if not found:
@@ -68,4 +68,13 @@ def class_folders(files: Files, folder: str, known: Sequence[str], what: str) ->
     for name in found:
         if name not in allowed:
             raise files.error(f'has a folder {folder}/{name}, which is not one of {what}')
-    return {name: image_names(files, f'{folder}/{name}') for name in found}
+    return found
+
+
+def class_folders(files: Files, folder: str, known: Sequence[str], what: str) -> dict[str, list[str]]:
+    """The images of a folder of class folders: their sorted names by the folders' names.
+
+    Raises:
+      UserError: as `class_folder_names`; or a class has no images, or other files.
+    """
+    return {name: image_names(files, f'{folder}/{name}') for name in class_folder_names(files, folder, known, what)}

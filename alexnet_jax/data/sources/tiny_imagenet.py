@@ -4,7 +4,7 @@ import pathlib
 
 from alexnet_jax.data.sources.archives import open_files
 from alexnet_jax.data.sources.base import Identity, Item
-from alexnet_jax.data.sources.listed import ListedImages, image_names, notes_on_tests
+from alexnet_jax.data.sources.listed import ListedImages, class_folder_names, image_names, notes_on_tests
 
 
 class TinyImageNet:
@@ -12,8 +12,8 @@ class TinyImageNet:
 
     Labels are in the order of the WordNet ids, as in ImageNet, not in that of wnids.txt; images in the order of class
     and name. A class's name is the first of its words in words.txt, with the WordNet id in brackets where two are the
-    same. The labels of the validation images are in val/val_annotations.txt. The test images, which have none, are not
-    used.
+    same. The labels of the validation images are in val/val_annotations.txt; images that were moved into class folders are
+    read too. The test images have no labels, and are not used.
     """
 
     def __init__(self, directory: str | pathlib.Path) -> None:
@@ -26,14 +26,19 @@ class TinyImageNet:
           MissingFilesError: neither is there.
           UserError: they are damaged, or not what they should be.
         """
-        self._files = open_files('tiny_imagenet', directory, ['tiny-imagenet-200.zip'], 'tiny-imagenet-200')
+        self._files = open_files(
+            'tiny_imagenet', directory, ['tiny-imagenet-200.zip'], 'tiny-imagenet-200', sign='wnids.txt'
+        )
         self.class_ids = self._read_class_ids()
         self.class_names = self._read_class_names()
         self._images = {'train': ListedImages(self._files), 'validation': ListedImages(self._files)}
         for label, synset in enumerate(self.class_ids):
             folder = f'train/{synset}/images'
             self._images['train'].add(folder, image_names(self._files, folder), label)
-        self._add_validation()
+        if self._files.files('val/images'):
+            self._add_validation()
+        else:
+            self._add_sorted_validation()
         self.splits = {split: len(images) for split, images in self._images.items()}
         self.notes = notes_on_tests(len(self._files.files('test/images')))
 
@@ -66,6 +71,13 @@ class TinyImageNet:
         if missing:
             raise self._files.error(f'has no words for the class {missing[0]} in words.txt')
         return unique_names({synset: words[synset].split(',')[0].strip() for synset in self.class_ids})
+
+    def _add_sorted_validation(self) -> None:
+        """Adds validation images that have been moved into class folders, with or without `images` in these."""
+        for synset in class_folder_names(self._files, 'val', self.class_ids, 'those in wnids.txt'):
+            folder = f'val/{synset}/images' if self._files.files(f'val/{synset}/images') else f'val/{synset}'
+            names = image_names(self._files, folder)
+            self._images['validation'].add(folder, names, self.class_ids.index(synset))
 
     def _add_validation(self) -> None:
         labels = {synset: label for label, synset in enumerate(self.class_ids)}
