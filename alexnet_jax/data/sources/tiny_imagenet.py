@@ -12,8 +12,8 @@ class TinyImageNet:
 
     Labels are in the order of the WordNet ids, as in ImageNet, not in that of wnids.txt; images in the order of class
     and name. A class's name is the first of its words in words.txt, with the WordNet id in brackets where two are the
-    same. The labels of the validation images are in val/val_annotations.txt; images that were moved into class folders are
-    read too. The test images have no labels, and are not used.
+    same. The labels of the validation images are in val/val_annotations.txt; images that were moved into class folders
+    are read too. The test images have no labels, and are not used.
     """
 
     def __init__(self, directory: str | pathlib.Path) -> None:
