@@ -33,10 +33,10 @@ def open_imagenet2012(directory: str | pathlib.Path) -> Source:
 class ImageNet2012Folders:
     """ILSVRC-2012 from folders `train` and `val` (or `validation`).
 
-    These are in the directory or, as Kaggle has them, in ILSVRC/Data/CLS-LOC. `train` has a folder for each class, named by its WordNet id. `val` has such folders too, or the validation images
-    without folders. These have their labels from LOC_val_solution.csv, if that is in the directory or where Kaggle has
-    it, and otherwise, by the number in their official names, from TensorFlow Datasets. The test images have no labels,
-    and are not used.
+    These are in the directory or, as Kaggle has them, in ILSVRC/Data/CLS-LOC. `train` has a folder for each class,
+    named by its WordNet id. `val` has such folders too, or the validation images without folders. These have their
+    labels from LOC_val_solution.csv, if that is in the directory or where Kaggle has it, and otherwise, by the number
+    in their official names, from TensorFlow Datasets. The test images have no labels, and are not used.
 
     As in `ImageNet2012`, labels are in the order of WordNet ids, images in that of class and name (loose validation
     images of name), and fewer classes give a smaller ImageNet.
