@@ -100,6 +100,13 @@ def test_names_that_are_not_utf_8_and_files_of_other_kinds(run, tmp_path, capsys
     assert rf'{tmp_path}/caf\xe9/bad\xfe.jpg: the file is empty' in error
 
 
+def test_from_python_what_is_left_out_is_a_warning(trained, pictures):
+    opened = open_run(typed(trained[0]), str(trained[1]), 'newest')
+    said = pytest.warns(UserWarning, match=r'Left out of .*: 1 file of other kinds \(.txt 1\)')
+    with said, pytest.raises(UserError, match=r'cut.jpg cannot be read: Truncated'):
+        opened.predict(pictures)
+
+
 def test_a_person_reads_lines_and_finds_pictures(run, pictures):
     printed, error = predicted(run, [pictures / name for name in READABLE])
     assert error is None

@@ -176,6 +176,18 @@ def test_names_of_splits(tmp_path, train, validation):
     assert names(folder, 'validation') == [f'{validation}/b/2.jpg']
 
 
+def test_a_split_in_a_folder_of_its_name(tmp_path):
+    write(tmp_path, 'train/train/a/1.jpg', 'train/train/b/1.jpg', 'val/val/b/2.jpg', 'test/test/3.jpg')
+    folder = Folder(tmp_path)
+    assert folder.splits == {'train': 2, 'validation': 1} and folder.class_names == ('a', 'b')
+    assert names(folder, 'validation') == ['val/val/b/2.jpg']
+
+
+def test_classes_that_are_named_a_little_like_splits(tmp_path):
+    write(tmp_path, *(f'{name}/{number}.jpg' for name in ('test_tube', 'train_station', 'tree') for number in '12'))
+    assert Folder(tmp_path).class_names == ('test_tube', 'train_station', 'tree')
+
+
 @pytest.mark.parametrize('inside', ['', 'train/'])
 def test_a_folder_around_all(tmp_path, inside):
     write(tmp_path, f'animals/v1/{inside}a/1.jpg', f'animals/v1/{inside}b/1.jpg', f'animals/v1/{inside}b/2.jpg')
@@ -276,6 +288,12 @@ def test_a_layout_of_another_source_is_recognized(tmp_path, files):
             r'has folders for training and testing of',
         ),
         (['a/1.jpg', 'b/1.xyz', 'b/2.xyz'], r'/b has no image in it, but 2 files of other kinds \(.xyz 2\)'),
+        (['images/a/1.jpg', 'images/b/1.jpg', 'meta/x.txt'], r"/meta has no .* are in .*source_directory='.*/images'"),
+        (
+            ['seg_train/a/1.jpg', 'seg_test/a/1.jpg', 'seg_pred/1.jpg'],
+            r'seg_pred, seg_test, seg_train, which are named',
+        ),
+        (['jpg/1.jpg', 'jpg/2.jpg', 'labels.mat'], r"only one class, 'jpg'.*Labels in a table, as .*/labels.mat may"),
         (['pictures.zip'], r'has archives, as pictures.zip: unpack'),
         (['val/a/1.jpg', 'test/a/1.jpg'], r'no folder "train"'),
         (['car/1.jpg', 'plane/1.jpg', 'train/1.jpg'], r"'car' beside .*'train'.*belong into .*/train"),

@@ -4,6 +4,7 @@ import array
 import itertools
 import os
 import pathlib
+import re
 
 from alexnet_jax.data.formats import EXTENSIONS
 from alexnet_jax.data.image_files import LeftOut, counted, entries, find_images, kind_left_out, shown
@@ -16,6 +17,7 @@ _HELD_OUT = 10  # every tenth image, where there is no folder for validation
 _SPLITS = {'train': 'train', 'training': 'train', 'test': 'test', 'testing': 'test'} | dict.fromkeys(
     ('validation', 'valid', 'val'), 'validation'
 )
+_LIKE_SPLITS = re.compile(r'(?<![a-z])(train|training|test|testing|val|valid|validation|pred|dev)(?![a-z])')
 _LAYOUTS = 'Expected are DIRECTORY/train/CLASS/*.jpg and DIRECTORY/validation/CLASS/*.jpg, or DIRECTORY/CLASS/*.jpg'
 _MOST_WRAPPINGS = 8
 
@@ -28,9 +30,9 @@ class Folder:
       without class folders it has no labels, and is left out.
     * DIRECTORY/CLASS/*.jpg.
 
-    Either may be in a single folder in DIRECTORY, as archives have it. With training images alone, as in the second
-    layout, every tenth of each class is held out for validation: in name order, from the first on; a class's only image
-    stays with training.
+    Either may be in a single folder in DIRECTORY, as archives have it, and a split in a folder of its name. With
+    training images alone, as in the second layout, every tenth of each class is held out for validation: in name order,
+    from the first on; a class's only image stays with training.
 
     Classes are in the order of their names, their images in that of their paths, both by code points. Images in folders
     inside a class folder are that class's. Which files are images is said in `image_files`.
@@ -123,6 +125,10 @@ class Folder:
         """The folder that holds the class folders of each split; '' is the directory itself."""
         found, where = _folders(self._directory), shown(self._directory)
         if not any(name.lower() in _SPLITS for name in found):
+            if len(found) > 1 and all(_LIKE_SPLITS.search(name.lower()) for name in found):
+                listed = ', '.join(map(shown, found))
+                remedy = 'If they have class folders, rename them to train and validation (or test).'
+                raise self._error(f'{where} has the folders {listed}, which are named like splits', remedy)
             return {'train': ''}
         folders: dict[str, str] = {}
         for name in found:
@@ -138,10 +144,15 @@ class Folder:
             elif split in folders:
                 raise UserError(f'{where} has both {folders[split]!r} and {name!r}; only one may be there.')
             else:
-                folders[split] = name
+                folders[split] = self._twice(name)
         if 'train' not in folders:
             raise self._error(f'{where} has {", ".join(map(repr, folders.values()))}, but no folder "train"')
         return folders
+
+    def _twice(self, name: str) -> str:
+        """The folder of a split, which may be in a folder of that name, as in train/train/CLASS."""
+        inner = os.path.join(name, name)
+        return inner if _folders(self._at(name)) == [name] and not _images_beside(self._at(name)) else name
 
     def _classes(self, folder: str) -> list[str]:
         """The names of the class folders for training."""
@@ -149,7 +160,8 @@ class Folder:
         if not names:
             raise self._error(f'{_but_no_folder(where)} in it, one is needed for each class', _how_to_sort(where))
         if len(names) == 1:
-            raise self._error(f'{shown(where)} has only one class, {shown(names[0])!r}; two are needed')
+            what = f'{shown(where)} has only one class, {shown(names[0])!r}; two are needed'
+            raise self._error(what, _how_to_sort(where))
         return names
 
     def _keep_labeled(self, folders: dict[str, str], classes: list[str]) -> None:
@@ -195,10 +207,19 @@ class Folder:
             known = ' '.join(extension[1:] for extension in EXTENSIONS)
             raise self._error(
                 f'The class folder {shown(self._at(folder))} has no image in it{but}',
-                f'{remedies.lstrip()} Add some ({known}), or remove the folder.'.lstrip(),
+                f'{remedies} Add some ({known}), or remove the folder.{self._elsewhere(folder)}'.lstrip(),
             )
         self._check_inside(folder, paths)
         return paths
+
+    def _elsewhere(self, folder: str) -> str:
+        """A remedy for a folder without images whose neighbor, the only one with images, has the class folders."""
+        top = os.path.dirname(folder)
+        others = [os.path.join(top, name) for name in _folders(self._at(top))]
+        having = [self._at(other) for other in others if any(find_images(self._at(other), LeftOut()))]
+        if len(having) != 1 or _images_beside(having[0]):
+            return ''
+        return f' If the classes are in {shown(having[0])}: config.data.source_directory={shown(having[0])!r}.'
 
     def _check_inside(self, folder: str, paths: list[bytes]) -> None:
         """Takes note of folders inside a class folder; UserError where they are those of splits."""
