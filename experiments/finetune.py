@@ -5,8 +5,9 @@
 
 finetune.py:DIRECTORY takes the network of the run in DIRECTORY and begins with the parameters of its best checkpoint.
 Pictures lie in my_pictures/CLASS/*.jpg; every tenth is held out (see data/sources/folder.py for other ways).
-The rates are those of the paper's own fine-tuning in its second phase: 0.001, conv1 a tenth of it, the new layer ten
-times; here they drop when the validation error stops improving. To train nothing but the new layer, freeze the rest:
+The rates are those in the authors' log of fine-tuning on ILSVRC-2012, in its second phase: 0.001, conv1 a tenth of it,
+the new layer ten times; the paper gives none. Here they drop when the validation error stops improving. To train
+nothing but the new layer, freeze the rest:
 
     --config.rate_control.layer_rates="((0, 'conv*', 0.0), (0, 'fc6', 0.0), (0, 'fc7', 0.0))"
 

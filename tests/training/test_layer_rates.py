@@ -161,11 +161,28 @@ def test_fine_tuning_on_2012_has_the_rates_of_its_log():
         found = layer_rates(names, rate, epochs, config.rate_control)
         return [round(float(found[name]['kernel']), 9) for name in names]
 
-    batches = 128 / 1281167
-    assert rates(0) == rates(299 * batches) == [0.0001, 0.001, 0.001]
-    assert rates(300.01 * batches) == [0.0001, 0.001, 0.01]
+    files = 1024 / 1281167  # the log's batches are data files of 1,024 images
+    assert rates(0) == rates(299 * files) == [0.0001, 0.001, 0.001]
+    assert rates(0.2399) == rates(300.01 * files) == [0.0001, 0.001, 0.01]
     assert rates(5) == [0.00001, 0.001, 0.01] and rates(7) == [0, 0.001, 0.01]
     assert rates(9) == [0, 0.001, 0.001] and rates(22) == [0, 0.0001, 0.0001] and rates(42) == [0, 0.00001, 0.00001]
+
+
+def test_fall_2009_has_the_rates_of_its_logs():
+    def rates(variant, epochs):
+        config = six_convolutions.get_config(variant)
+        names = {name: {'kernel': 0} for name in ('conv1', 'conv5', 'conv6', 'fc7')}
+        found = layer_rates(names, config.learning_rate, epochs, config.rate_control)
+        return [round(float(found[name]['kernel']), 9) for name in names]
+
+    assert six_convolutions.passes(2, 1600, 8_900_000) == pytest.approx(1.18, abs=0.005)
+    assert six_convolutions.passes(6, 6491, 8_900_000) == pytest.approx(5.75, abs=0.005)
+    assert rates('fall2009', 0) == rates('fall2009', 1.17) == [0.001, 0.001, 0.01, 0.01]
+    assert rates('fall2009', 1.2) == [0.001] * 4
+    assert rates('fall2009_half', 5.5) == [0.01] * 4 and rates('fall2009_half', 5.7) == [0.001] * 4
+    assert rates('fall2009_half', 17.6) == [0.00001, 0.0001, 0.0001, 0.0001]
+    assert rates('fall2009_half', 20.5) == [0, 0.0001, 0.0001, 0.0001]
+    assert rates('fall2009_half', 25) == [0, 0.00001, 0.00001, 0.00001]
 
 
 @pytest.mark.parametrize(
@@ -176,8 +193,9 @@ def test_fine_tuning_on_2012_has_the_rates_of_its_log():
         # a sixth convolution of 256 kernels of 3 x 3 x 256 with their biases; other last layers
         (six_convolutions.get_config(), 60_965_224 + 256 * (9 * 256 + 1)),
         (six_convolutions.get_config('fall2009'), 60_965_224 + 256 * (9 * 256 + 1) + 9_184 * 4097),
-        # 21,841 classes are dealt to two columns as 21,842
-        (six_convolutions.get_config('fall2011'), 60_965_224 + 256 * (9 * 256 + 1) + 20_842 * 4097),
+        (six_convolutions.get_config('fall2009_half'), 60_965_224 + 256 * (9 * 256 + 1) + 9_184 * 4097),
+        # a linear bottleneck of 2,048 in place of fc8; 21,841 classes are dealt to two columns as 21,842
+        (six_convolutions.get_config('fall2011'), 60_965_224 + 256 * (9 * 256 + 1) + 1_048 * 4097 + 21_842 * 2049),
     ],
 )
 def test_networks_have_as_many_parameters_as_arithmetic_says(config, parameters):
@@ -185,7 +203,9 @@ def test_networks_have_as_many_parameters_as_arithmetic_says(config, parameters)
     assert sum(np.prod(x.shape) for x in jax.tree.leaves(shapes)) == parameters
 
 
-@pytest.mark.parametrize('module, variants', [(source_2012, '2012'), (six_convolutions, 'fall2009, fall2011')])
+@pytest.mark.parametrize(
+    'module, variants', [(source_2012, '2012'), (six_convolutions, 'fall2009_half, fall2009, fall2011')]
+)
 def test_unknown_variants_are_told(module, variants):
     with pytest.raises(UserError, match=f"no variant 'other'; it has: {variants}"):
         module.get_config('other')
