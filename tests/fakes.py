@@ -10,6 +10,7 @@ from rich.console import Console
 from alexnet_jax.data.dataset import Settings
 from alexnet_jax.data.prepare import prepare
 from alexnet_jax.data.sources import Item
+from alexnet_jax.data.sources.base import Identity
 
 
 def encoded(pixels, mode=None, kind='PNG', **options):
@@ -36,6 +37,7 @@ class Images:
 
     Attributes:
       asked: (split, index) of every call of `item`, in the order in which they came.
+      times: of last modification, by name; 0 for those that are not in it.
     """
 
     def __init__(self, train, validation, classes=3):
@@ -43,13 +45,17 @@ class Images:
         self.class_names = tuple(f'class {i}' for i in range(classes))
         self.class_ids = tuple(f'n{i:08d}' for i in range(classes))
         self.splits = {split: len(images) for split, images in self._images.items()}
-        self.asked, self._lock = [], threading.Lock()
+        self.asked, self.times, self._lock = [], {}, threading.Lock()
 
     def item(self, split, index):
         with self._lock:
             self.asked.append((split, index))
         name, image = self._images[split][index]
         return Item(name, image, index % len(self.class_names))
+
+    def identity(self, split, index):
+        name, image = self._images[split][index]
+        return Identity(f'{split}/{name}', '', len(image), self.times.get(name, 0), index % len(self.class_names))
 
 
 def tinted(train=11, validation=4):

@@ -157,12 +157,9 @@ def _names(data: PreparedDataSet, split: str, first: int) -> Iterator[str]:
     """The names of a split's images, in order."""
     shards = pipeline.open_shards(data, split)
     for index in range(first, len(shards)):
-        try:
-            yield shards.name(index)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f'{shards.description(index)} is damaged: {error}. Prepare the data set again (--mode=prepare).'
-            ) from error
+        with pipeline.reading(shards, index):
+            name = shards.name(index)
+        yield name
 
 
 def _of_image_files(data: PreparedDataSet, paths: list[str], batch_size: int, threads: int) -> Iterator[_Batch]:

@@ -3,7 +3,9 @@
 DIRECTORY/manifest.json            settings, class names, counts, checksums, RGB statistics
 DIRECTORY/mean_image.npy           float32 [size, size, 3], 0..255: mean of the training images (section 2)
 DIRECTORY/train-00000.array_record and so on, validation likewise; see `records.py`
+DIRECTORY/train-00000.sums         what is in the shard of that name; see `shard_facts.py`
 DIRECTORY/broken_images.txt        unreadable images that were left out, a line each
+DIRECTORY/source_files.json        size and time of the source's files, to see whether they have changed
 """
 
 import dataclasses
@@ -18,6 +20,7 @@ from alexnet_jax.runtime.files import json_bytes, read_file, read_json, replace_
 
 FORMAT = 2
 MANIFEST, MEAN_IMAGE, BROKEN_IMAGES = 'manifest.json', 'mean_image.npy', 'broken_images.txt'
+PLACES = 'source_files.json'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,10 @@ class PreparedDataSet:
     left_out: int  # number of unreadable images
     rgb_mean: list[float]  # of the training pixels, 0..255
     rgb_covariance: list[list[float]]  # 3 x 3, of the training pixels
+    # What earlier versions did not write:
+    source_directory: str = ''  # absolute path of the source's files; '' if it has none
+    checksums: dict[str, Any] = dataclasses.field(default_factory=dict)  # [bytes, SHA-256] of each file
+    seen: dict[str, Any] = dataclasses.field(default_factory=dict)  # as `survey.survey` gives it
 
     @property
     def image_size(self) -> int:
@@ -61,6 +68,31 @@ class PreparedDataSet:
         """Paths of a split's shards, in order."""
         return [str(self.directory / shard['file']) for shard in self.shards[split]]
 
+    def all_files(self) -> list[str]:
+        """Names of the files that belong to the data set, except for the manifest."""
+        shards = [pathlib.Path(shard['file']) for of_split in self.shards.values() for shard in of_split]
+        names = [path.with_suffix('.names').name for path in shards if path.suffix == '.raw']
+        return list(self.checksums) or [*map(str, shards), *names, MEAN_IMAGE, BROKEN_IMAGES]
+
+    def places(self) -> dict[str, Any]:
+        """Size and time of the source's files, as `reuse.Inventory.places` gives them; empty where they are unknown.
+
+        Raises:
+          UserError: they are there but cannot be read.
+        """
+        path = self.directory / PLACES
+        try:
+            found = read_json(path)
+            if not isinstance(found, dict) or not all(isinstance(noted, list) and noted for noted in found.values()):
+                raise ValueError('it has other contents')
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise UserError(f'{path} cannot be read: {error.strerror}.') from error
+        except ValueError as error:
+            raise UserError(f'{path} is damaged ({error}); delete it, and prepare the data set again.') from error
+        return found
+
     def mean_image(self) -> np.ndarray:
         """The mean of the training images, float32 [size, size, 3] in 0..255; UserError if it is missing or damaged."""
         path = self.directory / MEAN_IMAGE
@@ -68,8 +100,10 @@ class PreparedDataSet:
             mean = np.lib.format.read_array(io.BytesIO(read_file(path)), allow_pickle=False)
             if mean.dtype.kind != 'f' or not np.isfinite(mean).all():
                 raise ValueError(f'its values, of type {mean.dtype}, are not all finite numbers')
-        except (OSError, ValueError, MemoryError) as error:
+        except (FileNotFoundError, ValueError, MemoryError) as error:
             raise UserError(f'{path} cannot be read ({error}); prepare the data set again (--mode=prepare).') from error
+        except OSError as error:
+            raise UserError(f'{path} cannot be read: {error.strerror}.') from error
         if mean.shape != (self.image_size, self.image_size, 3):
             raise UserError(f'{path} has the shape {mean.shape}, the manifest says {self.image_size} pixels a side.')
         return np.asarray(mean, np.float32)
@@ -93,9 +127,19 @@ class PreparedDataSet:
 
 def write_description(data: PreparedDataSet, mean_image: np.ndarray, directory: pathlib.Path) -> None:
     """Writes the mean image (float32 [size, size, 3], 0..255) and the manifest; OSError if they cannot be written."""
+    write_mean_image(mean_image, directory)
+    write_manifest(data, directory)
+
+
+def write_mean_image(mean_image: np.ndarray, directory: pathlib.Path) -> None:
+    """Writes the mean image, float32 [size, size, 3] in 0..255, durably; OSError if it cannot be written."""
     content = io.BytesIO()
     np.save(content, mean_image)
     replace_file(directory / MEAN_IMAGE, content.getvalue())
+
+
+def write_manifest(data: PreparedDataSet, directory: pathlib.Path) -> None:
+    """Writes the manifest durably; OSError if it cannot be written."""
     fields = {'format': FORMAT, **dataclasses.asdict(data)}
     del fields['directory']
     replace_file(directory / MANIFEST, json_bytes(fields))
@@ -125,7 +169,13 @@ def open_prepared(directory: str | pathlib.Path, images: bool = True) -> Prepare
         fields['class_names'], fields['class_ids'] = tuple(fields['class_names']), tuple(fields['class_ids'])
         data = PreparedDataSet(directory=directory, **{**fields, 'settings': Settings(**fields['settings'])})
         files = [pathlib.Path(file) for split in data.shards for file in data.files(split)] if images else []
+        if data.checksums and data.settings.storage == 'raw':  # without them no image is read
+            files += [file.with_suffix('.sums') for file in files]
         missing = [file for file in files if not file.is_file()]
+        for file in files if not missing else ():
+            size = data.checksums.get(file.name, [file.stat().st_size])[0]
+            if file.stat().st_size != size:
+                raise UserError(f'{file} has {file.stat().st_size:,} bytes, {path} says {size:,}; {again}')
         empty = [split for split in ('train', 'validation') if data.examples(split) < 1]
     except FileNotFoundError:
         raise
@@ -158,6 +208,11 @@ def _check_types(fields: dict[str, Any]) -> None:
             raise ValueError(f'{file!r:.100} is not the name of a shard')
         if type(examples) is not int or not 0 < examples < 2**40:
             raise ValueError(f'{file} with {examples!r:.50} images')
+    if not isinstance(fields.get('source_directory', ''), str) or not isinstance(fields.get('seen', {}), dict):
+        raise ValueError('source_directory or seen is of another type')
+    for name, file_sum in fields.get('checksums', {}).items():
+        if pathlib.PurePath(name).name != name or len(name) > 255 or [*map(type, file_sum)] != [int, str]:
+            raise ValueError(f'checksums: {name!r:.100} with {file_sum!r:.100}')
     for name, shape in (('rgb_mean', (3,)), ('rgb_covariance', (3, 3))):
         values = np.asarray(fields[name], np.float64)
         if values.shape != shape or not np.isfinite(values).all() or np.abs(values).max() > 255**2:

@@ -5,6 +5,8 @@ example's draws from (seed, epoch, record). So nothing depends on threads, batch
 in the data is the step number.
 """
 
+import contextlib
+import errno
 from collections.abc import Iterator
 
 import grain
@@ -23,20 +25,39 @@ _INFINITY = 2**55  # steps; positions in the stream stay below 2**63
 
 def open_shards(data: PreparedDataSet, split: str) -> Shards:
     """Random access to the images of a split."""
-    return Shards(data.files(split), data.counts(split), data.settings.storage, data.image_size)
+    checked = bool(data.checksums)
+    return Shards(data.files(split), data.counts(split), data.settings.storage, data.image_size, checked)
 
 
 def read(shards: Shards, index: int, classes: int) -> tuple[np.ndarray, int]:
-    """Pixels (uint8 [size, size, 3]) and label of an image; UserError, which names file and record, if damaged."""
-    try:
+    """Pixels (uint8 [size, size, 3]) and label of an image; UserError, which names file and record, if unreadable."""
+    with reading(shards, index):
         pixels, label = shards.read(index)
         if label >= classes:
             raise ValueError(f'label {label} of {classes} classes')
-    except (ValueError, OSError) as error:
+    return pixels, label
+
+
+@contextlib.contextmanager
+def reading(shards: Shards, index: int) -> Iterator[None]:
+    """Turns what is raised while an image is read into a UserError that names file and record.
+
+    What the system refuses is not called damage: the same files may be readable tomorrow, or elsewhere.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f'{error.filename} is missing. Prepare the data set again (--mode=prepare).') from error
+    except OSError as error:
+        hint = ' Raise the limit of open files (ulimit -n).' if error.errno == errno.EMFILE else ''
+        raise UserError(
+            f'{shards.description(index)} cannot be read: {error.strerror or error}. This is not damage of the data '
+            f'set, but of the system or the disk; the same command goes on when they work again.{hint}'
+        ) from error
+    except ValueError as error:
         raise UserError(
             f'{shards.description(index)} is damaged: {error}. Prepare the data set again (--mode=prepare).'
         ) from error
-    return pixels, label
 
 
 def training_batches(

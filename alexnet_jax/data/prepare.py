@@ -1,38 +1,49 @@
 """Preparation of a data set (section 2): `--mode=prepare`.
 
-Shards are written under temporary names and renamed when complete, with the sums for the statistics beside them. So
-an interrupted preparation resumes, and its result is bit-identical to an uninterrupted one. Until it is complete it is
-in DIRECTORY.partial.
+Shards are written under temporary names and renamed when complete, with the facts about them beside them. So an
+interrupted preparation resumes, and its result is bit-identical to an uninterrupted one. Until it is complete it is in
+DIRECTORY.partial. Shards that are there are used as they are while their images are the same by path, size, time and
+label; from the others the images that are still the same are taken, and the rest are read from the source.
 """
 
-import collections
 import concurrent.futures
 import dataclasses
-import hashlib
-import io
-import itertools
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from alexnet_jax.data import records
-from alexnet_jax.data.dataset import BROKEN_IMAGES, PreparedDataSet, Settings, write_description
-from alexnet_jax.data.images import MAX_MEGAPIXELS, normalized, resized
+from alexnet_jax.data.dataset import (
+    BROKEN_IMAGES,
+    MANIFEST,
+    MEAN_IMAGE,
+    PLACES,
+    PreparedDataSet,
+    Settings,
+    open_prepared,
+    write_manifest,
+    write_mean_image,
+)
+from alexnet_jax.data.images import MAX_MEGAPIXELS
+from alexnet_jax.data.making import Maker, Sums, file_sum
+from alexnet_jax.data.reuse import Earlier, Inventory
+from alexnet_jax.data.shard_facts import ShardFacts, facts_file
 from alexnet_jax.data.sources import Source
+from alexnet_jax.data.survey import survey
 from alexnet_jax.runtime.devices import available_cores
 from alexnet_jax.runtime.errors import UserError, say
-from alexnet_jax.runtime.files import json_bytes, locked, replace_file
+from alexnet_jax.runtime.files import json_bytes, locked, replace_file, sync
 from alexnet_jax.runtime.formatting import format_bytes
 from alexnet_jax.runtime.progress_bar import Display
 
-_CHUNK = 16  # images that a thread prepares at a time
 _SAMPLE = 64  # images from which the size of the data set is estimated
+_EARLIER, _REPLACED = 'earlier', '.replaced'  # folders in DIRECTORY.partial
 
 
 def prepare(
@@ -41,39 +52,79 @@ def prepare(
     directory: str | pathlib.Path,
     console: Console,
     *,
+    source_directory: str = '',
+    damaged: Collection[str] = (),
     skip_broken: bool = False,
+    wait: bool = False,
     threads: int = 0,
     max_megapixels: int = MAX_MEGAPIXELS,
 ) -> PreparedDataSet:
-    """Writes a prepared data set, resuming an interrupted preparation; the directory appears when it is complete.
+    """Writes a prepared data set, resuming an interrupted preparation, or brings one up to date with its source.
+
+    The directory appears, or is replaced, when all is complete; other files in it stay.
 
     Args:
       source: of the images.
       settings: of the result.
-      directory: to write, which must not exist yet.
+      directory: to write.
       console: for progress.
+      source_directory: absolute path of the source's files, for the manifest; '' if it has none.
+      damaged: names of files in the directory that are to be written anew.
       skip_broken: whether unreadable images are left out; otherwise they are an error, at the end.
+      wait: whether another process that is preparing it is waited for; otherwise that is an error.
       threads: 0 for one a core.
       max_megapixels: larger images are unreadable, see `images.normalized`.
 
     Raises:
-      UserError: the disk is too small or cannot be written, images are unreadable, or another process is preparing it.
+      UserError: the disk is too small or cannot be written, images are unreadable, another process is preparing it, or
+        the directory holds something else, or images of another source directory.
     """
     directory = pathlib.Path(directory)
-    if directory.exists():
-        raise UserError(f'{directory} exists already; delete it, or name another config.data.directory.')
-    partial = directory.with_name(directory.name + '.partial')
+    _check_free(directory)
     if not all(source.splits.get(split) for split in ('train', 'validation')):
         raise UserError(f'The source {settings.source!r} needs images for training and validation: {source.splits}.')
-    job = _Preparation(source, settings, partial, console, threads or available_cores(), max_megapixels)
+    partial = directory.with_name(directory.name + '.partial')
+
+    def in_use(holder: str) -> str:
+        return f'{partial} is being prepared by {holder}; wait for it.'
+
+    def waiting(holder: str) -> None:
+        say(console, f'{partial} is being prepared by {holder}; waiting for it.')
+
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        with locked(partial / 'lock', lambda holder: f'{partial} is being prepared by {holder}; wait for it.'):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        lock = directory.with_name(directory.name + '.lock')
+        with locked(lock, in_use, waiting if wait else None, remove=True):
+            _recover(directory, partial)
+            _check_free(directory)
+            before = open_prepared(directory, images=False) if directory.exists() else None
+            if before and not before.checksums and not damaged:  # by an earlier version, which did not know its images
+                return before
+            with Display(console, sum(source.splits.values()), 0, name='listing', unit='images') as display:
+                inventory = Inventory(source, display)
+            job = _Preparation(
+                source,
+                settings,
+                partial,
+                console,
+                threads or available_cores(),
+                source_directory,
+                inventory,
+                max_megapixels,
+            )
+            if before and not damaged and (same := job.unchanged(before)):
+                return same
+            partial.mkdir(exist_ok=True)
             job.check_settings()
-            job.check_disk()
-            job.write_shards()
+            found = job.take_over(before, damaged)
+            job.check_disk(found)
+            job.write_shards(found)
             data = job.finish(skip_broken)
+            if before:
+                directory.rename(partial / _REPLACED)
             partial.rename(directory)
+            sync(directory.parent)
+            _recover(directory, partial)
     except OSError as error:
         raise UserError(
             f'Preparing {directory} failed: {error}. Finished shards are in {partial}; free space if the disk is full, '
@@ -82,31 +133,10 @@ def prepare(
     return dataclasses.replace(data, directory=directory)
 
 
-class _Part:
-    """Some prepared images: names and payloads, a line for each unreadable one, and exact sums over stored pixels."""
+class _Found(dict[pathlib.Path, ShardFacts]):
+    """Facts, without sums, of the shards that are complete; and images in others that may be used."""
 
-    def __init__(self, size: int) -> None:
-        self.stored: list[tuple[str, bytes]] = []
-        self.broken: list[str] = []
-        self.images, self.pixels, self.products = 0, np.zeros((size, size, 3), np.int64), np.zeros((3, 3), np.int64)
-
-    def add_sums(self, pixels: np.ndarray) -> None:
-        flat = pixels.reshape(-1, 3).astype(np.float64)  # exact: an image's sums are below 2**53
-        self.merge_sums(1, pixels, (flat.T @ flat).astype(np.int64))
-
-    def merge_sums(self, images: int, pixels: np.ndarray, products: np.ndarray) -> None:
-        self.images += images
-        self.pixels += pixels
-        self.products += products
-
-    def mean_image(self) -> np.ndarray:
-        return (self.pixels / self.images).astype(np.float32)
-
-    def rgb(self) -> tuple[list[float], list[list[float]]]:
-        """Mean [3] and covariance [3, 3] of the pixels' RGB."""
-        count = self.images * self.pixels.shape[0] * self.pixels.shape[1]
-        mean = self.pixels.sum((0, 1)) / count
-        return mean.tolist(), (self.products / count - np.outer(mean, mean)).tolist()
+    earlier: Earlier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,44 +148,98 @@ class _Preparation:
     partial: pathlib.Path
     console: Console
     threads: int
-    max_megapixels: int
+    source_directory: str
+    inventory: Inventory
+    max_megapixels: float
+
+    def unchanged(self, before: PreparedDataSet) -> PreparedDataSet | None:
+        """The data set that is there, if it holds the very images; None if they have changed.
+
+        Raises:
+          UserError: they have, and come from another directory.
+        """
+        there = list(_facts(before.directory, before.checksums))
+        names = (self.source.class_names, self.source.class_ids) == (before.class_names, before.class_ids)
+        shards = {path.name: (split, images) for split, images, path in self.shards()}
+        same = names and [facts.file for facts in there] == sorted(shards)
+        if same and all(self._usable(facts, *shards[facts.file]) for facts in there):
+            if before.source_directory != self.source_directory:
+                say(self.console, f'{self.source_directory} holds the images of {before.source_directory}.')
+                before = dataclasses.replace(before, source_directory=self.source_directory)
+                self._write_places(before.directory)
+                write_manifest(before, before.directory)
+            return before
+        difference = self.inventory.difference(there) or 'their order or their classes'
+        if before.source_directory != self.source_directory:
+            raise UserError(
+                f'{before.directory} was prepared from {before.source_directory}, and config.data.source_directory='
+                f'{self.source_directory} has other images ({difference}). Name another config.data.directory for '
+                f'them, or delete {before.directory}.'
+            )
+        say(self.console, f'The images have changed since {before.directory} was prepared: {difference}.')
+        return None
 
     def check_settings(self) -> None:
-        """UserError if the preparation was started with other settings or another source."""
+        """UserError if the preparation was started with other settings or from another directory."""
         path = self.partial / 'settings.json'
-        ids = hashlib.sha256('\n'.join(self.source.class_ids).encode(errors='backslashreplace')).hexdigest()
-        wanted = {
-            **dataclasses.asdict(self.settings),
-            'splits': self.source.splits,
-            'classes': f'{len(self.source.class_ids)}, of ids {ids[:12]}',
-        }
-        found = json.loads(path.read_text()) if path.exists() else wanted
-        if found != wanted:
-            field = next(name for name in wanted if found.get(name) != wanted[name])
-            raise UserError(
-                f'{self.partial} was started with {field}={found.get(field)!r}, now it is {wanted[field]!r}; '
-                'delete it, or go back to that setting.'
-            )
+        wanted = {**dataclasses.asdict(self.settings), 'source_directory': self.source_directory}
+        found = {**wanted, **json.loads(path.read_text())} if path.exists() else wanted
+        for field, value in wanted.items():
+            if found[field] != value:
+                raise UserError(
+                    f'{self.partial} was started with {field}={found[field]!r}, now it is {value!r}; '
+                    'delete it, or go back to that setting.'
+                )
         replace_file(path, json_bytes(wanted))
 
-    def check_disk(self) -> None:
-        """Prints the disk space needed, estimated from evenly sampled images; UserError if there is less."""
+    def take_over(self, before: PreparedDataSet | None, damaged: Collection[str]) -> _Found:
+        """Finds the shards that need not be written, and links those of the data set that is there already."""
+        found, earlier = _Found(), list[tuple[pathlib.Path, ShardFacts]]()
+        wanted = {path.name: (split, images, path) for split, images, path in self.shards()}
+        for facts in _facts(self.partial):
+            if facts.file in wanted and self._usable(facts, *wanted[facts.file][:2]):
+                found[wanted[facts.file][2]] = facts
+                continue
+            (self.partial / _EARLIER).mkdir(exist_ok=True)
+            number = len(list((self.partial / _EARLIER).iterdir()))
+            for name in (*facts.files, facts_file(pathlib.Path(facts.file)).name):
+                (self.partial / name).rename(self.partial / _EARLIER / f'{number}-{name}')
+        for facts in _facts(self.partial / _EARLIER):
+            earlier.append((self.partial / _EARLIER / facts.file, facts))
+        for facts in _facts(before.directory, before.checksums) if before else ():
+            names = (*facts.files, facts_file(pathlib.Path(facts.file)).name)
+            if before is None or not set(names).isdisjoint(damaged):
+                continue
+            split, images, path = wanted.get(facts.file, ('', range(0), self.partial))
+            if split and path not in found and self._usable(facts, split, images):
+                for name in names:
+                    _link(before.directory / name, self.partial / name)
+                found[path] = facts
+            else:
+                earlier.append((before.directory / facts.file, facts))
+        found.earlier = Earlier(earlier, self.settings.storage, self.settings.image_size)
+        return found
+
+    def check_disk(self, found: _Found) -> None:
+        """Prints the disk space needed, estimated from shards or sampled images; UserError if there is less."""
         splits, partial = self.source.splits, self.partial
+        done = sum(size for facts in found.values() for size, _ in facts.files.values())
         if self.settings.storage == 'raw':
             each = records.raw_type(self.settings.image_size).itemsize + 64.0
+        elif any(facts.examples for facts in found.values()):
+            each = 32 + done / sum(facts.examples for facts in found.values())
         else:
             sample = {(split, i) for split, n in splits.items() for i in range(0, n, max(1, n // _SAMPLE))}
-            stored = self.make(sorted(sample)).stored
+            stored = self._maker(found).make(sorted(sample)).stored
             each = 32 + sum(len(payload) for _, payload in stored) / max(1, len(stored))
         images = sum(splits.values())
-        done = sum(file.stat().st_size for file in partial.iterdir())
         needed, free = 1.05 * each * images + 2**20, shutil.disk_usage(partial).free
         so_far = f', {format_bytes(done)} are done.' if done > 2**20 else '.'
         classes = f'{images:,} images of {len(self.source.class_names):,} classes'
         line = f'{classes} need about {format_bytes(needed)} in {partial}; {format_bytes(free)} are free{so_far}'
         say(self.console, line)
         if needed - done > free:
-            if not any(partial.glob('*.sums')):  # no finished shard is worth keeping
+            if not found and not len(found.earlier):  # nothing in it is worth keeping
                 shutil.rmtree(partial)
             raise UserError(
                 f'{partial} needs about {format_bytes(needed - done)} more, {format_bytes(free)} are free; free some, '
@@ -169,94 +253,36 @@ class _Preparation:
             for number, first in enumerate(range(0, count, step)):
                 yield split, range(first, min(first + step, count)), self.partial / f'{split}-{number:05d}{ending}'
 
-    def write_shards(self) -> None:
+    def write_shards(self, found: _Found) -> None:
         """Writes every missing shard."""
-        total, done = sum(self.source.splits.values()), 0
+        total, done, maker = sum(self.source.splits.values()), 0, self._maker(found)
         with (
             concurrent.futures.ThreadPoolExecutor(self.threads) as pool,
             Display(self.console, total, 0, name='preparing', unit='images') as display,
         ):
             for split, images, path in self.shards():
-                if not path.with_suffix('.sums').exists():
-                    for written in self.write_shard(split, images, path, pool):
+                if path not in found:
+                    for written in maker.write_shard(split, images, path, pool):
                         display.update(done + written)
                 done += len(images)
                 display.update(done)
                 display.plain(done, f'{path.name} done')
 
-    def write_shard(
-        self, split: str, images: range, path: pathlib.Path, pool: concurrent.futures.Executor
-    ) -> Iterator[int]:
-        """Writes a shard and then its sums, which mark it as finished; yields the number of images done."""
-        new = path.with_name('new-' + path.name)
-        writer = records.RawWriter(new) if self.settings.storage == 'raw' else records.JpegWriter(new)
-        total = _Part(self.settings.image_size)
-        for part in self.in_order(split, images, pool):
-            for name, payload in part.stored:
-                writer.write(name, payload)
-            total.broken += part.broken
-            total.merge_sums(part.images, part.pixels, part.products)
-            yield total.images + len(total.broken)
-        writer.close()
-        if self.settings.storage == 'raw':
-            records.names_file(new).rename(records.names_file(path))
-        with new.open('rb') as file:
-            os.fsync(file.fileno())
-            digest = hashlib.file_digest(file, 'sha256').hexdigest()
-        new.rename(path)
-        facts = {'file': path.name, 'examples': total.images, 'sha256': digest, 'broken': total.broken}
-        content = io.BytesIO()
-        np.savez(content, pixels=total.pixels, products=total.products, facts=np.array(json.dumps(facts)))
-        replace_file(path.with_suffix('.sums'), content.getvalue())
-
-    def in_order(self, split: str, images: range, pool: concurrent.futures.Executor) -> Iterator[_Part]:
-        """The parts of a shard, made by the pool, in order; only as many at a time as keep it busy."""
-        chunks = ([(split, i) for i in images[first : first + _CHUNK]] for first in range(0, len(images), _CHUNK))
-        waiting = collections.deque(
-            pool.submit(self.make, chunk) for chunk in itertools.islice(chunks, 2 * self.threads)
-        )
-        try:
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(self.make, chunk) for chunk in itertools.islice(chunks, 1))
-        finally:
-            for future in waiting:
-                future.cancel()
-
-    def make(self, chosen: list[tuple[str, int]]) -> _Part:
-        """Prepares images, given by split and index."""
-        settings, classes = self.settings, len(self.source.class_names)
-        part = _Part(settings.image_size)
-        for split, index in chosen:
-            item = self.source.item(split, index)
-            if not 0 <= item.label < classes:
-                raise UserError(f'{item.name} ({split}) has the label {item.label}; there are {classes} classes.')
-            try:
-                if isinstance(item.image, bytes):
-                    pixels = normalized(item.image, settings.image_size, max_megapixels=self.max_megapixels)
-                else:
-                    pixels = resized(item.image, settings.image_size)
-            except ValueError as error:
-                part.broken.append('\t'.join(' '.join(text.split()) for text in (split, item.name, str(error))))
-                continue
-            payload, stored = records.payload(settings.storage, item.name, item.label, pixels, settings.quality)
-            part.stored.append((item.name, payload))
-            part.add_sums(stored)
-        return part
-
     def finish(self, skip_broken: bool) -> PreparedDataSet:
         """Adds up the shards' sums, writes mean image and manifest, and removes temporary files."""
-        total = _Part(self.settings.image_size)
+        sums, broken, checksums = Sums(self.settings.image_size), list[str](), dict[str, list[int | str]]()
         shards: dict[str, list[dict[str, Any]]] = {split: [] for split in self.source.splits}
+        images: dict[str, list[np.ndarray]] = {split: [] for split in self.source.splits}
         for split, _, path in self.shards():
-            with np.load(path.with_suffix('.sums'), allow_pickle=False) as saved:
-                facts = json.loads(str(saved['facts']))
-                total.broken += facts.pop('broken')
-                if split == 'train':
-                    total.merge_sums(facts['examples'], saved['pixels'], saved['products'])
-            if facts['examples']:
-                shards[split].append(facts)
-        broken, path = total.broken, self.partial / BROKEN_IMAGES
+            facts = ShardFacts.read(facts_file(path))
+            broken += facts.broken
+            images[split].append(facts.images)
+            checksums |= {**facts.files, facts_file(path).name: file_sum(facts_file(path))}
+            if split == 'train':
+                sums.merge(facts.examples, facts.pixels, facts.products)
+            if facts.examples:
+                shards[split].append({'file': facts.file, 'examples': facts.examples, 'sha256': facts.sha256})
+        path = self.partial / BROKEN_IMAGES
         replace_file(path, ''.join(line + '\n' for line in broken).encode(errors='backslashreplace'))
         if broken and not skip_broken:
             raise UserError(
@@ -264,12 +290,103 @@ class _Preparation:
                 f'{": ".join(broken[0].split(chr(9)))}. All are listed in {path}. '
                 'To go on without them: --config.data.skip_broken=True.'
             )
-        if not total.images or not shards['validation']:
+        if not sums.images or not shards['validation']:
             raise UserError(f'No image of {self.settings.source!r} could be read for training or for validation.')
         names, ids = self.source.class_names, self.source.class_ids
-        data = PreparedDataSet(self.partial, self.settings, names, ids, shards, len(broken), *total.rgb())
-        write_description(data, total.mean_image(), self.partial)
-        for pattern in ('*.sums', '*.new', 'new-*', 'settings.json', 'lock'):
+        left_out = dict(getattr(self.source, 'left_out', {}))
+        rows = {split: np.concatenate(parts) for split, parts in images.items() if parts}
+        seen = survey(rows, names, left_out, lambda split, record: self._opened(shards[split]).name(record))
+        self._write_places(self.partial)
+        write_mean_image(sums.mean_image(), self.partial)
+        checksums |= {name: file_sum(self.partial / name) for name in (MEAN_IMAGE, BROKEN_IMAGES)}
+        mean, covariance = sums.rgb()
+        data = PreparedDataSet(
+            self.partial,
+            self.settings,
+            names,
+            ids,
+            shards,
+            len(broken),
+            mean,
+            covariance,
+            self.source_directory,
+            checksums,
+            seen,
+        )
+        write_manifest(data, self.partial)
+        for pattern in ('*.new', 'new-*', 'settings.json', 'lock'):
             for file in self.partial.glob(pattern):
                 file.unlink()
+        if (self.partial / _EARLIER).exists():
+            shutil.rmtree(self.partial / _EARLIER)
         return data
+
+    def _opened(self, shards: list[dict[str, Any]]) -> records.Shards:
+        files, counts = [str(self.partial / shard['file']) for shard in shards], [shard['examples'] for shard in shards]
+        return records.Shards(files, counts, self.settings.storage, self.settings.image_size, checked=True)
+
+    def _maker(self, found: _Found) -> Maker:
+        return Maker(self.source, self.settings, self.inventory, found.earlier, self.threads, self.max_megapixels)
+
+    def _usable(self, facts: ShardFacts, split: str, images: range) -> bool:
+        """Whether a shard is what would be written now; an image that was broken may be whole by now."""
+        if not self.inventory.matches(facts, split, images):
+            return False
+        none = _Found()
+        none.earlier = Earlier((), self.settings.storage, self.settings.image_size)
+        maker, broken = self._maker(none), np.flatnonzero(~facts.images['stored'])
+        return not any(maker.make([(split, images[i])]).stored for i in broken.tolist())
+
+    def _write_places(self, directory: pathlib.Path) -> None:
+        places = self.inventory.places(self.source_directory) if self.source_directory else {}
+        replace_file(directory / PLACES, json_bytes(places))
+
+
+def _check_free(directory: pathlib.Path) -> None:
+    """Raises UserError where a directory is there that is no prepared data set."""
+    if directory.exists() and not (directory / MANIFEST).is_file():
+        raise UserError(f'{directory} exists already; delete it, or name another config.data.directory.')
+
+
+def _facts(directory: pathlib.Path, names: Collection[str] | None = None) -> Iterator[ShardFacts]:
+    """The facts about the shards in a directory, without sums, in the order of the names; only those that can be used.
+
+    `names` are those of files that belong to it; None for all.
+    """
+    for path in sorted(directory.glob('*.sums')):
+        if names is None or path.name in names:
+            try:
+                facts = ShardFacts.read(path, sums=False)
+            except ValueError:  # damaged, or by an earlier version: the shard is written anew
+                continue
+            prefix = path.stem.removesuffix(pathlib.Path(facts.file).stem)
+            facts = facts._replace(
+                file=prefix + facts.file, files={prefix + name: of for name, of in facts.files.items()}
+            )
+            if all((directory / name).is_file() for name in facts.files):
+                yield facts
+
+
+def _link(file: pathlib.Path, to: pathlib.Path) -> None:
+    """Gives a file a second name, or copies it where the file system has no such links."""
+    to.unlink(missing_ok=True)
+    try:
+        os.link(file, to)
+    except OSError:
+        shutil.copy2(file, to)
+
+
+def _recover(directory: pathlib.Path, partial: pathlib.Path) -> None:
+    """Ends a replacement that was interrupted; files that are no part of a data set are kept."""
+    if (partial / _REPLACED).exists() and not directory.exists():
+        (partial / _REPLACED).rename(directory)
+    replaced = directory / _REPLACED
+    if (replaced / MANIFEST).is_file():
+        known = {MANIFEST, MEAN_IMAGE, BROKEN_IMAGES, PLACES, *open_prepared(replaced, images=False).all_files()}
+        for file in sorted(replaced.iterdir(), key=lambda file: file.name == MANIFEST):
+            if file.name in known:
+                file.unlink()
+            else:
+                file.rename(directory / file.name)
+    if replaced.is_dir() and not any(replaced.iterdir()):
+        replaced.rmdir()

@@ -1,21 +1,26 @@
 """Formats of prepared images: JPEG in ArrayRecord files, or raw pixels in flat files.
 
 An image of 256 x 256 takes about 20 kB as JPEG, and some hundred microseconds of a core to decode. Raw pixels take
-192 kB and almost no time: a shard is mapped into memory, and a patch is copied out of it.
+192 kB and almost no time. ArrayRecord has checksums; those of raw records are in the shard's `ShardFacts`.
 """
 
 import bisect
+import collections
 import itertools
 import os
 import pathlib
+import resource
 import struct
-from collections.abc import Sequence
+import threading
+import zlib
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from alexnet_jax.data.shard_facts import facts_file, read_checksums
 from alexnet_jax.runtime.files import read_file
 
 _HEADER = struct.Struct('<IH')  # label, length of the name in bytes
@@ -114,13 +119,23 @@ class RawWriter:
 
 
 class Shards:
-    """Random access to the images of a split, in several files that are opened on first use."""
+    """Random access to the images of a split, in several files that are opened on first use.
 
-    def __init__(self, files: Sequence[str], counts: Sequence[int], storage: str, size: int) -> None:
-        """Opens shards of `counts` images of `size` x `size` each, stored as `storage`."""
-        self._files, self._storage, self._size = list(files), storage, size
+    As many files are open as a quarter of the process's limit, so that there may be any number of them.
+    """
+
+    def __init__(
+        self, files: Sequence[str], counts: Sequence[int], storage: str, size: int, checked: bool = False
+    ) -> None:
+        """Opens shards of `counts` images of `size` x `size` each, stored as `storage`.
+
+        Args:
+          files, counts, storage, size: of the shards.
+          checked: whether raw shards have checksums beside them, as they have since there are `ShardFacts`.
+        """
+        self._files, self._storage, self._size, self._checked = list(files), storage, size, checked
         self._ends = list(itertools.accumulate(counts))
-        self._readers: list[Any] = [None] * len(self._files)  # ArrayRecordReader or np.memmap
+        self._readers = _Recent(self._open_shard, max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
         self._names: tuple[int, list[bytes]] = -1, []  # of the raw shard that was last asked for a name
 
     def __len__(self) -> int:
@@ -137,10 +152,15 @@ class Shards:
         return f'{self._files[shard]}, record {record},'
 
     def read(self, index: int) -> tuple[np.ndarray, int]:
-        """Pixels (uint8 [size, size, 3], RGB) and label of an image; raises ValueError if the record is damaged."""
+        """Pixels (uint8 [size, size, 3], RGB) and label of an image.
+
+        Raises:
+          ValueError: the record is damaged.
+          OSError: the system cannot read the file.
+        """
         shard, number = self.locate(index)
         if self._storage == 'raw':
-            raw = self._reader(shard)[number]
+            raw = self._readers(shard).read(number)
             return raw['image'], int(raw['label'])
         record = self._record(shard, number)
         height, width, *_ = simplejpeg.decode_jpeg_header(record.image)
@@ -149,7 +169,7 @@ class Shards:
         return simplejpeg.decode_jpeg(record.image, colorspace='RGB'), record.label
 
     def name(self, index: int) -> str:
-        """The name of an image in its source; raises ValueError if the record or the file of names is damaged."""
+        """The name of an image in its source; ValueError or OSError as for `read`."""
         shard, number = self.locate(index)
         if self._storage != 'raw':
             return self._record(shard, number).name
@@ -160,28 +180,89 @@ class Shards:
             raise ValueError(f'{path} has no line {number + 1}')
         return self._names[1][number].decode()
 
+    def payload(self, index: int, label: int) -> tuple[str, bytes, np.ndarray]:
+        """Name, payload as that of `payload` but with another label, and pixels of an image; raises as `read`."""
+        pixels, _ = self.read(index)
+        if self._storage == 'raw':
+            return self.name(index), struct.pack('<I', label) + pixels.tobytes(), pixels
+        record = self._record(*self.locate(index))
+        return record.name, encode(record._replace(label=label)), pixels
+
     def _record(self, shard: int, number: int) -> Record:
         try:
-            return decode(self._reader(shard).read([number])[0])
-        except RuntimeError as error:  # ArrayRecord's checksums
+            return decode(self._readers(shard).read([number])[0])
+        except (RuntimeError, IndexError) as error:  # ArrayRecord's checksums, or what the system says
+            _read_through(self._files[shard])
             raise ValueError(str(error)) from error
-
-    def _reader(self, shard: int) -> Any:
-        if self._readers[shard] is None:
-            self._readers[shard] = self._open_shard(shard)  # two threads may both open it; either will do
-        return self._readers[shard]
 
     def _open_shard(self, shard: int) -> Any:
         path = self._files[shard]
         count = self._ends[shard] - (self._ends[shard - 1] if shard else 0)
         if self._storage == 'raw':
-            found, rest = divmod(os.path.getsize(path), raw_type(self._size).itemsize)
-        else:
-            try:
-                reader = ArrayRecordReader(path, options=_READER_OPTIONS)
-                found, rest = reader.num_records(), 0
-            except (RuntimeError, ValueError) as error:
-                raise ValueError(f'the file cannot be opened: {error}') from error
+            return _RawReader(path, count, self._size, self._checked)
+        with open(path, 'rb'):  # the system's errors, about which ArrayRecord says nothing
+            pass
+        try:
+            reader = ArrayRecordReader(path, options=_READER_OPTIONS)
+            found = reader.num_records()
+        except (RuntimeError, ValueError) as error:
+            _read_through(path)
+            raise ValueError(f'the file cannot be opened: {error}') from error
+        if found != count:
+            _read_through(path)
+            raise ValueError(f'the file holds {found} records, the manifest says {count}')
+        return reader
+
+
+class _RawReader:
+    """A raw shard. It is read, not mapped into memory, as a failing disk ends a process that has mapped a file."""
+
+    def __init__(self, path: str, count: int, size: int, checked: bool) -> None:
+        self._type, self._file = raw_type(size), open(path, 'rb', buffering=0)  # noqa: SIM115
+        found, rest = divmod(os.fstat(self._file.fileno()).st_size, self._type.itemsize)
         if found != count or rest:
             raise ValueError(f'the file holds {found} records, the manifest says {count}')
-        return np.memmap(path, raw_type(self._size), 'r') if self._storage == 'raw' else reader
+        self._checksums = read_checksums(facts_file(pathlib.Path(path))) if checked else None
+        if self._checksums is not None and len(self._checksums) != count:
+            raise ValueError(f'{facts_file(pathlib.Path(path))} has {len(self._checksums)} checksums of {count}')
+
+    def __del__(self) -> None:
+        if hasattr(self, '_file'):
+            self._file.close()
+
+    def read(self, number: int) -> Any:
+        """A record, of `raw_type`."""
+        length = self._type.itemsize
+        data = os.pread(self._file.fileno(), length, number * length)
+        if len(data) != length:
+            raise ValueError('the file ends before it')
+        if self._checksums is not None and zlib.crc32(data) != self._checksums[number]:
+            raise ValueError('its checksum differs')
+        return np.frombuffer(data, self._type)[0]
+
+
+class _Recent:
+    """The values of a function that were last asked for; another is closed with the last reference to it."""
+
+    def __init__(self, make: Callable[[int], Any], most: int) -> None:
+        self._make, self._most = make, most
+        self._lock, self._values = threading.Lock(), collections.OrderedDict[int, Any]()
+
+    def __call__(self, key: int) -> Any:
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+        value = self._make(key)  # two threads may both make it; either will do
+        with self._lock:
+            self._values[key] = value
+            while len(self._values) > self._most:
+                self._values.popitem(last=False)
+        return value
+
+
+def _read_through(path: str) -> None:
+    """Reads a whole file; OSError if the system cannot, which is no damage of what is in it."""
+    with open(path, 'rb', buffering=0) as file:
+        while file.read(1 << 20):
+            pass

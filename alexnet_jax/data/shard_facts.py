@@ -6,6 +6,7 @@ It is written after the shard, which is complete where it is there.
 import hashlib
 import io
 import json
+import math
 import pathlib
 import zipfile
 from typing import Any, NamedTuple, Self
@@ -28,6 +29,7 @@ IMAGE = np.dtype(
         ('checksum', '<u4'),  # CRC-32 of its record
     ]
 )
+_FACTS, _IMAGES, _CHECKSUMS, _PIXELS, _PRODUCTS = 'facts.json', 'images', 'checksums', 'pixels', 'products'
 
 
 def facts_file(path: pathlib.Path) -> pathlib.Path:
@@ -64,36 +66,45 @@ class ShardFacts(NamedTuple):
         return int(self.images['stored'].sum())
 
     def write(self, path: pathlib.Path) -> None:
-        """Writes the file durably; the same facts give the same bytes. Raises OSError."""
-        content, facts = io.BytesIO(), [self.file, self.sha256, self.broken, self.files]
-        text = np.array(json.dumps(facts))
-        np.savez(content, facts=text, images=self.images, pixels=self.pixels, products=self.products)
+        """Writes the file durably, a ZIP archive; the same facts give the same bytes. Raises OSError."""
+        content = io.BytesIO()
+        members = {
+            _FACTS: json.dumps([self.file, self.sha256, self.broken, self.files]).encode(),
+            _IMAGES: self.images.tobytes(),
+            _CHECKSUMS: self.images['checksum'][self.images['stored']].tobytes(),
+            _PIXELS: self.pixels.astype('<i8').tobytes(),
+            _PRODUCTS: self.products.astype('<i8').tobytes(),
+        }
+        with zipfile.ZipFile(content, 'w') as archive:
+            for name, data in members.items():
+                archive.writestr(zipfile.ZipInfo(name), data)
         replace_file(path, content.getvalue())
 
     @classmethod
-    def read(cls, path: pathlib.Path) -> Self:
-        """Reads the file.
+    def read(cls, path: pathlib.Path, sums: bool = True) -> Self:
+        """Reads the file; `sums` is whether the sums, which are large, are read too; otherwise they are empty.
 
         Raises:
-          ValueError: it is damaged, or was written before there were images in it.
+          ValueError: it is damaged, or was written by an earlier version.
           OSError: it cannot be read.
         """
-        try:
-            with np.load(path, allow_pickle=False) as saved:
-                file, sha256, broken, files = json.loads(str(saved['facts']))
-                images = saved['images']
-                if images.dtype != IMAGE:
-                    raise ValueError(f'images of {images.dtype}')
-                return cls(file, sha256, images, broken, saved['pixels'], saved['products'], files)
-        except (KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f'{path} is damaged: {error}') from error
+        facts, images = _members(path, _FACTS, _IMAGES)
+        file, sha256, broken, files = json.loads(facts)
+        numbers = _members(path, _PIXELS, _PRODUCTS) if sums else [b'', b'']
+        pixels, products = (np.frombuffer(data, np.dtype('<i8')) for data in numbers)
+        size = math.isqrt(len(pixels) // 3)
+        pixels, products = pixels.reshape(size, size, 3), products.reshape(-1, 3)
+        return cls(file, sha256, np.frombuffer(images, IMAGE), broken, pixels, products, files)
 
-    @staticmethod
-    def read_checksums(path: pathlib.Path) -> np.ndarray:
-        """CRC-32 of each record, uint32 [examples]; raises as `read`."""
-        try:
-            with np.load(path, allow_pickle=False) as saved:
-                images = saved['images']
-            return np.ascontiguousarray(images['checksum'][images['stored']])
-        except (KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f'{path} is damaged: {error}') from error
+
+def read_checksums(path: pathlib.Path) -> np.ndarray:
+    """CRC-32 of each record, uint32 [examples]; raises as `ShardFacts.read`."""
+    return np.frombuffer(_members(path, _CHECKSUMS)[0], np.dtype('<u4'))
+
+
+def _members(path: pathlib.Path, *names: str) -> list[bytes]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [archive.read(name) for name in names]
+    except (KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
+        raise ValueError(f'{path} is damaged: {error}') from error

@@ -256,7 +256,7 @@ def test_raw_files_that_are_too_long(tmp_path):
 def test_missing_file_is_the_users_error(written, storage):
     files, _ = written
     pathlib.Path(files[2]).unlink()
-    with pytest.raises(UserError, match='record 0, is damaged'):
+    with pytest.raises(UserError, match=r'train-00002.* is missing\. Prepare'):
         read(shards_of(files, storage), 5, CLASSES)
 
 

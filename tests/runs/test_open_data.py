@@ -156,13 +156,17 @@ def test_directory_without_a_name_is_the_users_error(tmp_path, monkeypatch, dire
 # --- prepare_data ---
 
 
-def test_prepared_already(prepared_digits, monkeypatch):
+def test_prepared_already(prepared_digits):
     directory, data = prepared_digits
-    monkeypatch.setattr('alexnet_jax.data.prepare.prepare', lambda *_, **__: pytest.fail('prepared again'))
-    monkeypatch.setattr('alexnet_jax.data.opening.open_source', lambda *_: pytest.fail('opened the source'))
+    before = {path.name: path.stat().st_mtime_ns for path in directory.iterdir()}
     on = console()
     assert prepare_data(typed(config_for(directory)).data, on) == data
-    assert on.file.getvalue() == f'{directory} is prepared already.\n'
+    lines = on.file.getvalue().splitlines()
+    assert lines[0] == f'{directory} is prepared already, and whole; its images are those of the source.'
+    rows = {line[:14].strip(): line[14:].strip() for line in lines[1:]}
+    assert rows['train'] == '1,437 images; smallest class 133 (9), largest class 154 (1)'
+    assert (rows['colors'], rows['left out'], rows['equal files']) == ('1,797 gray', 'none', 'none')
+    assert {path.name: path.stat().st_mtime_ns for path in directory.iterdir()} == before
 
 
 def test_what_is_prepared_is_the_source_that_the_config_names(tmp_path, monkeypatch):
