@@ -64,7 +64,10 @@ def prepare_data(config: DataConfig, console: Console) -> PreparedDataSet:
 
 
 def _update(before: PreparedDataSet, damaged: dict[str, str], config: DataConfig, console: Console) -> PreparedDataSet:
-    """Brings a data set up to date with its source; without a source it must be whole."""
+    """Brings a data set up to date with its source, which may have changed unless it is embedded."""
+    if not damaged and _embedded(config):
+        say(console, f'{before.directory} is prepared already, and whole.')
+        return before
     try:
         source = _open_or_fetch(config, console)
     except UserError as error:

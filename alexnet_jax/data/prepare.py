@@ -92,7 +92,8 @@ def prepare(
         say(console, f'{partial} is being prepared by {holder}; waiting for it.')
 
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
+        if not directory.parent.is_dir():
+            directory.parent.mkdir(parents=True, exist_ok=True)
         lock = directory.with_name(directory.name + '.lock')
         with locked(lock, in_use, waiting if wait else None, remove=True):
             _recover(directory, partial)

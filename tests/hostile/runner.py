@@ -32,7 +32,7 @@ from hostile.ground import Case, Place
 
 SECONDS, GIGABYTES = 30, 2  # that a case may take
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-_MAY_CHANGE = ('run', 'data', 'data.partial')  # in a case's place
+_MAY_CHANGE = ('run', 'data', 'data.partial', 'data.lock')  # in a case's place
 _CHANGES = {
     'remove',
     'rename',

@@ -162,7 +162,7 @@ def test_prepared_already(prepared_digits):
     on = console()
     assert prepare_data(typed(config_for(directory)).data, on) == data
     lines = on.file.getvalue().splitlines()
-    assert lines[0] == f'{directory} is prepared already, and whole; its images are those of the source.'
+    assert lines[0] == f'{directory} is prepared already, and whole.'
     rows = {line[:14].strip(): line[14:].strip() for line in lines[1:]}
     assert rows['train'] == '1,437 images; smallest class 133 (9), largest class 154 (1)'
     assert (rows['colors'], rows['left out'], rows['equal files']) == ('1,797 gray', 'none', 'none')
