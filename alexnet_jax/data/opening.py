@@ -54,6 +54,7 @@ def prepare_data(config: DataConfig, console: Console) -> PreparedDataSet:
     else:
         before = open_prepared(config.directory, images=False)
         _check_settings(before, config)
+        config = config.model_copy(update={'source': before.settings.source})  # of the same images, see `images_of`
         damaged = damaged_files(before, console)
         for name, reason in damaged.items():
             say(console, f'{before.directory / name} is prepared again: {reason}.')
@@ -152,7 +153,7 @@ def _check_source(data: PreparedDataSet, config: DataConfig, console: Console) -
     """
     before, now = data.source_directory, _source_directory(config)
     default = DataConfig.model_fields['source_directory'].default
-    if not before or not now:
+    if not before or not now or data.settings.source != config.source:
         return
     if before != now and config.source_directory != default and (os.path.exists(before) or os.path.exists(now)):
         raise UserError(

@@ -252,19 +252,19 @@ def test_an_image_that_breaks_ends_the_update_and_leaves_what_is_there(tmp_path)
 # --- a folder of files, by the commands that people give ---
 
 
-def config_for(source, directory, **fields):
+def config_for(source, directory, /, **fields):
     config = digits.get_config()
     config.data.update({'source': 'folder', 'source_directory': str(source), 'directory': str(directory)})
     config.data.update({'image_size': SIZE, 'crop_size': SIZE, 'images_per_shard': 8, **fields})
     return typed(config).data
 
 
-def prepare_folder(source, directory, **fields):
+def prepare_folder(source, directory, /, **fields):
     on = console()
     return prepare_data(config_for(source, directory, **fields), on), on.file.getvalue()
 
 
-def opened(source, directory, **fields):
+def opened(source, directory, /, **fields):
     on = console()
     return open_data(config_for(source, directory, **fields), on), on.file.getvalue()
 
@@ -399,6 +399,16 @@ def test_without_its_source_a_data_set_is_as_good_as_ever(folder, tmp_path, dire
     assert found == data and ('which is not here, and is used as it is' in text) == (directory == 'elsewhere')
     found, text = prepare_folder(tmp_path / directory, tmp_path / 'data')
     assert found == data and 'is prepared already, and whole. Its source is not at hand: ' in text
+
+
+def test_sources_of_the_same_images_are_not_exchanged(folder, tmp_path, monkeypatch):
+    # `cifar10` and `tfds:cifar10` have the same images in another order, with which a run could not go on.
+    data, _ = prepare_folder(folder, tmp_path / 'data')
+    monkeypatch.setattr('alexnet_jax.data.opening.images_of', lambda source: 'the same')
+    shutil.copytree(folder, tmp_path / 'copy')
+    again, text = prepare_folder(folder, tmp_path / 'data', source='cifar10')
+    assert again == data and 'is prepared already, and whole; its images are those of the source.' in text
+    assert opened(tmp_path / 'copy', tmp_path / 'data', source='cifar10') == (data, '')
 
 
 # --- files of a finished data set ---
