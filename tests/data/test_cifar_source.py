@@ -100,7 +100,7 @@ PICKLES = {
     'no mark': (b'\x80\x02}u.', 'make no sense'),
     'a number as key': (b'\x80\x02}K\x01K\x01s.', 'strings'),
     'a memo of nothing': (b'\x80\x02h\x05.', 'make no sense'),
-    'a dict in itself': (b'\x80\x02}q\x01U\x01ah\x01s.', 'make no sense'),
+    'a dict in itself': (b'\x80\x02}q\x01U\x01ah\x01s.', 'no images'),
     'a string of gigabytes': (b'\x80\x02T' + struct.pack('<i', 2**31 - 1) + b'x', '.'),
     'tuples doubled forty times': (b'\x80\x02)' + b'q\x01h\x01\x86' * 40 + b'R.', '.'),
     'tuples doubled forty times as a key': (b'\x80\x02})' + b'q\x01h\x01\x86' * 40 + b'K\x01s.', 'strings'),

@@ -105,6 +105,10 @@ def test_several_members_and_padding(content, tmp_path):
     with Gunzipped(path) as file:
         assert file.pread(100, 2_000_000) == content[2_000_000:2_000_100]
         assert file.read() == content
+    parts = b'few', bytes(3_000_000), b'more', content  # some end where the block before has left a rest of the input
+    path.write_bytes(b''.join(map(gzip.compress, parts)) + bytes(100))
+    with Gunzipped(path) as file:
+        assert file.read() == b''.join(parts)
     path.write_bytes(gzip.compress(content[:1_048_576], 1))
     with Gunzipped(path) as file:
         assert file.read() == content[:1_048_576]

@@ -5,6 +5,7 @@ import importlib.util
 import pathlib
 import re
 
+import made_archives
 import pytest
 import web_server
 from configs import typed
@@ -149,3 +150,31 @@ def test_a_source_that_is_there_is_not_downloaded(toy_source, tmp_path, monkeypa
     for name, content in CONTENTS.items():
         (tmp_path / 'files' / 'toys' / name).write_bytes(content)
     assert opening.prepare_data(config_for(tmp_path, download=True), console()).examples('train') == 6
+
+
+def archives(name):
+    """The files of a small data set in the official layout, as the server has them."""
+    if name == 'mnist':
+        return made_archives.idx_files()[0]
+    if name == 'tiny_imagenet':
+        return {'tiny-imagenet-200.zip': made_archives.zip_of(made_archives.tiny_imagenet_files()[0])}
+    files = made_archives.cifar10_files('bin')[0] if name == 'cifar10' else made_archives.imagenette_files()[0]
+    return {PUBLISHED[name].files[0].name: made_archives.tgz_of(files)}
+
+
+@pytest.mark.parametrize(
+    ('source', 'name'),
+    [(name, name) for name in ('mnist', 'tiny_imagenet', 'cifar10')] + [('imagenette', 'imagenette2')],
+)
+def test_from_nothing_to_a_prepared_data_set(server, tmp_path, monkeypatch, source, name):
+    monkeypatch.setenv('NO_PROXY', '127.0.0.1')
+    files = archives(name)
+    server.files = {f'{name}/{file}': content for file, content in files.items()}
+    assert [file.name for file in PUBLISHED[name].files] == list(files)
+    small = tuple(WebFile(file, len(it), hashlib.sha256(it).hexdigest()) for file, it in files.items())
+    monkeypatch.setitem(PUBLISHED, name, PUBLISHED[name]._replace(addresses=(f'{server.address}{name}/',), files=small))
+    with pytest.raises(UserError, match=r'--config\.data\.download=True'):
+        opening.prepare_data(config_for(tmp_path, source=source), console())
+    data = opening.prepare_data(config_for(tmp_path, source=source, download=True), console())
+    assert data.examples('train') > data.examples('validation') > 0
+    assert {path.name for path in (tmp_path / 'files').rglob('*') if path.is_file()} == set(files)

@@ -9,6 +9,7 @@ import zlib
 from typing import Any, NamedTuple
 
 LARGEST_CONTENT = 1 << 33  # bytes; of the data sets that come so, the largest has 1.6 GB
+_MAY_INFLATE, _MOST_TIMES = 1 << 28, 32  # bytes, and above them how often the file's: images are compressed already
 _BLOCK = 1 << 20  # bytes of content
 _INPUT = 1 << 16  # bytes of the file that are read at a time
 _KEPT = 160  # blocks in memory: more than a class of Imagenette, whose images lie in the archive without order
@@ -32,6 +33,8 @@ class Gunzipped(io.RawIOBase):
         """Opens the file; OSError if that fails."""
         super().__init__()
         self._file = open(path, 'rb', buffering=0)  # noqa: SIM115  # until `close`
+        size = os.fstat(self._file.fileno()).st_size
+        self._largest = min(LARGEST_CONTENT, max(_MAY_INFLATE, _MOST_TIMES * size))
         self._points = [_Point(0, _decompressor())]
         self._size: int | None = None  # of the content, once it is known
         self._blocks: collections.OrderedDict[int, bytes] = collections.OrderedDict()  # the last used is last
@@ -72,7 +75,7 @@ class Gunzipped(io.RawIOBase):
         """Reads `size` bytes from an offset on, fewer at the end.
 
         Raises:
-          OSError: the file is not gzip, is damaged or cut short, or unpacks to more than `LARGEST_CONTENT`.
+          OSError: the file is not gzip, is damaged or cut short, or unpacks to more than is plausible.
         """
         parts = []
         while size > 0:
@@ -104,8 +107,8 @@ class Gunzipped(io.RawIOBase):
         content, following = _inflated(self._file.fileno(), self._points[number])
         if following is None:
             self._size = number * _BLOCK + len(content)
-        elif number * _BLOCK >= LARGEST_CONTENT:
-            raise OSError(f'it unpacks to more than {LARGEST_CONTENT:,} bytes')
+        elif number * _BLOCK >= self._largest:
+            raise OSError(f'it unpacks to more than {self._largest:,} bytes, which no images do')
         else:
             self._points.append(following)
         self._keep(number, content)
@@ -141,7 +144,7 @@ def _inflated(file: int, point: _Point) -> tuple[bytes, _Point | None]:
             part = state.decompress(data, missing)
             if not part and not data:
                 raise OSError(f'it is cut short: its {offset:,} bytes end in the middle of its content')
-            offset += len(data) - len(state.unconsumed_tail) - len(state.unused_data)
+            offset += len(data) - len(state.unused_data if state.eof else state.unconsumed_tail)
             parts.append(part)
             missing -= len(part)
     except zlib.error as error:

@@ -127,6 +127,9 @@ def _read_solution(path: pathlib.Path) -> dict[str, str]:
         rows = list(csv.reader(io.StringIO(read_file(path).decode('utf-8'))))
         if not rows or rows[0] != ['ImageId', 'PredictionString']:
             raise ValueError('its first line is not ImageId,PredictionString')
+        wrong = next((number for number, row in enumerate(rows[1:], 2) if len(row) != 2 or not row[1].split()), 0)
+        if wrong:
+            raise ValueError(f'line {wrong} is not the name of an image and its class')
         return {image: boxes.split()[0] for image, boxes in rows[1:]}
-    except (OSError, ValueError, IndexError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f'{path} cannot be read as the labels of the validation images: {error}.') from error

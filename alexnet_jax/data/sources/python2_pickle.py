@@ -27,6 +27,7 @@ class _Type(NamedTuple):
 _ARRAY, _TYPE = _Global('numpy ndarray'), _Global('numpy dtype')
 _CONSTRUCTOR = _Global('numpy.core.multiarray _reconstruct')
 _MARK = object()
+_MAX_INSTRUCTIONS = 10**6  # ten times those of a file of CIFAR
 _VALUES = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False}
 _WITH_VALUES = {'BININT', 'BININT1', 'BININT2', 'SHORT_BINSTRING', 'BINSTRING', 'BINUNICODE'}
 _TUPLES = {'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3}
@@ -43,11 +44,12 @@ def read_pickle(data: bytes) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     try:
-        for instruction, argument, position in pickletools.genops(data):
+        for count, (instruction, argument, position) in enumerate(pickletools.genops(data)):
             name = instruction.name
-            if name == 'STOP':
-                [result] = stack
-                return _finished(result)
+            if name == 'STOP' and len(stack) == 1:
+                return _finished(stack[0])
+            if count > _MAX_INSTRUCTIONS:
+                raise ValueError(f'it has more than {_MAX_INSTRUCTIONS:,} instructions')
             if not _follow(name, argument, stack, memo):
                 what = f'{name} {argument}' if isinstance(argument, str) else name
                 raise ValueError(f'instruction {what[:60]!r} at byte {position:,} is not one of plain data')
@@ -155,5 +157,5 @@ def _since_mark(stack: list[Any]) -> list[Any]:
 def _finished(value: Any) -> Any:
     """With arrays in place of what stood for them, in a dict of such, as CIFAR's files are."""
     if isinstance(value, dict):
-        return {key: _finished(one) for key, one in value.items()}
-    return value.values if isinstance(value, _Array) else value
+        return {key: one.values if isinstance(one, _Array) else one for key, one in value.items()}
+    return value
