@@ -136,3 +136,20 @@ def test_damaged_zips(tmp_path):
         MissingFilesError, match=r'not have the files of tiny_imagenet: .*tiny-imagenet-200\.zip from .*cs231n'
     ):
         TinyImageNet(tmp_path)
+
+
+def test_damage_anywhere_in_a_zip_ends_in_a_message(tmp_path):
+    """Of its table of contents, and of a name that becomes empty, above all."""
+    whole = zip_of(tiny_imagenet_files(per_class=1, validation=1)[0], zipfile.ZIP_STORED)
+    table, chance = whole.index(b'PK\x01\x02'), np.random.default_rng(0)
+    places = [table + int(offset) for offset in chance.integers(0, len(whole) - table, 150)]
+    places += [whole.index(b'tiny-imagenet-200/words.txt', table), *chance.integers(0, table, 50).tolist()]
+    refused = 0
+    for place in places:
+        value = int(chance.choice([0, 255, whole[place] ^ 1])) if place != places[150] else 0
+        (tmp_path / 'tiny-imagenet-200.zip').write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+        try:
+            items(TinyImageNet(tmp_path))
+        except UserError:
+            refused += 1
+    assert refused > 100

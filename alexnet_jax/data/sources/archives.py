@@ -167,7 +167,7 @@ class ZipFiles(_Archive):
         except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
             raise self.error(f'is damaged, not completely downloaded, or not a zip ({error})') from error
         infos = self._zip.infolist()
-        self._add(folder, ((info.filename, n, info.file_size) for n, info in enumerate(infos) if not info.is_dir()))
+        self._add(folder, ((info.filename, n, info.file_size) for n, info in enumerate(infos)))
 
     def read(self, path: str) -> bytes:
         """As in `Files`."""
