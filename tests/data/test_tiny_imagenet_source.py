@@ -22,7 +22,7 @@ def items(source):
 @pytest.mark.parametrize('compression', [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_zip_and_folder_are_the_same_and_right(compression, tmp_path):
     files, made = tiny_imagenet_files()
-    litter = {'__MACOSX/tiny-imagenet-200/._wnids.txt': b'x', f'{TOP}/val/images/.DS_Store': b'x'}
+    litter = {'__MACOSX/tiny-imagenet-200/._wnids.txt': b'x', f'{TOP}/val/images/.DS_Store': b'x', 'a/wnids.txt': b'x'}
     (tmp_path / 'tiny-imagenet-200.zip').write_bytes(zip_of(files | litter, compression))
     write_folder(tmp_path / 'unpacked', files | litter)
     places = (tmp_path, tmp_path / 'tiny-imagenet-200.zip', tmp_path / 'unpacked', tmp_path / 'unpacked' / TOP)
