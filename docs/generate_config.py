@@ -48,8 +48,9 @@ def _layers() -> list[str]:
     for name, spec in TYPES.items():
         fields = []
         for field in dataclasses.fields(spec):
-            missing = not isinstance(field.default, int | float)
-            fields.append(f'`{field.name}`' if missing else f'`{field.name}={field.default:g}`')
+            default = field.default
+            value = f'={default:g}' if isinstance(default, int | float) else f'={default!r}' * isinstance(default, str)
+            fields.append(f'`{field.name}{value}`')
         meaning = ' '.join((spec.__doc__ or '').split('\n\n')[0].split())
         lines.append(f'| `{name}` | {", ".join(fields)} | {meaning} |')
     return lines

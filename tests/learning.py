@@ -7,6 +7,19 @@ from configs import typed
 from alexnet_jax.data.augment import Statistics
 from alexnet_jax.runs.build import build, state_shapes, training_step
 
+# Widths at which the paper's layers learn on patches of 59 x 59.
+TINY = {
+    'conv1': {'kernels': 8, 'std': 0.02},
+    'conv2': {'kernels': 16, 'std': 0.12},
+    'conv3': {'kernels': 12, 'std': 0.12},
+    'conv4': {'kernels': 12, 'std': 0.12},
+    'conv5': {'kernels': 8, 'std': 0.12},
+    'conv6': {'kernels': 8, 'std': 0.12},
+    'fc6': {'units': 16, 'std': 0.3},
+    'fc7': {'units': 16, 'std': 0.3},
+    'fc8': {'units': 4, 'std': 0.2},
+}
+
 
 def drawn(experiment, generator):
     """The state before the first step: kernels normal, biases constant, as section 5 says, drawn by NumPy."""

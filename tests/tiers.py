@@ -48,6 +48,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     'commands/test_inspect.py': (),
     'commands/test_evaluate.py': (),
     'commands/test_study.py': (),
+    'experiments/test_networks_2012.py': ('test_it_learns',),
     'commands/test_profile.py': (),
     'model/test_columns.py': (
         'test_columns_on_one_device_exchange_nothing',

@@ -164,8 +164,9 @@ class AlexNet(nn.Module):
                 return each(functions.average_pooling, size=size, stride=stride)
             case Flatten():
                 return [x.reshape(x.shape[0], -1) for x in xs]
-            case Exchange():
-                return [self.split.exchange(xs)] * self.split.local
+            case Exchange(precision):
+                passed = xs if precision == 'network' else [x.astype(precision) for x in xs]
+                return [self.split.exchange(passed).astype(xs[0].dtype)] * self.split.local
             case Dropout(rate):
                 if dropout_seeds is None:
                     return each(functions.dropout, rate=rate)

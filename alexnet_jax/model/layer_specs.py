@@ -7,7 +7,7 @@ kernels and units are totals over all columns, as in the paper. `alexnet.py` run
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -124,7 +124,12 @@ class AveragePooling:
 
 @dataclass(frozen=True, config=_STRICT)
 class Exchange:
-    """Gives every column the activations of all columns, concatenated along the last axis, column 1 first."""
+    """Gives every column the activations of all columns, concatenated along the last axis, column 1 first.
+
+    `precision` is the type in which they are passed, and their gradients back: 'network' for the type that they have.
+    """
+
+    precision: Literal['network', 'float16', 'bfloat16'] = 'network'
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -35,6 +35,7 @@ class Line:
     output: tuple[int, ...]  # [height, width, channels] or [units]
     parameters: int  # kernel values and biases
     multiply_adds: int  # of an image, forward
+    precision: str = 'network'  # in which an exchange passes its values
 
 
 class ColumnExchange(NamedTuple):
@@ -71,6 +72,7 @@ def network_lines(layers: Mapping[str, Layer] | Table, columns: int = 2, crop_si
                 output=shape if isinstance(layer, Exchange) else (*shape[:-1], shape[-1] * columns),
                 parameters=sum(math.prod(x.shape) for x in parameters.values()) if parameters else 0,
                 multiply_adds=math.prod(kernel) * uses if parameters else 0,
+                precision=layer.precision if isinstance(layer, Exchange) else 'network',
             )
         )
         if isinstance(layer, Exchange):
@@ -100,6 +102,8 @@ def _description(layer: Layer, kernel: tuple[int, ...]) -> str:
             return f'spatial k={k:g} {size}x{size} alpha={alpha:g} beta={beta:g}'
         case Dropout(rate):
             return f'dropout {rate:g}'
+        case Exchange(precision) if precision != 'network':
+            return f'exchange in {precision}'
     return type(layer).__name__.lower().replace('relu', 'ReLU')
 
 
@@ -107,11 +111,11 @@ def column_exchanges(lines: Sequence[Line], columns: int, bytes_per_value: int) 
     """What a column receives from the others for one image: at each exchange layer, and the logits for the softmax."""
     if columns == 1:
         return []
-    sizes = []
+    received = []
     for i, line in enumerate(lines):
         if line.kind == 'Exchange':
             into = next((after.name for after in lines[i:] if after.parameters), 'softmax')
-            sizes.append((into, math.prod(line.output)))
-    sizes.append(('softmax', math.prod(lines[-1].output)))
-    received = [(into, size * (columns - 1) // columns) for into, size in sizes]
-    return [ColumnExchange(into, values, values * bytes_per_value) for into, values in received]
+            received.append((into, line.output, bytes_per_value if line.precision == 'network' else 2))
+    received.append(('softmax', lines[-1].output, bytes_per_value))
+    values = [math.prod(output) * (columns - 1) // columns for _, output, _ in received]
+    return [ColumnExchange(into, n, n * size) for (into, _, size), n in zip(received, values, strict=True)]

@@ -21,17 +21,6 @@ PAPER = [
     '1000',
 ]  # what each column receives and its own: conv3, fc6, fc7, fc8, loss
 SIX = ['13x13x256', '6x6x256', '9216', '4096', '4096', '1000']
-TINY = {
-    'conv1': {'kernels': 8, 'std': 0.02},
-    'conv2': {'kernels': 16, 'std': 0.12},
-    'conv3': {'kernels': 12, 'std': 0.12},
-    'conv4': {'kernels': 12, 'std': 0.12},
-    'conv5': {'kernels': 8, 'std': 0.12},
-    'conv6': {'kernels': 8, 'std': 0.12},
-    'fc6': {'units': 16, 'std': 0.3},
-    'fc7': {'units': 16, 'std': 0.3},
-    'fc8': {'units': 4, 'std': 0.2},
-}
 
 
 @pytest.mark.parametrize('module, received', [(source_2012, PAPER), (six_convolutions, SIX)])
@@ -46,7 +35,7 @@ def test_columns_meet_before_the_layers_that_see_both_and_nowhere_else(module, r
 @pytest.mark.parametrize('module', [source_2012, six_convolutions])
 def test_it_learns(module):
     config = module.get_config()
-    for name, fields in TINY.items():
+    for name, fields in learning.TINY.items():
         if name in config.network:
             config.network[name].update(fields)
     config.data.crop_size = config.data.image_size = 59

@@ -232,6 +232,14 @@ def test_the_network_and_its_exchanges(workdir):
     ]
 
 
+def test_exchanges_in_half_precision_take_two_bytes_a_value():
+    config = paper.get_config()
+    config.network.exchange3.precision = 'float16'
+    lines = lines_of(typed(config))
+    assert [one.size for one in column_exchanges(lines, 2, 4)] == [43264, 18432, 8192, 8192, 2000]
+    assert [line.kernel for line in lines if line.kind == 'Exchange'] == ['exchange in float16', *['exchange'] * 3]
+
+
 @pytest.mark.parametrize('columns, conv3', [(1, None), (4, 3 * 3 * 3 * 32)])
 def test_exchanges_of_other_numbers_of_columns(columns, conv3, workdir):
     config = digits.get_config()

@@ -368,6 +368,18 @@ def test_exchange_puts_column_1_first(small):
     np.testing.assert_array_equal(seen['flatten5'][1], np.reshape(seen['pool5'][1], (BATCH, -1)))
 
 
+def test_an_exchange_rounds_to_its_precision(small):
+    _, params, images, _, _ = small
+    network = AlexNet(dict(SMALL) | {'exchange3': Exchange(precision='float16')}, Columns(2, 2))
+    seen = jax.jit(lambda *arguments: lines_of(network, *arguments))(params, images)
+    joined = np.concatenate(seen['pool2'], axis=-1)
+    rounded = joined.astype(np.float16).astype(np.float32)
+    assert not np.array_equal(rounded, joined)
+    for column in range(2):
+        np.testing.assert_array_equal(seen['exchange3'][column], rounded)
+    np.testing.assert_array_equal(seen['exchange6'][0], np.concatenate(seen['flatten5'], axis=-1))
+
+
 def test_lines_show_the_draws_of_dropout(small):
     _, params, images, seeds, lines = small
     seen = lines(params, images, seeds)

@@ -126,6 +126,17 @@ def test_bytes_received_are_those_of_the_formula(data, paper_exchanges):
     assert sum(one.received for one in found if one.kind == 'reduce-scatter') == 4 * 4 * forward
 
 
+def test_exchanges_in_half_precision_pass_half_of_the_bytes():
+    def halve(config):
+        for name in ('exchange3', 'exchange6', 'exchange7', 'exchange8'):
+            config.network[name].precision = 'float16'
+
+    found = [one for one in exchanges(1, 2, change=halve) if one.axes == (COLUMN,)]
+    forward = 21_632 + 4_608 + 2_048 + 2_048
+    assert sum(one.received for one in found if one.kind == 'all-gather') == 4 * (2 * forward + 4 * 500)
+    assert sum(one.received for one in found if one.kind == 'reduce-scatter') == 4 * 2 * forward
+
+
 def test_columns_on_one_device_exchange_nothing(paper_exchanges):
     assert paper_exchanges(1, 1) == []
     whole = ('all-reduce', (DATA,), 2 * PARAMETERS_OF_A_COLUMN + 3)
