@@ -103,30 +103,54 @@ def _listed(paths: Sequence[str]) -> str:
     return ', '.join(map(shown, sorted(paths)[:3])) + ', ...' * (len(paths) > 3)
 
 
-def entries(folder: str, left_out: LeftOut) -> list[os.DirEntry[str]]:
+class Entry(NamedTuple):
+    """What is in a folder: a folder, or a file or something else."""
+
+    name: str
+    path: str
+    is_folder: bool
+    is_file: bool
+
+    def kind_left_out(self) -> str | None:
+        """The kind of a file that is no image, as in `LeftOut.kinds`; None for an image."""
+        if not self.is_file:
+            return 'no file'
+        name = self.name.lower()
+        return None if name.endswith(formats.EXTENSIONS) else os.path.splitext(name)[1]
+
+
+def entries(folder: str, left_out: LeftOut) -> list[Entry]:
     """The entries of a folder that are not hidden.
 
     Raises:
       UserError: it cannot be read, or has a symbolic link that leads nowhere.
     """
+    kept, path = [], folder
     try:
         with os.scandir(folder) as found:
-            everything = list(found)
-        kept = []
-        for entry in everything:
-            if entry.name in _OF_SYSTEMS or entry.name.startswith('.'):
-                if entry.is_dir():
-                    left_out.hidden.append(entry.path)
-                else:
-                    left_out.hidden_files += 1
-                continue
-            if entry.is_symlink() and not os.path.exists(entry.path):
-                target = f'{os.readlink(entry.path)!r}, which is not there'
-                raise UserError(f'The symbolic link {shown(entry.path)} leads to {target}. Repair or remove it.')
-            kept.append(entry)
+            for entry in found:
+                path = entry.path
+                if entry.name in _OF_SYSTEMS or entry.name.startswith('.'):
+                    if entry.is_dir():
+                        left_out.hidden.append(path)
+                    else:
+                        left_out.hidden_files += 1
+                    continue
+                if entry.is_symlink():
+                    _check_link(path)
+                kept.append(Entry(entry.name, path, entry.is_dir(), entry.is_file()))
     except OSError as error:
-        raise UserError(f'The folder {shown(folder)} cannot be read: {error.strerror}.') from error
+        raise UserError(f'{shown(path)} cannot be read: {error.strerror}.') from error
     return kept
+
+
+def _check_link(path: str) -> None:
+    try:
+        os.stat(path)
+    except OSError as error:
+        why = 'which is not there' if isinstance(error, FileNotFoundError) else error.strerror
+        target = shown(os.readlink(path))
+        raise UserError(f'The symbolic link {shown(path)} leads to {target!r}, {why}. Repair or remove it.') from error
 
 
 def find_images(directory: str, left_out: LeftOut, folder: str = '') -> Iterator[str]:
@@ -143,43 +167,33 @@ def find_images(directory: str, left_out: LeftOut, folder: str = '') -> Iterator
     Raises:
       UserError: as for `entries`.
     """
-    above, parts = [], folder.split(os.sep) if folder else []
-    for depth in range(len(parts)):
-        above.append(_identity(os.path.join(directory, *parts[:depth])))
-    return _find(directory, left_out, folder, frozenset(above))
+    parts = folder.split(os.sep) if folder else []
+    above = frozenset(_identity(os.path.join(directory, *parts[:depth])) for depth in range(len(parts)))
+    waiting = [(folder, above)]  # with what the folders around it are known by
+    while waiting:
+        folder, above = waiting.pop()
+        where = os.path.join(directory, folder) if folder else directory
+        identity = _identity(where)
+        if identity in above:
+            left_out.circular.append(where)
+            continue
+        for entry in entries(where, left_out):
+            path = os.path.join(folder, entry.name)
+            if entry.is_folder:
+                waiting.append((path, above | {identity}))
+            elif (kind := entry.kind_left_out()) is None:
+                yield path
+            else:
+                left_out.kinds[kind] += 1
 
 
-def _find(directory: str, left_out: LeftOut, folder: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[str]:
-    where = os.path.join(directory, folder) if folder else directory
-    inside, identity = entries(where, left_out), _identity(where)
-    if identity in ancestors:
-        left_out.circular.append(where)
-        return
-    for entry in inside:
-        path = os.path.join(folder, entry.name)
-        if entry.is_dir():
-            yield from _find(directory, left_out, path, ancestors | {identity})
-        elif (kind := kind_left_out(entry)) is None:
-            yield path
-        else:
-            left_out.kinds[kind] += 1
-
-
-def _identity(folder: str) -> tuple[int, int]:
-    """What tells a folder from others, whatever its path."""
+def _identity(folder: str) -> tuple[int, int] | str:
+    """What tells a folder from others, whatever its path; its path on a file system without inodes."""
     try:
         status = os.stat(folder)
     except OSError as error:
-        raise UserError(f'The folder {shown(folder)} cannot be read: {error.strerror}.') from error
-    return status.st_dev, status.st_ino
-
-
-def kind_left_out(entry: os.DirEntry[str]) -> str | None:
-    """The kind of a file that is no image, as in `LeftOut.kinds`; None for an image."""
-    if not entry.is_file():
-        return 'no file'
-    name = entry.name.lower()
-    return None if name.endswith(formats.EXTENSIONS) else os.path.splitext(name)[1]
+        raise UserError(f'{shown(folder)} cannot be read: {error.strerror}.') from error
+    return (status.st_dev, status.st_ino) if status.st_ino else folder
 
 
 class ImageFile(NamedTuple):

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import subprocess
 
 import pytest
 from fakes import encoded, ramp
@@ -83,7 +84,7 @@ def test_nothing_is_said_where_nothing_is_left_out(tmp_path):
 def test_a_folder_that_cannot_be_read_is_named(tmp_path):
     write(tmp_path, '1.jpg', 'closed/2.jpg')
     (tmp_path / 'closed').chmod(0)
-    with pytest.raises(UserError, match=rf'The folder {tmp_path}/closed cannot be read: Permission denied'):
+    with pytest.raises(UserError, match=rf'{tmp_path}/closed cannot be read: Permission denied'):
         found(tmp_path)
 
 
@@ -97,7 +98,7 @@ def test_an_error_of_a_folder_is_named(tmp_path, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(image_files.os, 'scandir', failing)
-    with pytest.raises(UserError, match=rf'The folder {tmp_path}/closed cannot be read: Permission denied'):
+    with pytest.raises(UserError, match=rf'{tmp_path}/closed cannot be read: Permission denied'):
         found(tmp_path)
 
 
@@ -106,6 +107,37 @@ def test_a_link_to_nowhere_is_named(tmp_path):
     (tmp_path / 'gone').symlink_to('nothing')
     with pytest.raises(UserError, match=rf"{tmp_path}/gone leads to 'nothing', which is not there"):
         found(tmp_path)
+
+
+def test_a_link_to_itself_has_its_own_reason(tmp_path):
+    write(tmp_path, '1.jpg')
+    (tmp_path / 'loop').symlink_to('loop')
+    with pytest.raises(UserError, match=rf"{tmp_path}/loop leads to 'loop', Too many levels of symbolic links"):
+        found(tmp_path)
+
+
+def test_folders_below_each_other_to_any_depth(tmp_path):
+    top = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir('a', dir_fd=top)
+        inner = os.open('a', os.O_RDONLY, dir_fd=top)
+        os.close(top)
+        top = inner
+    os.close(os.open('1.jpg', os.O_CREAT | os.O_WRONLY, dir_fd=top))
+    os.close(top)
+    try:
+        [path], _ = found(tmp_path)
+    finally:
+        subprocess.run(['rm', '-r', str(tmp_path / 'a')], check=True)  # too deep for shutil
+    assert path == str(tmp_path) + '/a' * 1500 + '/1.jpg'
+
+
+def test_without_inodes_a_folder_is_known_by_its_path(tmp_path, monkeypatch):
+    write(tmp_path, '1.jpg', 'a/2.jpg', 'a/b/3.jpg')
+    stat = os.stat
+    numbered = os.stat_result((*stat(tmp_path)[:1], 0, *stat(tmp_path)[2:]))
+    monkeypatch.setattr(image_files.os, 'stat', lambda path: numbered)
+    assert len(list(image_files.find_images(str(tmp_path), image_files.LeftOut()))) == 3
 
 
 def test_names_that_are_not_utf_8_are_written_with_escapes(tmp_path):

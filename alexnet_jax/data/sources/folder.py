@@ -7,7 +7,7 @@ import pathlib
 import re
 
 from alexnet_jax.data.formats import EXTENSIONS
-from alexnet_jax.data.image_files import LeftOut, counted, entries, find_images, kind_left_out, shown
+from alexnet_jax.data.image_files import LeftOut, counted, entries, find_images, shown
 from alexnet_jax.data.sources.base import Identity, Item, identity_of_file
 from alexnet_jax.data.sources.layouts import other_reading, tables_beside
 from alexnet_jax.runtime.errors import UserError
@@ -252,15 +252,15 @@ class Folder:
 
 def _folders(folder: str) -> list[str]:
     """Sorted names of the folders in a folder."""
-    return sorted(entry.name for entry in entries(folder, LeftOut()) if entry.is_dir())
+    return sorted(entry.name for entry in entries(folder, LeftOut()) if entry.is_folder)
 
 
 def _images_beside(folder: str, left_out: LeftOut | None = None) -> int:
     """The number of images in a folder itself."""
     left_out, count = left_out or LeftOut(), 0
     for entry in entries(folder, left_out):
-        if not entry.is_dir():
-            kind = kind_left_out(entry)
+        if not entry.is_folder:
+            kind = entry.kind_left_out()
             count += kind is None
             left_out.kinds.update([] if kind is None else [kind])
     return count
