@@ -79,8 +79,13 @@ def exit_codes() -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    """A text that is safe to print: control characters and lone surrogates, as in file names, are escaped."""
-    return re.sub(r'[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]', lambda found: ascii(found[0])[1:-1], text)
+    """A text that is safe to print: control characters and, of file names, bytes that are no text are escaped."""
+
+    def escaped(found: re.Match[str]) -> str:
+        byte = ord(found[0]) - 0xDC00  # of a byte that is not UTF-8, as `os.fsdecode` has it
+        return rf'\x{byte:02x}' if 0x80 <= byte <= 0xFF else ascii(found[0])[1:-1]
+
+    return re.sub(r'[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]', escaped, text)
 
 
 def say(console: Console, line: str) -> None:
