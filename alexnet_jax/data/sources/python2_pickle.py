@@ -27,7 +27,7 @@ class _Type(NamedTuple):
 _ARRAY, _TYPE = _Global('numpy ndarray'), _Global('numpy dtype')
 _CONSTRUCTOR = _Global('numpy.core.multiarray _reconstruct')
 _MARK = object()
-_MAX_INSTRUCTIONS = 10**6  # ten times those of a file of CIFAR
+_MAX_INSTRUCTIONS = 10**6  # the largest file of CIFAR, CIFAR-100's training images, has some 200,000
 _VALUES = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False}
 _WITH_VALUES = {'BININT', 'BININT1', 'BININT2', 'SHORT_BINSTRING', 'BINSTRING', 'BINUNICODE'}
 _TUPLES = {'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3}
