@@ -12,6 +12,7 @@ LARGEST_CONTENT = 1 << 33  # bytes; of the data sets that come so, the largest h
 _MAY_INFLATE, _MOST_TIMES = 1 << 28, 32  # bytes, and above them how often the file's: images are compressed already
 _BLOCK = 1 << 20  # bytes of content
 _INPUT = 1 << 16  # bytes of the file that are read at a time
+_LARGE = 1 << 24  # bytes of a read that is not made again
 _KEPT = 160  # blocks in memory: more than a class of Imagenette, whose images lie in the archive without order
 
 
@@ -80,15 +81,15 @@ class Gunzipped(io.RawIOBase):
         parts = []
         while size > 0:
             number, start = divmod(offset, _BLOCK)
-            part = self._block(number)[start : start + size]
+            part = self._block(number, keep=size <= _LARGE)[start : start + size]
             if not part:
                 break
             parts.append(part)
             offset, size = offset + len(part), size - len(part)
         return b''.join(parts)
 
-    def _block(self, number: int) -> bytes:
-        """A block, shorter than others if it is the last, and empty after that."""
+    def _block(self, number: int, keep: bool = True) -> bytes:
+        """A block, shorter than others if it is the last, and empty after that; kept for the next read if asked for."""
         with self._lock:
             while self._size is None and number >= len(self._points) - 1:
                 self._advance()
@@ -97,8 +98,9 @@ class Gunzipped(io.RawIOBase):
             content = self._blocks.get(number)
         if content is None:
             content, _ = _inflated(self._file.fileno(), self._points[number])
-        with self._lock:
-            self._keep(number, content)
+        if keep:
+            with self._lock:
+                self._keep(number, content)
         return content
 
     def _advance(self) -> None:
@@ -116,7 +118,7 @@ class Gunzipped(io.RawIOBase):
     def _keep(self, number: int, content: bytes) -> None:
         self._blocks[number] = content
         self._blocks.move_to_end(number)
-        if len(self._blocks) > _KEPT:
+        if len(self._blocks) > (1 if self._size is None else _KEPT):  # the first way through needs one alone
             self._blocks.popitem(last=False)
 
 
