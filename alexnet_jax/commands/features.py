@@ -21,12 +21,12 @@ from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import run_ahead, to_devices
-from alexnet_jax.data.image_files import find_image_files, read_image_files, shown
+from alexnet_jax.data.image_files import find_image_files, read_image_files
 from alexnet_jax.evaluation.activations import FeatureStep, activation_of, make_feature_step
 from alexnet_jax.model.columns import DATA
 from alexnet_jax.runs.feature_store import BROKEN, FeatureFiles, check_same
 from alexnet_jax.runs.trained import Run, open_run
-from alexnet_jax.runtime.errors import UserError, say
+from alexnet_jax.runtime.errors import UserError, say, shown
 from alexnet_jax.runtime.formatting import format_bytes
 from alexnet_jax.runtime.progress_bar import Display
 

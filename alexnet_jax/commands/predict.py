@@ -12,11 +12,11 @@ from rich.console import Console
 
 from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.data.image_files import ImageFile, find_image_files, read_image_files, shown
+from alexnet_jax.data.image_files import ImageFile, find_image_files, read_image_files
 from alexnet_jax.evaluation.predictor import most_probable
 from alexnet_jax.model.columns import DATA
 from alexnet_jax.runs.trained import Run, open_run, predictor
-from alexnet_jax.runtime.errors import UserError, say
+from alexnet_jax.runtime.errors import UserError, say, shown
 from alexnet_jax.runtime.progress_bar import Display
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.errors import UserError, shown
 from alexnet_jax.runtime.files import json_bytes, read_file, read_json, replace_file
 
 FORMAT = 2
@@ -166,7 +166,8 @@ def open_prepared(directory: str | pathlib.Path, images: bool = True) -> Prepare
                 f'{path} has format {version}; this version reads {FORMAT}. Delete {directory}, and {again}'
             )
         _check_types(fields)
-        fields['class_names'], fields['class_ids'] = tuple(fields['class_names']), tuple(fields['class_ids'])
+        for name in ('class_names', 'class_ids'):  # earlier versions wrote bytes that are no text as surrogates
+            fields[name] = tuple(map(shown, fields[name]))
         data = PreparedDataSet(directory=directory, **{**fields, 'settings': Settings(**fields['settings'])})
         files = [pathlib.Path(file) for split in data.shards for file in data.files(split)] if images else []
         if data.checksums and data.settings.storage == 'raw':  # without them no image is read

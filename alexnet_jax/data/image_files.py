@@ -21,17 +21,12 @@ import numpy as np
 from alexnet_jax.data import formats
 from alexnet_jax.data.images import MAX_MEGAPIXELS, normalized
 from alexnet_jax.runtime.devices import available_cores
-from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.errors import UserError, shown
 from alexnet_jax.runtime.files import read_file
 
 # Of macOS's archiver, Synology's thumbnails, and the roots of disks.
 _OF_SYSTEMS = ('__MACOSX', '@eaDir', 'lost+found', '$RECYCLE.BIN', 'System Volume Information')
 _SHOWN = 8  # kinds in a message
-
-
-def shown(path: str) -> str:
-    r"""A path as it is printed, stored and written as JSON: bytes that are not UTF-8 become `\xff` and the like."""
-    return path.encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')
 
 
 @dataclasses.dataclass

@@ -17,7 +17,7 @@ from alexnet_jax.config import Config
 from alexnet_jax.data.augment import Statistics, statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
-from alexnet_jax.data.image_files import find_image_files, read_image_files, shown
+from alexnet_jax.data.image_files import find_image_files, read_image_files
 from alexnet_jax.data.images import resized
 from alexnet_jax.evaluation.activations import FeatureStep, activation_of, make_feature_step
 from alexnet_jax.evaluation.predictor import GUESSES, PredictionStep, Predictor, make_prediction_step, most_probable
@@ -28,7 +28,7 @@ from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.diagnosis import GoneError
 from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runs.workdir import read_config, remembered_data
-from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.errors import UserError, shown
 
 Images = np.ndarray | str | os.PathLike[str] | Sequence[Any]
 

@@ -79,13 +79,21 @@ def exit_codes() -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    """A text that is safe to print: control characters and, of file names, bytes that are no text are escaped."""
+    """A text that is safe to print: control characters are escaped too, other than the end of a line."""
+    return re.sub(r'[\x00-\x09\x0b-\x1f\x7f-\x9f]', lambda found: ascii(found[0])[1:-1], shown(text))
+
+
+def shown(name: str) -> str:
+    r"""A name as it is printed, stored and written as JSON: bytes that are not UTF-8 become `\xff` and the like.
+
+    In Python's strings they are lone surrogates, which no encoding has.
+    """
 
     def escaped(found: re.Match[str]) -> str:
-        byte = ord(found[0]) - 0xDC00  # of a byte that is not UTF-8, as `os.fsdecode` has it
+        byte = ord(found[0]) - 0xDC00
         return rf'\x{byte:02x}' if 0x80 <= byte <= 0xFF else ascii(found[0])[1:-1]
 
-    return re.sub(r'[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]', escaped, text)
+    return re.sub(r'[\ud800-\udfff]', escaped, name)
 
 
 def say(console: Console, line: str) -> None:

@@ -9,9 +9,9 @@ import pytest
 from fakes import encoded, ramp
 
 from alexnet_jax.data import formats, image_files
-from alexnet_jax.data.image_files import find_image_files, read_image_files, shown
+from alexnet_jax.data.image_files import find_image_files, read_image_files
 from alexnet_jax.data.sources.folder import Folder
-from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.errors import UserError, shown
 
 
 def write(directory, *paths):

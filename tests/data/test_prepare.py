@@ -154,6 +154,15 @@ def test_manifest(directory):
     assert (directory / BROKEN_IMAGES).read_text() == ''
 
 
+def test_class_names_of_earlier_manifests_that_are_no_text(directory, tmp_path):
+    copied = shutil.copytree(directory, tmp_path / 'copied')
+    fields = json.loads((copied / MANIFEST).read_text())
+    fields['class_names'][0] = fields['class_ids'][0] = os.fsdecode(b'caf\xe9')
+    (copied / MANIFEST).write_text(json.dumps(fields))
+    data = open_prepared(copied)
+    assert data.class_names[0] == data.class_ids[0] == r'caf\xe9' and data.class_names[1:] == ('class 1', 'class 2')
+
+
 def assert_manifest_tells_the_files(data):
     files = [MANIFEST, MEAN_IMAGE, BROKEN_IMAGES, PLACES]
     for split in ('train', 'validation'):

@@ -7,10 +7,10 @@ import pathlib
 import re
 
 from alexnet_jax.data.formats import EXTENSIONS
-from alexnet_jax.data.image_files import LeftOut, counted, entries, find_images, shown
+from alexnet_jax.data.image_files import LeftOut, counted, entries, find_images
 from alexnet_jax.data.sources.base import Identity, Item, identity_of_file
 from alexnet_jax.data.sources.layouts import other_reading, tables_beside
-from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.errors import UserError, shown
 from alexnet_jax.runtime.files import read_file
 
 _HELD_OUT = 10  # every tenth image, where there is no folder for validation

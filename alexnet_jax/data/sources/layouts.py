@@ -4,7 +4,7 @@ import fnmatch
 import os
 from collections.abc import Iterable
 
-from alexnet_jax.data.image_files import shown
+from alexnet_jax.runtime.errors import shown
 
 _KAGGLE, _FLAT = "ImageNet, as Kaggle's competition has it", 'ImageNet with its validation images in one folder'
 _FAST_AI = tuple(f'image{kind}2{size}' for kind in ('nette', 'woof') for size in ('', '-320', '-160'))
