@@ -4,8 +4,8 @@ python tests/faults.py [--scenario=train,...] [--first=0] [--every=1] [--round=0
 
 A place is the n-th call of a kind (of the file system, Orbax and TensorStore, JAX, or the input pipeline) from one line
 of code. A run without faults finds the places; then at each of them a fault is raised in a run of its own: an error of
-the system, of memory, Ctrl-C, or a TypeError, as of a defect. Afterwards there must be one plain message (for a defect a
-traceback) and an exit code other than 0, no checkpoint may be gone, and the same command must end with what the
+the system, of memory, Ctrl-C, or a TypeError, as of a defect. Afterwards there must be one plain message (for a defect
+a traceback) and an exit code other than 0, no checkpoint may be gone, and the same command must end with what the
 undisturbed run left, to the last bit. A fault that does no harm may end well. Round r takes the r-th next fault at each
 place; nine rounds take them all. Ends with code 0 where nothing was violated.
 """
@@ -35,7 +35,7 @@ from typing import Any, NoReturn
 TESTS = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(TESTS.parent), str(TESTS)]
 
-import launching
+import launching  # noqa: E402
 
 MOST = 2  # calls from one line that are places of their own
 SECONDS = 120  # that a run may take
@@ -205,7 +205,19 @@ def install(injector: Injector) -> None:
     from alexnet_jax.runs import checkpoint, trained
 
     builtins.open = io.open = injector.opening(io.open)
-    for name in ('open', 'fsync', 'rename', 'replace', 'mkdir', 'unlink', 'remove', 'rmdir', 'listdir', 'scandir', 'stat'):
+    for name in (
+        'open',
+        'fsync',
+        'rename',
+        'replace',
+        'mkdir',
+        'unlink',
+        'remove',
+        'rmdir',
+        'listdir',
+        'scandir',
+        'stat',
+    ):
         setattr(os, name, injector.of_path(name, getattr(os, name)))
     os.truncate, os.write, os.read = (
         injector.of_path(name, getattr(os, name)) for name in ('truncate', 'write', 'read')
@@ -213,11 +225,16 @@ def install(injector: Injector) -> None:
     shutil.disk_usage = injector.of_path('disk_usage', shutil.disk_usage)
     shutil.rmtree = injector.of_path('rmtree', shutil.rmtree)
     flock = fcntl.flock
-    fcntl.flock = lambda file, how: (injector.call('file', 'flock', getattr(file, 'name', '')), flock(_bare(file), how))[1]
+    fcntl.flock = lambda file, how: (
+        injector.call('file', 'flock', getattr(file, 'name', '')),
+        flock(_bare(file), how),
+    )[1]
 
     def patch(kind: str, owner: Any, *names: str) -> None:
         for name in names:
-            setattr(owner, name, injector.wrapped(kind, f'{getattr(owner, "__name__", owner)}.{name}', getattr(owner, name)))
+            setattr(
+                owner, name, injector.wrapped(kind, f'{getattr(owner, "__name__", owner)}.{name}', getattr(owner, name))
+            )
 
     manager = ('__init__', 'save', 'restore', 'wait_until_finished', 'check_for_errors', 'close', 'all_steps')
     patch('orbax', ocp.CheckpointManager, *manager)
@@ -444,7 +461,11 @@ EXPECTED: dict[str, Any] = {}
 
 def different(found: Any, expected: Any) -> str:
     if isinstance(found, tuple) and isinstance(expected, tuple):
-        return '; '.join(f'{str(one)[:300]} for {str(other)[:300]}' for one, other in zip(found, expected) if one != other)
+        return '; '.join(
+            f'{str(one)[:300]} for {str(other)[:300]}'
+            for one, other in zip(found, expected, strict=True)
+            if one != other
+        )
     return f'{str(found)[:300]} for {str(expected)[:300]}'
 
 
@@ -523,10 +544,11 @@ def main(arguments: list[str]) -> int:
 
 def _preload() -> None:
     """Imports what the runs need; devices are not touched, as a process that has them cannot be forked."""
+    import tensorboardX.event_file_writer  # noqa: F401
+
     import alexnet_jax.commands.evaluate
     import alexnet_jax.commands.train
     import alexnet_jax.data.opening  # noqa: F401
-    import tensorboardX.event_file_writer  # noqa: F401
 
 
 if __name__ == '__main__':

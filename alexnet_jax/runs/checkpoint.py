@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -86,10 +88,26 @@ class Checkpoints:
         )
         handlers = {'state': ocp.PyTreeCheckpointHandler(), 'progress': ocp.JsonCheckpointHandler()}
         try:
+            before = self._listed()
             self._manager = ocp.CheckpointManager(self.directory, item_handlers=handlers, options=options)
+            missed = (before & self._listed()).difference(self._manager.all_steps())
         except (OSError, ValueError) as error:  # something else than checkpoints is there, or they may not be read
             raise UserError(f'{self.directory} cannot be used for checkpoints: {first_line(error)}.') from error
+        if missed:  # as Orbax takes what it may not look at for absent
+            raise UserError(
+                f'{self.directory}: the checkpoint of step {max(missed)} is there, but cannot be looked at. Nothing '
+                'has been changed; put that right, and give the same command again.'
+            )
         self._errors = self._read_errors()
+
+    def _listed(self) -> set[int]:
+        """Steps of the checkpoints that are there, whether or not they can be looked at; raises OSError."""
+        try:
+            with os.scandir(self.directory) as entries:
+                names = [entry.name for entry in entries if entry.is_dir()]
+        except FileNotFoundError:
+            return set()
+        return {int(name) for name in names if re.fullmatch('0|[1-9][0-9]{,17}', name)}
 
     def reload(self) -> None:
         """Looks again which checkpoints are there, as another process may have changed that."""

@@ -22,6 +22,8 @@ except ImportError as error:
         'Linux and macOS are supported; on Windows, run this in WSL (Windows Subsystem for Linux).'
     ) from error
 
+# What file systems without locks say.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 LARGEST = 2**28  # bytes; well above any image, manifest or list of names
 
 
@@ -174,6 +176,9 @@ def _locked_file(
                 raise UserError(in_use(holder)) from error
             waiting(holder)
             fcntl.flock(file, fcntl.LOCK_EX)
+        elif error.errno not in _NO_LOCKS:
+            file.close()
+            raise UserError(f'{path} cannot be locked: {error.strerror}.') from error
         else:
             warning = f'{path} cannot be locked ({error.strerror}); make sure that no other process writes there.'
             print(f'warning: {warning}', file=sys.stderr)

@@ -120,6 +120,16 @@ def test_a_lock_that_is_removed_in_the_end_lets_one_in_at_a_time(tmp_path):
     assert all(line.startswith(f'process {os.getpid()} on ') or line == 'another process' for line in told) and told
 
 
+@pytest.mark.parametrize('number', [errno.EIO, errno.ENOMEM, errno.ESTALE])
+def test_a_lock_that_fails_is_neither_in_use_nor_none(tmp_path, monkeypatch, number):
+    def fail(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, 'flock', fail)
+    with pytest.raises(UserError, match=rf'lock cannot be locked: {os.strerror(number)}\.$'), hold(tmp_path / 'lock'):
+        pass
+
+
 @pytest.mark.parametrize('number', [errno.EACCES, errno.ENOLCK, errno.ENOTSUP])
 def test_only_a_held_lock_is_in_use(tmp_path, monkeypatch, capsys, number):
     def fail(file, operation):
