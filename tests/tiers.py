@@ -18,6 +18,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         'test_other_modes_run_in_one_process',
     ),
     'runs/test_interruption.py': (),
+    'test_faults.py': ('test_faults_lose_nothing',),
     'training/test_step.py': (
         'test_ten_steps_are_the_same_on_any_mesh',
         'test_ten_steps_are_the_same_in_four_parts',

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.runtime.files import json_bytes, locked, read_json, replace_file
+from alexnet_jax.runtime.files import json_bytes, locked, read_json, replace_file, sync
 from alexnet_jax.runtime.formatting import format_bytes
 
 VALUES, LABELS, NAMES, BROKEN, ABOUT = 'values.npy', 'labels.npy', 'files.txt', 'broken.txt', 'features.json'
@@ -34,11 +34,13 @@ _HEADER = 128  # bytes of an .npy file before its values; NumPy leaves room for 
 
 
 def check_same(directory: pathlib.Path, about: dict[str, Any]) -> dict[str, Any]:
-    """Reads features.json; UserError if it is damaged, or differs from the fields of `about`."""
+    """Reads features.json; UserError if it is damaged or cannot be read, or differs from the fields of `about`."""
     try:
         found: dict[str, Any] = read_json(directory / ABOUT)
         _ = found['images'] + found['left_out']
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise UserError(f'{directory / ABOUT} cannot be read: {error.strerror or error}.') from error
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f'{directory / ABOUT} is damaged ({error}); delete {directory}.') from error
     for name, value in about.items():
         if found.get(name) != value:
@@ -148,8 +150,9 @@ class FeatureFiles:
                 file.seek(0)
                 _append(file, header.getvalue())
             self.save()
-            (self._partial / _LOCK).unlink()
             self._partial.rename(directory)
+            sync(directory.parent)
+            (directory / _LOCK).unlink()  # last, as it keeps others out until then
 
     @contextlib.contextmanager
     def _disk(self) -> Iterator[None]:
