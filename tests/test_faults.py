@@ -12,13 +12,13 @@ TRACED = 'Traceback (most recent call last):\nTypeError: a defect of the softwar
 
 
 def test_faults_lose_nothing(tmp_path):
-    """Seven faults in a run that resumes."""
+    """Four faults in a run that resumes."""
     given = [
         sys.executable,
         'tests/faults.py',
         '--scenario=resume',
         '--first=11',
-        '--every=31',
+        '--every=61',
         f'--directory={tmp_path}',
     ]
     ended = subprocess.run(given, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600)
@@ -27,7 +27,7 @@ def test_faults_lose_nothing(tmp_path):
         r'(\d+) places, (\d+) faults, (\d+) survived, (\d+) not reached, 0 violations', ended.stdout.splitlines()[-1]
     )
     places, met, survived, missed = map(int, found.groups())
-    assert places == met >= 5 and survived < met and met + missed >= 6
+    assert places == met >= 2 and survived < met and met + missed >= 3
 
 
 @pytest.mark.parametrize(
