@@ -194,14 +194,13 @@ def install(injector: Injector) -> None:
     """Replaces the functions whose calls are counted."""
     import fcntl
 
-    import array_record.python.array_record_module as array_record
     import jax
     import orbax.checkpoint as ocp
     import simplejpeg
     import tensorstore
 
-    from alexnet_jax.commands import evaluate, train
-    from alexnet_jax.data import images, pipeline, prepare, records
+    from alexnet_jax.commands import train
+    from alexnet_jax.data import making, pipeline, records
     from alexnet_jax.runs import checkpoint, trained
 
     builtins.open = io.open = injector.opening(io.open)
@@ -249,10 +248,9 @@ def install(injector: Injector) -> None:
     patch('data', records.Shards, 'read', '_open_shard')
     patch('data', simplejpeg, 'decode_jpeg', 'encode_jpeg', 'decode_jpeg_header')
     patch('data', records, 'ArrayRecordReader', 'ArrayRecordWriter')
-    patch('data', prepare, 'normalized')
+    patch('data', making, 'normalized')
     batches = pipeline._in_threads
     pipeline._in_threads = lambda *given: _items(injector, batches(*given))
-    del array_record, evaluate, images
 
 
 def _bare(file: Any) -> Any:
