@@ -4,6 +4,7 @@ Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009). Each
 Python version, with the same images in the same order.
 """
 
+import mmap
 import pathlib
 from typing import NamedTuple
 
@@ -96,7 +97,7 @@ class _Cifar:
             raise files.error(f'has a damaged or unknown {name}: {error}') from error
         if labels.max() >= len(self.class_names):
             raise files.error(f'has the label {labels.max()} in {name}; there are {len(self.class_names)} classes')
-        return _Part(name.removesuffix('.bin'), images, labels, identity)
+        return _Part(name.removesuffix('.bin'), _moved(images), labels.copy(), identity)
 
     def _from_binary(self, content: bytes) -> tuple[np.ndarray, np.ndarray]:
         size = self.label_bytes + 3 * _SIDE**2
@@ -116,6 +117,13 @@ class _Cifar:
         if not all(0 <= label < 256 for label in labels):
             raise ValueError(f'its {self.label_key} are not all from 0 to 255')
         return images, np.array(labels, np.uint8)
+
+
+def _moved(values: np.ndarray) -> np.ndarray:
+    """A copy in memory of its own: among what is freed while files are read, large arrays would leave gaps."""
+    copy = np.frombuffer(mmap.mmap(-1, values.nbytes), np.uint8).reshape(values.shape)
+    copy[:] = values
+    return copy
 
 
 class Cifar10(_Cifar):
