@@ -135,7 +135,7 @@ class Shards:
         """
         self._files, self._storage, self._size, self._checked = list(files), storage, size, checked
         self._ends = list(itertools.accumulate(counts))
-        self._readers = _Recent(self._open_shard, max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+        self._readers = _Recent(max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
         self._names: tuple[int, list[bytes]] = -1, []  # of the raw shard that was last asked for a name
 
     def __len__(self) -> int:
@@ -160,7 +160,7 @@ class Shards:
         """
         shard, number = self.locate(index)
         if self._storage == 'raw':
-            raw = self._readers(shard).read(number)
+            raw = self._readers.get(shard, self._open_shard).read(number)
             return raw['image'], int(raw['label'])
         record = self._record(shard, number)
         height, width, *_ = simplejpeg.decode_jpeg_header(record.image)
@@ -190,7 +190,7 @@ class Shards:
 
     def _record(self, shard: int, number: int) -> Record:
         try:
-            return decode(self._readers(shard).read([number])[0])
+            return decode(self._readers.get(shard, self._open_shard).read([number])[0])
         except (RuntimeError, IndexError) as error:  # ArrayRecord's checksums, or what the system says
             _read_through(self._files[shard])
             raise ValueError(str(error)) from error
@@ -222,8 +222,9 @@ class _RawReader:
         found, rest = divmod(os.fstat(self._file.fileno()).st_size, self._type.itemsize)
         if found != count or rest:
             raise ValueError(f'the file holds {found} records, the manifest says {count}')
-        self._checksums = read_checksums(facts_file(pathlib.Path(path))) if checked else None
-        if self._checksums is not None and len(self._checksums) != count:
+        self._unchecked = np.full(count, checked)
+        self._checksums = read_checksums(facts_file(pathlib.Path(path))) if checked else np.zeros(count, np.uint32)
+        if len(self._checksums) != count:
             raise ValueError(f'{facts_file(pathlib.Path(path))} has {len(self._checksums)} checksums of {count}')
 
     def __del__(self) -> None:
@@ -236,24 +237,26 @@ class _RawReader:
         data = os.pread(self._file.fileno(), length, number * length)
         if len(data) != length:
             raise ValueError('the file ends before it')
-        if self._checksums is not None and zlib.crc32(data) != self._checksums[number]:
-            raise ValueError('its checksum differs')
+        if self._unchecked[number]:  # once, as it takes as long as the reading
+            if zlib.crc32(data) != self._checksums[number]:
+                raise ValueError('its checksum differs')
+            self._unchecked[number] = False
         return np.frombuffer(data, self._type)[0]
 
 
 class _Recent:
-    """The values of a function that were last asked for; another is closed with the last reference to it."""
+    """The readers that were last asked for; another is closed with the last reference to it."""
 
-    def __init__(self, make: Callable[[int], Any], most: int) -> None:
-        self._make, self._most = make, most
-        self._lock, self._values = threading.Lock(), collections.OrderedDict[int, Any]()
+    def __init__(self, most: int) -> None:
+        self._most, self._lock, self._values = most, threading.Lock(), collections.OrderedDict[int, Any]()
 
-    def __call__(self, key: int) -> Any:
+    def get(self, key: int, make: Callable[[int], Any]) -> Any:
+        """The value of a key, made if it is not there."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
                 return self._values[key]
-        value = self._make(key)  # two threads may both make it; either will do
+        value = make(key)  # two threads may both make it; either will do
         with self._lock:
             self._values[key] = value
             while len(self._values) > self._most:

@@ -1,9 +1,14 @@
 """Guards how images lie in shards, as JPEG and raw: what is read is what was written, or a ValueError."""
 
 import contextlib
+import errno
+import gc
 import itertools
+import os
 import pathlib
+import resource
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +16,8 @@ import simplejpeg
 from array_record.python.array_record_module import ArrayRecordWriter
 from fakes import noise, ramp
 
-from alexnet_jax.data.pipeline import read
+from alexnet_jax.data import records
+from alexnet_jax.data.pipeline import read, reading
 from alexnet_jax.data.records import (
     STORAGE,
     JpegWriter,
@@ -328,3 +334,86 @@ def test_names_that_are_missing_are_a_value_error(written, storage):
         writer.close()
     with pytest.raises((ValueError, OSError)):
         shards_of(files, storage).name(7)
+
+
+# --- what the system refuses ---
+
+ERRORS = [errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE, errno.ENOMEM]
+
+
+@pytest.mark.parametrize('number', ERRORS, ids=errno.errorcode.get)
+@pytest.mark.parametrize('when', ['opening', 'reading'])
+def test_what_the_system_refuses_is_not_damage(written, storage, monkeypatch, number, when):
+    files, pixels = written
+    shards = shards_of(files, storage)
+    if when == 'reading':
+        read(shards, 5, CLASSES)
+
+    def refuse(*arguments, **keywords):
+        raise OSError(number, os.strerror(number), files[2])
+
+    def fail(*arguments):
+        raise RuntimeError('INTERNAL: something')  # as ArrayRecord, without the system's reason
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, 'open', refuse, raising=False)
+        patch.setattr(os, 'pread', refuse)
+        if when == 'reading' and storage == 'jpeg':
+            patch.setattr(shards, '_open_shard', lambda shard: SimpleNamespace(read=fail))
+            shards._readers._values.clear()
+        with pytest.raises(UserError) as caught:
+            read(shards, 5, CLASSES)
+    message = str(caught.value)
+    assert message.startswith(f'{files[2]}, record 0, cannot be read: {os.strerror(number)}.')
+    assert 'is damaged' not in message and '--mode=prepare' not in message
+    assert ('ulimit -n' in message) == (number == errno.EMFILE)
+    shards._readers._values.clear()
+    shards = shards_of(files, storage)
+    np.testing.assert_array_equal(read(shards, 5, CLASSES)[0], pixels[5])  # once the system works again
+
+
+@pytest.mark.parametrize('number', ERRORS, ids=errno.errorcode.get)
+def test_names_that_the_system_refuses_are_not_damage(written, storage, monkeypatch, number):
+    def refuse(*arguments, **keywords):
+        raise OSError(number, os.strerror(number))
+
+    files, _ = written
+    shards = shards_of(files, storage)
+    monkeypatch.setattr(records, 'open', refuse, raising=False)
+    monkeypatch.setattr(records, 'read_file', refuse)
+    with pytest.raises(UserError, match=f'cannot be read: {os.strerror(number)}'), reading(shards, 5):
+        shards.name(5)
+
+
+def test_more_shards_than_files_that_may_be_open(tmp_path, storage):
+    counts = [1] * 60
+    files, pixels = write(tmp_path, storage, counts)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = len(os.listdir('/proc/self/fd')) if os.path.exists('/proc/self/fd') else 100
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 30, limit[1]))
+    try:
+        shards = shards_of(files, storage, counts)
+        shards._readers._most = 8  # a quarter of the limit, were this process as small as a new one
+        for index in [*range(60), *np.random.default_rng(0).permutation(60).tolist()]:
+            np.testing.assert_array_equal(shards.read(index)[0], pixels[index])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    assert len(shards._readers._values) == 8
+
+
+@pytest.mark.parametrize('limit, most', [(256, 64), (1024, 256), (16, 8)])
+def test_a_quarter_of_the_files_that_a_process_may_open(monkeypatch, limit, most):
+    monkeypatch.setattr(resource, 'getrlimit', lambda which: (limit, limit))
+    assert Shards([], [], 'jpeg', SIZE)._readers._most == most
+
+
+def test_files_are_closed_with_the_shards(tmp_path, storage):
+    files, _ = write(tmp_path, storage)
+    shards = shards_of(files, storage)
+    gc.collect()
+    before = len(os.listdir('/proc/self/fd'))
+    for index in range(13):
+        shards.read(index)
+    assert len(os.listdir('/proc/self/fd')) == before + 4
+    del shards
+    assert len(os.listdir('/proc/self/fd')) == before
