@@ -199,6 +199,8 @@ def _check_types(fields: dict[str, Any]) -> None:
             raise ValueError(f'{name} is not a list of names')
     if len(fields['class_names']) != len(fields['class_ids']):
         raise ValueError('class_names and class_ids differ in length')
+    if not isinstance(fields['settings']['source'], str):
+        raise ValueError(f'settings: source is {fields["settings"]["source"]!r:.50}')
     for name, most in (('image_size', 2**14), ('quality', 100), ('images_per_shard', 2**40)):
         value = fields['settings'][name]
         if type(value) is not int or not 0 < value <= most:

@@ -78,7 +78,9 @@ def _update(before: PreparedDataSet, damaged: dict[str, str], config: DataConfig
         say(console, f'{before.directory} is prepared already, and whole. Its source is not at hand: {error}')
         return before
     data = _prepare(config, source, console, damaged, before)
-    if data == before and not before.checksums:
+    if data == before and damaged:
+        say(console, f'{data.directory} is whole again; its images are those of the source.')
+    elif data == before and not before.checksums:
         say(
             console,
             f'{data.directory} is prepared already, and whole. It is of an earlier version, which did not note what '

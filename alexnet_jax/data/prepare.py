@@ -9,7 +9,6 @@ label; from the others the images that are still the same are taken, and the res
 import concurrent.futures
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
 from collections.abc import Collection, Iterator
@@ -21,7 +20,6 @@ from rich.console import Console
 from alexnet_jax.data import records
 from alexnet_jax.data.dataset import (
     BROKEN_IMAGES,
-    MANIFEST,
     MEAN_IMAGE,
     PLACES,
     PreparedDataSet,
@@ -32,18 +30,19 @@ from alexnet_jax.data.dataset import (
 )
 from alexnet_jax.data.images import MAX_MEGAPIXELS
 from alexnet_jax.data.making import Maker, Sums, file_sum
-from alexnet_jax.data.reuse import Earlier, Inventory
+from alexnet_jax.data.placing import check_free, complete_shards, end_replacement, link, publish
+from alexnet_jax.data.reuse import Earlier, Inventory, list_images
 from alexnet_jax.data.shard_facts import ShardFacts, facts_file
 from alexnet_jax.data.sources import Source
 from alexnet_jax.data.survey import survey
 from alexnet_jax.runtime.devices import available_cores
 from alexnet_jax.runtime.errors import UserError, say
-from alexnet_jax.runtime.files import json_bytes, locked, replace_file, sync
+from alexnet_jax.runtime.files import json_bytes, locked, replace_file
 from alexnet_jax.runtime.formatting import format_bytes
 from alexnet_jax.runtime.progress_bar import Display
 
 _SAMPLE = 64  # images from which the size of the data set is estimated
-_EARLIER, _REPLACED = 'earlier', '.replaced'  # folders in DIRECTORY.partial
+_EARLIER = 'earlier'  # folder in DIRECTORY.partial: shards whose images have changed
 
 
 def prepare(
@@ -80,7 +79,7 @@ def prepare(
         the directory holds something else, or images of another source directory.
     """
     directory = pathlib.Path(directory)
-    _check_free(directory)
+    check_free(directory)
     if not all(source.splits.get(split) for split in ('train', 'validation')):
         raise UserError(f'The source {settings.source!r} needs images for training and validation: {source.splits}.')
     partial = directory.with_name(directory.name + '.partial')
@@ -96,13 +95,12 @@ def prepare(
             directory.parent.mkdir(parents=True, exist_ok=True)
         lock = directory.with_name(directory.name + '.lock')
         with locked(lock, in_use, waiting if wait else None, remove=True):
-            _recover(directory, partial)
-            _check_free(directory)
+            end_replacement(directory, partial)
+            check_free(directory)
             before = open_prepared(directory, images=False) if directory.exists() else None
             if before and not before.checksums and not damaged:  # by an earlier version, which did not know its images
                 return before
-            with Display(console, sum(source.splits.values()), 0, name='listing', unit='images') as display:
-                inventory = Inventory(source, display)
+            inventory = list_images(source, console)
             job = _Preparation(
                 source,
                 settings,
@@ -113,7 +111,7 @@ def prepare(
                 inventory,
                 max_megapixels,
             )
-            if before and not damaged and (same := job.unchanged(before)):
+            if before and (same := job.unchanged(before, damaged)):
                 return same
             partial.mkdir(exist_ok=True)
             job.check_settings()
@@ -121,11 +119,7 @@ def prepare(
             job.check_disk(found)
             job.write_shards(found)
             data = job.finish(skip_broken)
-            if before:
-                directory.rename(partial / _REPLACED)
-            partial.rename(directory)
-            sync(directory.parent)
-            _recover(directory, partial)
+            publish(partial, directory, replace=before is not None)
     except OSError as error:
         raise UserError(
             f'Preparing {directory} failed: {error}. Finished shards are in {partial}; free space if the disk is full, '
@@ -153,25 +147,33 @@ class _Preparation:
     inventory: Inventory
     max_megapixels: float
 
-    def unchanged(self, before: PreparedDataSet) -> PreparedDataSet | None:
-        """The data set that is there, if it holds the very images; None if they have changed.
+    def unchanged(self, before: PreparedDataSet, damaged: Collection[str]) -> PreparedDataSet | None:
+        """The data set that is there, if it is whole and holds the very images; None if it is not.
 
         Raises:
-          UserError: they have, and come from another directory.
+          UserError: it was prepared from another directory, which has other images.
         """
-        there = list(_facts(before.directory, before.checksums))
+        moved = bool(before.checksums) and before.source_directory != self.source_directory
+        if damaged and moved:
+            raise UserError(
+                f'{before.directory} is damaged: {", ".join(damaged)}. It was prepared from {before.source_directory}; '
+                'name that config.data.source_directory to prepare it again.'
+            )
+        if damaged:
+            return None
+        there = list(complete_shards(before.directory, before.checksums))
         names = (self.source.class_names, self.source.class_ids) == (before.class_names, before.class_ids)
         shards = {path.name: (split, images) for split, images, path in self.shards()}
         same = names and [facts.file for facts in there] == sorted(shards)
         if same and all(self._usable(facts, *shards[facts.file]) for facts in there):
-            if before.source_directory != self.source_directory:
+            self._write_places(before.directory)
+            if moved:
                 say(self.console, f'{self.source_directory} holds the images of {before.source_directory}.')
                 before = dataclasses.replace(before, source_directory=self.source_directory)
-                self._write_places(before.directory)
                 write_manifest(before, before.directory)
             return before
         difference = self.inventory.difference(there) or 'their order or their classes'
-        if before.source_directory != self.source_directory:
+        if moved:
             raise UserError(
                 f'{before.directory} was prepared from {before.source_directory}, and config.data.source_directory='
                 f'{self.source_directory} has other images ({difference}). Name another config.data.directory for '
@@ -197,7 +199,7 @@ class _Preparation:
         """Finds the shards that need not be written, and links those of the data set that is there already."""
         found, earlier = _Found(), list[tuple[pathlib.Path, ShardFacts]]()
         wanted = {path.name: (split, images, path) for split, images, path in self.shards()}
-        for facts in _facts(self.partial):
+        for facts in complete_shards(self.partial):
             if facts.file in wanted and self._usable(facts, *wanted[facts.file][:2]):
                 found[wanted[facts.file][2]] = facts
                 continue
@@ -205,16 +207,16 @@ class _Preparation:
             number = len(list((self.partial / _EARLIER).iterdir()))
             for name in (*facts.files, facts_file(pathlib.Path(facts.file)).name):
                 (self.partial / name).rename(self.partial / _EARLIER / f'{number}-{name}')
-        for facts in _facts(self.partial / _EARLIER):
+        for facts in complete_shards(self.partial / _EARLIER):
             earlier.append((self.partial / _EARLIER / facts.file, facts))
-        for facts in _facts(before.directory, before.checksums) if before else ():
+        for facts in complete_shards(before.directory, before.checksums) if before else ():
             names = (*facts.files, facts_file(pathlib.Path(facts.file)).name)
             if before is None or not set(names).isdisjoint(damaged):
                 continue
             split, images, path = wanted.get(facts.file, ('', range(0), self.partial))
             if split and path not in found and self._usable(facts, split, images):
                 for name in names:
-                    _link(before.directory / name, self.partial / name)
+                    link(before.directory / name, self.partial / name)
                 found[path] = facts
             else:
                 earlier.append((before.directory / facts.file, facts))
@@ -339,55 +341,7 @@ class _Preparation:
         return not any(maker.make([(split, images[i])]).stored for i in broken.tolist())
 
     def _write_places(self, directory: pathlib.Path) -> None:
-        places = self.inventory.places(self.source_directory) if self.source_directory else {}
-        replace_file(directory / PLACES, json_bytes(places))
-
-
-def _check_free(directory: pathlib.Path) -> None:
-    """Raises UserError where a directory is there that is no prepared data set."""
-    if directory.exists() and not (directory / MANIFEST).is_file():
-        raise UserError(f'{directory} exists already; delete it, or name another config.data.directory.')
-
-
-def _facts(directory: pathlib.Path, names: Collection[str] | None = None) -> Iterator[ShardFacts]:
-    """The facts about the shards in a directory, without sums, in the order of the names; only those that can be used.
-
-    `names` are those of files that belong to it; None for all.
-    """
-    for path in sorted(directory.glob('*.sums')):
-        if names is None or path.name in names:
-            try:
-                facts = ShardFacts.read(path, sums=False)
-            except ValueError:  # damaged, or by an earlier version: the shard is written anew
-                continue
-            prefix = path.stem.removesuffix(pathlib.Path(facts.file).stem)
-            facts = facts._replace(
-                file=prefix + facts.file, files={prefix + name: of for name, of in facts.files.items()}
-            )
-            if all((directory / name).is_file() for name in facts.files):
-                yield facts
-
-
-def _link(file: pathlib.Path, to: pathlib.Path) -> None:
-    """Gives a file a second name, or copies it where the file system has no such links."""
-    to.unlink(missing_ok=True)
-    try:
-        os.link(file, to)
-    except OSError:
-        shutil.copy2(file, to)
-
-
-def _recover(directory: pathlib.Path, partial: pathlib.Path) -> None:
-    """Ends a replacement that was interrupted; files that are no part of a data set are kept."""
-    if (partial / _REPLACED).exists() and not directory.exists():
-        (partial / _REPLACED).rename(directory)
-    replaced = directory / _REPLACED
-    if (replaced / MANIFEST).is_file():
-        known = {MANIFEST, MEAN_IMAGE, BROKEN_IMAGES, PLACES, *open_prepared(replaced, images=False).all_files()}
-        for file in sorted(replaced.iterdir(), key=lambda file: file.name == MANIFEST):
-            if file.name in known:
-                file.unlink()
-            else:
-                file.rename(directory / file.name)
-    if replaced.is_dir() and not any(replaced.iterdir()):
-        replaced.rmdir()
+        content = json_bytes(self.inventory.places(self.source_directory) if self.source_directory else {})
+        path = directory / PLACES
+        if not path.is_file() or path.read_bytes() != content:
+            replace_file(path, content)

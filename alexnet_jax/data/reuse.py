@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
+from rich.console import Console
 
 from alexnet_jax.data.records import Shards
 from alexnet_jax.data.shard_facts import IMAGE, ShardFacts, hash_identity
 from alexnet_jax.data.sources.base import Identity, Source, identity_of
+from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.progress_bar import Display
 
 _MOST_FILES = 5000  # whose size and time are noted one by one; of more, their folders alone
@@ -138,3 +140,13 @@ def changed_places(places: dict[str, Any], directory: str) -> list[str]:
         if not same_size or noted[-1] != status.st_mtime_ns:
             found.append(where)
     return found
+
+
+def list_images(source: Source, console: Console) -> Inventory:
+    """The inventory of a source, with a progress bar; UserError where a file cannot be read."""
+    try:
+        with Display(console, sum(source.splits.values()), 0, name='listing', unit='images') as display:
+            return Inventory(source, display)
+    except OSError as error:
+        name = os.fsdecode(error.filename) if error.filename else ''
+        raise UserError(f'The file {name} of the source cannot be read: {error.strerror}.') from error

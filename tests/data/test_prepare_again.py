@@ -23,6 +23,7 @@ from alexnet_jax.data.dataset import BROKEN_IMAGES, MANIFEST, MEAN_IMAGE, PLACES
 from alexnet_jax.data.images import normalized
 from alexnet_jax.data.opening import open_data, prepare_data
 from alexnet_jax.data.pipeline import evaluation_batches, open_shards, read
+from alexnet_jax.data.sources import open_source
 from alexnet_jax.runtime.errors import UserError
 from experiments import digits
 
@@ -389,6 +390,35 @@ def test_training_says_where_the_source_has_changed(folder, tmp_path):
         if change == changes[-1]:
             picture(folder, 'validation/emu/8', (2, 2, 2))
         data, _ = prepare_folder(folder, tmp_path / 'data')
+
+
+def test_a_folder_that_looks_changed_and_is_not(folder, tmp_path):
+    data, _ = prepare_folder(folder, tmp_path / 'data')
+    (folder / 'train/cat/notes').write_text('no image')
+    assert opened(folder, tmp_path / 'data')[1].startswith(f'warning: {folder}/train/cat has changed since ')
+    again, text = prepare_folder(folder, tmp_path / 'data')
+    assert again == data and 'its images are those of the source' in text
+    assert opened(folder, tmp_path / 'data')[1] == ''
+
+
+def test_a_damaged_data_set_is_not_mended_from_another_folder(folder, tmp_path):
+    prepare_folder(folder, tmp_path / 'data')
+    (tmp_path / 'data' / MEAN_IMAGE).unlink()
+    before = contents(tmp_path / 'data')
+    shutil.copytree(folder, tmp_path / 'other')
+    with pytest.raises(UserError, match=r'is damaged: mean_image\.npy\. It was prepared from .*images; name that'):
+        prepare_folder(tmp_path / 'other', tmp_path / 'data')
+    assert contents(tmp_path / 'data') == before
+    assert 'is whole again' in prepare_folder(folder, tmp_path / 'data')[1]
+
+
+def test_a_file_that_vanishes_while_it_is_listed(folder, tmp_path, monkeypatch):
+    source = open_source('folder', str(folder))
+    (folder / 'train/cat/1.png').unlink()
+    monkeypatch.setattr('alexnet_jax.data.opening.open_source', lambda *_: source)
+    with pytest.raises(UserError, match=r'The file .*cat/1\.png of the source cannot be read: No such file'):
+        prepare_folder(folder, tmp_path / 'data')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['images']
 
 
 @pytest.mark.parametrize('directory', ['images', 'elsewhere'])
