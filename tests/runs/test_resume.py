@@ -6,6 +6,7 @@ import json
 import shutil
 
 import fakes
+import jax
 import pytest
 from configs import typed
 
@@ -386,6 +387,25 @@ def test_a_run_without_its_checkpoints_waits_for_the_flag(place):
     assert run(place, 'lost', from_start=True, epochs=1) == whole
     assert (place / 'lost/metrics_before.jsonl').read_text() == log
     assert [line['step'] for line in read_metrics(place / 'lost')] == [3, 5, 6, 9, 10, 12, 12]
+
+
+def test_what_jax_prefers_as_a_type_changes_nothing(place):
+    """JAX_ENABLE_X64=1: the same bits, and no checkpoint of the one is damaged for the other."""
+    run(place, 'single', epochs=1)
+    with jax.enable_x64(True):
+        run(place, 'double', epochs=1)
+    kept = [
+        json.loads((place / name / 'checkpoints/12/progress/metadata').read_text()) for name in ('single', 'double')
+    ]
+    assert kept[0] == kept[1]
+    run(place, 'double', epochs=2)
+    with jax.enable_x64(True):
+        run(place, 'single', epochs=2)
+    kept = [
+        json.loads((place / name / 'checkpoints/23/progress/metadata').read_text()) for name in ('single', 'double')
+    ]
+    assert kept[0] == kept[1]
+    assert not list(place.glob('*/damaged_checkpoints'))
 
 
 def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(place, monkeypatch):

@@ -2,8 +2,10 @@
 
 import errno
 import fcntl
+import importlib.util
 import os
 import socket
+import sys
 import threading
 import time
 
@@ -79,6 +81,13 @@ def test_pipes_devices_and_endless_nesting_are_errors_instead_of_waits(tmp_path)
     ):
         with pytest.raises(ValueError, match=message):
             use(path)
+
+
+def test_a_system_without_these_locks_is_told_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'fcntl', None)
+    specification = importlib.util.spec_from_file_location('files_again', files.__file__)
+    with pytest.raises(UserError, match=r'^Linux and macOS are supported; on Windows, run this in WSL'):
+        specification.loader.exec_module(importlib.util.module_from_spec(specification))
 
 
 def hold(path):
