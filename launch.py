@@ -7,6 +7,7 @@ from rich.console import Console
 from alexnet_jax.commands import flags as arguments
 from alexnet_jax.config import Config
 from alexnet_jax.runtime.errors import UserError, exit_codes
+from alexnet_jax.runtime.streams import check_printed, lasting_streams, tolerate_warnings
 
 MODES = {
     'train': 'train, resuming from the latest checkpoint',
@@ -22,33 +23,37 @@ MODES = {
     'study': 'variants and seeds of an experiment trained one after another, then compared',
     'compare': 'runs beside each other and the paper; with --workdir, comparison.json and a figure too',
 }
+_PRINTING = ('predict', 'inspect', 'compare')  # modes whose result is what they print
 CONFIG = config_flags.DEFINE_config_file(
     'config',
     None,
     'The experiment: a file in experiments/, or one like them; of an existing run, by default its own.',
 )
-WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run leaves its files.')
+WORKDIR = arguments.define_path('workdir', 'Where the run leaves its files.')
+OUTPUT = arguments.define_path(
+    'output', 'For eval, predict, features, neighbors and figures: where the results go, by default the workdir.'
+)
 MODE = flags.DEFINE_enum('mode', 'train', list(MODES), '; '.join(f'{mode}: {what}' for mode, what in MODES.items()))
 CHECKPOINT = flags.DEFINE_string('checkpoint', 'newest', 'Of an existing run: newest, best, or a step.')
 SPLIT = flags.DEFINE_string('split', None, 'For eval and features: of the data set; by default validation and train.')
 BESIDE = config_flags.DEFINE_config_file(
     'beside', None, 'For inspect: a second experiment, a file like --config; both networks in one table.'
 )
-RUNS = flags.DEFINE_list('runs', [], 'For compare: directories of runs; differences are from the first.')
-VARIANTS = flags.DEFINE_list(
+RUNS = arguments.define_list('runs', 'For compare: directories of runs; differences are from the first.')
+VARIANTS = arguments.define_list(
     'variants',
+    'For study: variants of --config, as in base,no_dropout; differences are from the first.',
     ['base'],
-    "For study: variants of --config's file, as in base,no_dropout; differences are from the first.",
 )
-SEEDS = flags.DEFINE_list('seeds', ['0'], 'For study: seeds for each variant, as in 0,1,2.')
-ENSEMBLE = flags.DEFINE_list('ensemble', [], 'For eval: directories of runs, whose predictions are averaged.')
-IMAGES = flags.DEFINE_list('images', [], 'For predict and features: image files, or folders of them.')
+SEEDS = arguments.define_list('seeds', 'For study: seeds for each variant, as in 0,1,2.', ['0'])
+ENSEMBLE = arguments.define_list('ensemble', 'For eval: directories of runs, whose predictions are averaged.')
+IMAGES = arguments.define_list('images', 'For predict and features: image files, or folders of them.')
 JSON = flags.DEFINE_bool('json', False, 'For predict: print one JSON object a line and draw nothing.')
 STEPS = flags.DEFINE_integer('steps', 10, 'For profile: number of steps to measure.', lower_bound=1)
 LAYER = flags.DEFINE_string('layer', 'fc7', 'For features and neighbors: a layer of config.network.')
 
-ALLOW_CHANGES = flags.DEFINE_list(
-    'allow_changes', [], 'For train: fields that may change on resume, as in learning_rate,weight_decay.'
+ALLOW_CHANGES = arguments.define_list(
+    'allow_changes', 'For train: fields that may change on resume, as in learning_rate,weight_decay.'
 )
 FROM_START = flags.DEFINE_bool(
     'from_start', False, 'For train: start at step 0 where a run has been of which no checkpoint is left.'
@@ -72,6 +77,8 @@ def main(argv: list[str]) -> None:
         raise UserError(f'--mode={MODE.value} runs in one process; train and eval may have several.')
     with arguments.enough_memory(), distributed.leaving_together():
         call(config, WORKDIR.value, arguments.start(config, to_stderr=JSON.value, processes=processes))
+    if MODE.value in _PRINTING:
+        check_printed()
 
 
 def call(config: Config | None, workdir: str | None, console: Console) -> None:
@@ -85,27 +92,27 @@ def call(config: Config | None, workdir: str | None, console: Console) -> None:
             from alexnet_jax.commands.evaluate import evaluate_ensemble
 
             split = SPLIT.value or 'validation'
-            evaluate_ensemble(config, ENSEMBLE.value, workdir, CHECKPOINT.value, split, console)
+            evaluate_ensemble(config, ENSEMBLE.value, OUTPUT.value or workdir, CHECKPOINT.value, split, console)
         case 'eval':
             from alexnet_jax.commands.evaluate import evaluate_run
 
-            evaluate_run(config, workdir, CHECKPOINT.value, SPLIT.value or 'validation', console)
+            evaluate_run(config, workdir, CHECKPOINT.value, SPLIT.value or 'validation', console, OUTPUT.value)
         case 'predict':
             from alexnet_jax.commands.predict import predict
 
-            predict(config, workdir, CHECKPOINT.value, IMAGES.value, JSON.value, console)
+            predict(config, workdir, CHECKPOINT.value, IMAGES.value, JSON.value, console, OUTPUT.value)
         case 'features':
             from alexnet_jax.commands.features import extract
 
-            extract(config, workdir, CHECKPOINT.value, LAYER.value, SPLIT.value, IMAGES.value, console)
+            extract(config, workdir, CHECKPOINT.value, LAYER.value, SPLIT.value, IMAGES.value, console, OUTPUT.value)
         case 'neighbors':
             from alexnet_jax.commands.neighbors import retrieve
 
-            retrieve(config, workdir, CHECKPOINT.value, LAYER.value, console)
+            retrieve(config, workdir, CHECKPOINT.value, LAYER.value, console, OUTPUT.value)
         case 'figures':
             from alexnet_jax.commands.figures import draw_figures
 
-            draw_figures(config, workdir, CHECKPOINT.value, console)
+            draw_figures(config, workdir, CHECKPOINT.value, console, OUTPUT.value)
         case 'figure1':
             from alexnet_jax.commands.figure1 import draw_figure_1
 
@@ -138,5 +145,7 @@ def call(config: Config | None, workdir: str | None, console: Console) -> None:
 
 
 if __name__ == '__main__':
-    with exit_codes():
+    with lasting_streams(), exit_codes():
+        tolerate_warnings()
+        arguments.check_directory()
         app.run(main, flags_parser=arguments.parse)

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from alexnet_jax.model.figure_2 import figure_2
 from alexnet_jax.model.layer_specs import TYPES, Layer, Table, layer_fields
 from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.paths import local_path
 
 Resume = Literal['free', 'ask', 'fixed']
 """Whether a field may change on resume: freely, as it does not change the result; only with --allow_changes; never."""
@@ -38,6 +39,7 @@ def _ascending(schedule: tuple[tuple[int, float], ...]) -> tuple[tuple[int, floa
 
 Rate = Annotated[float, Field(ge=0)]
 Schedule = Annotated[tuple[tuple[Annotated[int, Field(ge=1)], Rate], ...], AfterValidator(_ascending)]
+LocalPath = Annotated[str, AfterValidator(local_path)]
 LayerRules = tuple[tuple[Rate, str, Rate], ...]
 
 
@@ -66,7 +68,7 @@ class RateControlConfig(_Section):
 class PretrainedConfig(_Section):
     """Section 6: the run whose parameters this one starts from."""
 
-    workdir: str = _field('', "that run's workdir; '' for random initialization")
+    workdir: LocalPath = _field('', "that run's workdir; '' for random initialization")
     checkpoint: str = _field('newest', "its checkpoint: 'newest', 'best', or a step")
     new_layers: tuple[str, ...] = _field((), "layers initialized at random all the same, as in ('fc8',) or ('fc*',)")
 
@@ -75,12 +77,12 @@ class DataConfig(_Section):
     """Sections 2 and 4.1: the data set, its preparation and augmentation."""
 
     source: str = _field('imagenet2012', 'where the images come from; see docs/data.md')
-    source_directory: str = _field('data/downloads', "directory of the source's own files", resume='free')
+    source_directory: LocalPath = _field('data/downloads', "directory of the source's own files", resume='free')
     download: bool = _field(
         False, "whether preparation downloads the source's files where they are missing and published", resume='free'
     )
     download_from: str = _field('', "address of a folder that has them, in place of the publisher's", resume='free')
-    directory: str = _field('data/imagenet2012', 'directory of the prepared data set', resume='free')
+    directory: LocalPath = _field('data/imagenet2012', 'directory of the prepared data set', resume='free')
     storage: Literal['jpeg', 'raw'] = _field('jpeg', "format of prepared images; 'raw' pixels need no decoding")
     quality: int = _field(90, 'of prepared JPEGs', ge=1, le=100)
     images_per_shard: int = _field(8192, 'images in a file of the prepared data set', gt=0, resume='free')
@@ -116,7 +118,10 @@ class EvaluationConfig(_Section):
     """Section 4.1: how predictions are averaged."""
 
     views: tuple[Literal['center', 'ten'], ...] = _field(
-        ('center', 'ten'), 'patches of an image that are averaged: the center alone, or ten', resume='free'
+        ('center', 'ten'),
+        'patches of an image that are averaged: the center alone, or ten; five, none of them a mirror image, where '
+        'data.mirror is off',
+        resume='free',
     )
 
 

@@ -16,7 +16,7 @@ from alexnet_jax.runs.workdir import read_config
 
 @functools.cache
 def probabilities(workdir):
-    """By kind of view float64 [images, classes]; and the labels."""
+    """By kind of view float64 [images, classes], 'ten' without mirror images as digits have none; and the labels."""
     config = read_config(workdir)
     run = open_run(typed(config), str(workdir), 'newest')
     network = AlexNet(run.experiment.config.network, Columns(2, 2))
@@ -32,7 +32,8 @@ def probabilities(workdir):
         patch = images[:, top : top + crop, left : left + crop]
         views += [patch, patch[:, :, ::-1]]
     each = np.stack([np.asarray(softmax(patch), np.float64) for patch in views])
-    return {'center': each[0], 'ten': each.mean(axis=0)}, np.concatenate(labels)
+    found = {'center': each[0], 'ten': each[::2].mean(axis=0), 'ten, mirrored': each.mean(axis=0)}
+    return found, np.concatenate(labels)
 
 
 def errors(probabilities, labels):

@@ -123,7 +123,7 @@ def test_files_that_are_named_exist(name):
 def test_commands_name_modes_flags_fields_and_experiments_that_exist(name):
     launcher = text('launch.py')
     modes = re.findall(r"^    '(\w+)': ", launcher, re.MULTILINE)
-    flags = re.findall(r"DEFINE_\w+\(\s*'(\w+)'", launcher)
+    flags = re.findall(r"(?:DEFINE|define)_\w+\(\s*'(\w+)'", launcher)
     assert {'train', 'neighbors'} <= set(modes) and {'workdir', 'mode'} <= set(flags)
     words = without_old_names(text(name))
     assert set(re.findall(r'--mode=([a-z]\w*)', words)) - set(modes) == set()

@@ -80,6 +80,8 @@ SLOW: dict[str, tuple[str, ...]] = {
     'runs/test_pretrained.py': (),
     'runs/test_resume.py': ('test_a_run_carries_on_on_any_mesh',),
     'commands/test_neighbors.py': (),
+    'commands/test_predictions_agree.py': (),
+    'runtime/test_streams.py': (),
     'commands/test_compare.py': ('test_real_runs',),
     'model/test_alexnet.py': (
         'test_bfloat16_activations',

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from alexnet_jax.commands.tables import add_row, new_table
+from alexnet_jax.commands.tables import Table, add_row, new_table
 from alexnet_jax.evaluation.published import Difference
 from alexnet_jax.runs.summary import Summary, summarize
 from alexnet_jax.runs.variants import (
@@ -26,7 +25,7 @@ from alexnet_jax.runs.variants import (
 from alexnet_jax.runs.workdir import CONFIG, make_workdir
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.files import write_json
-from alexnet_jax.runtime.formatting import format_percent
+from alexnet_jax.runtime.formatting import format_percent, format_top5
 
 
 def compare(
@@ -97,7 +96,7 @@ def _check_names(workdirs: Sequence[str], workdir: str | None) -> None:
 
 
 def _words(measurement: Measurement) -> str:
-    views = 'ten views' if measurement.views == 'ten' else 'center view'
+    views = 'ten views' if measurement.views == 'ten' else 'center view'  # of some runs five, see the notes
     last = ', last validation' if measurement.file == 'metrics.jsonl' else ''
     return f'{measurement.source}, {measurement.split} images, {views}{last}'
 
@@ -116,8 +115,9 @@ def _variants_table(variants: Sequence[Variant], measurement: Measurement) -> Ta
             table,
             one.name,
             str(len(one.workdirs)),
-            *(_spread(error, len(one.workdirs)) for error in (one.top1_error, one.top5_error)),
-            _measured(one) if place else 'base',
+            _spread(one.top1_error, len(one.workdirs)),
+            _spread(one.top5_error, len(one.workdirs)) if measurement.classes > 5 else '-',
+            _measured(one, measurement.classes) if place else 'base',
             _difference(one.published) if one.published else '',
             '\n'.join(f'column {column}: {count}' for column, count in one.more_color.items()),
         )
@@ -129,12 +129,10 @@ def _spread(error: Spread, runs: int) -> str:
     return f'{format_percent(error.mean)}{spread}'
 
 
-def _measured(one: Variant) -> str:
-    """In percentage points: '+1.37 ± 0.40', and top-5 below."""
-    return (
-        f'{one.top1_difference:+.2f} ± {one.top1_standard_error:.2f}\n'
-        f'{one.top5_difference:+.2f} ± {one.top5_standard_error:.2f}'
-    )
+def _measured(one: Variant, classes: int) -> str:
+    """In percentage points: '+1.37 ± 0.40', and top-5 below, where it means something."""
+    top5 = f'\n{one.top5_difference:+.2f} ± {one.top5_standard_error:.2f}' if classes > 5 else ''
+    return f'{one.top1_difference:+.2f} ± {one.top1_standard_error:.2f}{top5}'
 
 
 def _difference(published: Difference) -> str:
@@ -173,7 +171,7 @@ def _runs_table(runs: Sequence[Summary], measurement: Measurement) -> Table:
             str(run.config.seed),
             'ended' if run.ended else f'epoch {run.epoch:.2f}\nof {run.config.epochs}',
             f'{errors.step:,}',
-            f'{format_percent(errors.top1_error)} / {format_percent(errors.top5_error)}',
+            f'{format_percent(errors.top1_error)} / {format_top5(errors.top5_error, measurement.classes)}',
             format_percent(run.best.top1_error),
             f'{run.parameters:,}',
             ' / '.join(f'{share:.2f}' for share in run.colors),

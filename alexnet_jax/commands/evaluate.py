@@ -4,10 +4,10 @@ import pathlib
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 
-from alexnet_jax.commands.tables import add_row, new_table
+from alexnet_jax.commands.tables import Table, add_row, new_table
 from alexnet_jax.config import Config
+from alexnet_jax.data.augment import patches_of
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.evaluation.evaluate import evaluate_together
 from alexnet_jax.evaluation.published import Row, rows_for
@@ -16,14 +16,18 @@ from alexnet_jax.runs.eval_json import EVAL_JSON, EvaluatedRun, Evaluation, View
 from alexnet_jax.runs.trained import Run, open_run, predictor
 from alexnet_jax.runs.workdir import CONFIG, make_workdir, read_config
 from alexnet_jax.runtime.distributed import is_leader, several
-from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.files import write_json
-from alexnet_jax.runtime.formatting import format_percent
+from alexnet_jax.runtime.formatting import format_percent, format_top5
 from alexnet_jax.runtime.progress_bar import Display
 
 
-def evaluate_run(config: Config, workdir: str, which: str, split: str, console: Console) -> Evaluation:
+def evaluate_run(
+    config: Config, workdir: str, which: str, split: str, console: Console, output: str | None = None
+) -> Evaluation:
     """Evaluates a checkpoint of a run, prints its errors beside the paper's, and writes eval.json.
+
+    Where that cannot be written the errors have been printed all the same, and a line says so.
 
     Args:
       config: of the run; mesh, batch size, data directory and views may differ.
@@ -31,6 +35,7 @@ def evaluate_run(config: Config, workdir: str, which: str, split: str, console: 
       which: 'newest', 'best' (by validation error), or a step.
       split: of the data set, such as 'validation'.
       console: for output.
+      output: directory of eval.json; None for the workdir.
 
     Raises:
       UserError: the config, the data set or the checkpoint cannot be used.
@@ -39,7 +44,12 @@ def evaluate_run(config: Config, workdir: str, which: str, split: str, console: 
     result = _evaluate([run], split, console)
     console.print(results_table(result, config.name))
     if is_leader():
-        _write(result, workdir)
+        try:
+            if output:
+                make_workdir(output, '--output')
+            _write(result, output or workdir)
+        except UserError as error:
+            say(console, f'{error} The errors above are left nowhere else; --output=DIRECTORY names another place.')
     return result
 
 
@@ -126,7 +136,11 @@ def _evaluate(runs: list[Run], split: str, console: Console) -> Evaluation:
     examples = data.examples(split)
     whole: dict[str, ViewErrors] = {}
     each: list[dict[str, ViewErrors]] = [{} for _ in runs]
-    for views in config.evaluation.views:
+    if not config.evaluation.views:
+        raise UserError("config.evaluation.views is empty; give 'center', 'ten' or both, as in ('center', 'ten').")
+    mirrored = [run.config.data.mirror for run in runs]
+    for views in dict.fromkeys(config.evaluation.views):
+        patches = [patches_of(views, mirror) for mirror in mirrored]
         with Display(console, examples, 0, name=f'evaluating, views: {views}', unit='images') as display:
             average, own = evaluate_together(
                 [predictor(run, views) for run in runs],
@@ -136,10 +150,11 @@ def _evaluate(runs: list[Run], split: str, console: Console) -> Evaluation:
                 threads=config.data.threads,
                 on_batch=display.update,
             )
-        whole[views] = ViewErrors(**average)
-        for by_view, errors in zip(each, own, strict=True):
-            by_view[views] = ViewErrors(**errors)
-    result = Evaluation(source=data.settings.source, split=split, examples=examples, views=whole)
+        whole[views] = ViewErrors(**average, patches=patches[0] if len(set(patches)) == 1 else None)
+        for by_view, errors, count in zip(each, own, patches, strict=True):
+            by_view[views] = ViewErrors(**errors, patches=count)
+    classes = len(data.class_names)
+    result = Evaluation(source=data.settings.source, split=split, examples=examples, classes=classes, views=whole)
     if len(runs) == 1:
         return result.model_copy(update={'step': runs[0].progress.step, 'epoch': runs[0].progress.epoch})
     pairs = zip(runs, each, strict=True)
@@ -166,13 +181,13 @@ def results_table(result: Evaluation, name: str) -> Table:
         ['top-1 error', 'top-5 error'],
     )
     for what, views, errors in result.results(name):
-        whole = errors is result.views.get(views)
-        add_row(table, what, views, *_percent(errors), style='bold' if whole else '')
+        whole = any(errors is one for one in result.views.values())
+        add_row(table, what, views, *_percent(errors, result.classes), style='bold' if whole else '')
     table.add_section()
     for row in published:
-        add_row(table, f'{row.model} ({row.where})', row.views, *_percent(row))
+        add_row(table, f'{row.model} ({row.where})', row.views, *_percent(row, None))
     return table
 
 
-def _percent(errors: ViewErrors | Row) -> list[str]:
-    return [format_percent(error) for error in (errors.top1_error, errors.top5_error)]
+def _percent(errors: ViewErrors | Row, classes: int | None) -> list[str]:
+    return [format_percent(errors.top1_error), format_top5(errors.top5_error, classes)]

@@ -21,11 +21,13 @@ from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import run_ahead, to_devices
-from alexnet_jax.data.image_files import find_image_files, read_image_files
+from alexnet_jax.data.image_files import ImageFile, find_image_files
+from alexnet_jax.data.own_images import read_as_prepared
 from alexnet_jax.evaluation.activations import FeatureStep, activation_of, make_feature_step
 from alexnet_jax.model.columns import DATA
 from alexnet_jax.runs.feature_store import BROKEN, FeatureFiles, check_same
 from alexnet_jax.runs.trained import Run, open_run
+from alexnet_jax.runs.workdir import make_workdir
 from alexnet_jax.runtime.errors import UserError, say, shown
 from alexnet_jax.runtime.formatting import format_bytes
 from alexnet_jax.runtime.progress_bar import Display
@@ -39,6 +41,7 @@ def extract(
     split: str | None,
     images: Sequence[str],
     console: Console,
+    output: str | None = None,
 ) -> pathlib.Path:
     """Writes a layer's float16 activations for the central view of every image of a split, or of image files.
 
@@ -52,6 +55,7 @@ def extract(
       split: of the prepared data set; None for 'train'.
       images: files and folders, which need no data set; empty for a split.
       console: for progress.
+      output: directory in which features/ is made; None for the workdir.
 
     Returns:
       The directory, which may have been complete already.
@@ -70,7 +74,9 @@ def extract(
     data = run.data if paths else split_of([run], split or 'train', console)
     about = _about(run, layer, line, data, None if paths else split or 'train', paths)
     images_of = f'images-{about["pictures"][:8]}' if paths else about['split']
-    directory = pathlib.Path(workdir) / 'features' / f'{layer}-{images_of}-step{run.progress.step}'
+    if output:
+        make_workdir(output, '--output')
+    directory = pathlib.Path(output or workdir) / 'features' / f'{layer}-{images_of}-step{run.progress.step}'
     count = len(paths) or data.examples(about['split'])
     if directory.exists():
         check_same(directory, about)
@@ -162,8 +168,8 @@ def _names(data: PreparedDataSet, split: str, first: int) -> Iterator[str]:
         yield name
 
 
-def _of_image_files(data: PreparedDataSet, paths: list[str], batch_size: int, threads: int) -> Iterator[_Batch]:
-    for images, files in padded_batches(read_image_files(paths, data.image_size, threads), data.image_size, batch_size):
+def _of_image_files(data: PreparedDataSet, found: Iterator[ImageFile], batch_size: int) -> Iterator[_Batch]:
+    for images, files in padded_batches(found, data.image_size, batch_size):
         read = [file for file in files if file.pixels is not None]
         labels = [class_of_folder(file.path, data) for file in read]
         real = np.array([file.pixels is not None for file in files] + [False] * (batch_size - len(files)))
@@ -203,7 +209,8 @@ def _write(
             if files.read:
                 display.line(f'{files.read:,} of {count:,} images are done already.')
             if paths:
-                batches = _of_image_files(data, paths[files.read :], batch_size, threads)
+                found = read_as_prepared(paths[files.read :], data, threads, config.data.max_megapixels)
+                batches = _of_image_files(data, found, batch_size)
             else:
                 batches = _of_split(data, about['split'], batch_size, threads, files.read)
             for batch, values in _computed(run, about['line'], batches):

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from alexnet_jax.commands.tables import add_row, new_table
+from alexnet_jax.commands.tables import Table, add_row, new_table
 from alexnet_jax.commands.train import train
 from alexnet_jax.config import Config
 from alexnet_jax.figures.figure1 import figure_1

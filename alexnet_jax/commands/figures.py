@@ -24,7 +24,9 @@ from alexnet_jax.runtime.errors import UserError, say
 _EXAMPLES, _SEED = 8, 0  # of Figure 4, left
 
 
-def draw_figures(config: Config, workdir: str, which: str, console: Console) -> list[pathlib.Path]:
+def draw_figures(
+    config: Config, workdir: str, which: str, console: Console, output: str | None = None
+) -> list[pathlib.Path]:
     """Draws a run's figures into WORKDIR/figures, and writes WORKDIR/report.html.
 
     learning_curves.png and .svg; color.png and .svg, if the metrics have shares of color; kernels.png (Figure 3), if
@@ -36,6 +38,7 @@ def draw_figures(config: Config, workdir: str, which: str, console: Console) -> 
       workdir: of the run.
       which: checkpoint: 'newest', 'best', or a step.
       console: for output: what was written and what was left out.
+      output: directory that takes the place of WORKDIR above; None for the workdir.
 
     Returns:
       The paths written.
@@ -47,12 +50,13 @@ def draw_figures(config: Config, workdir: str, which: str, console: Console) -> 
     def tell(line: str) -> None:
         say(console, line)
 
+    place = pathlib.Path(output or workdir)
     metrics = read_metrics(workdir)
     run = open_run(config, workdir, which, tell) if which != 'newest' or _has_checkpoint(workdir) else None
     written: list[pathlib.Path] = []
 
     def write(name: str, figure: Figure, line_art: bool = False) -> None:
-        written.extend(write_figure(figure, pathlib.Path(workdir) / 'figures' / name, console, line_art))
+        written.extend(write_figure(figure, place / 'figures' / name, console, line_art))
 
     write('learning_curves', learning_curves(metrics, config.name), line_art=True)
     if color_columns(metrics):
@@ -71,7 +75,7 @@ def draw_figures(config: Config, workdir: str, which: str, console: Console) -> 
             tell(f'no predictions: {images}')
         else:
             write('predictions', figure_4_left(_examples(run, images), f'{title}: random validation images'))
-    written.append(report.write_report(config, workdir, console))
+    written.append(report.write_report(config, workdir, console, output))
     return written
 
 
@@ -95,12 +99,12 @@ def _images(run: Run) -> PreparedDataSet | str:
 
 
 def _examples(run: Run, data: PreparedDataSet) -> list[Example]:
-    """Random validation images, the same each time, with the predictions of their center view."""
+    """Random validation images, the same each time, with their predictions by the views of --mode=predict."""
     shards = open_shards(data, 'validation')
     chosen = np.random.default_rng(_SEED).permutation(len(shards))[:_EXAMPLES].tolist()
     found = [read(shards, index, len(data.class_names)) for index in chosen]
     with np.errstate(divide='ignore'):
-        scores = np.log(run.predict(np.stack([pixels for pixels, _ in found]), 'center'))
+        scores = np.log(run.predict(np.stack([pixels for pixels, _ in found])))
     return [
         example_of(pixels, own, data.class_names, label) for (pixels, label), own in zip(found, scores, strict=True)
     ]

@@ -1,11 +1,16 @@
 """Parsing of launch.py's flags: a mistake in one ends in a plain message."""
 
 import contextlib
+import csv
+import difflib
+import itertools
+import os
 import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -13,8 +18,9 @@ from rich.console import Console
 
 from alexnet_jax.config import RENAMED, Config
 from alexnet_jax.runtime.compilation_cache import enable_compilation_cache
-from alexnet_jax.runtime.devices import choose_platform
+from alexnet_jax.runtime.devices import choose_platform, multiplies_in_tf32, settle_numerics
 from alexnet_jax.runtime.errors import UserError, say
+from alexnet_jax.runtime.paths import local_path, split_list
 from alexnet_jax.runtime.quiet import silence_checkpoint_libraries
 
 _MOST_SIMULATED = 1024  # devices
@@ -22,7 +28,44 @@ _CONFIG_FILES = ('config', 'beside')  # flags that take one
 _WITH_CONFIG = ('train', 'prepare', 'inspect', 'figure1', 'study')  # modes that need no existing run
 _WITHOUT_CONFIG = ('compare',)  # modes for several runs, each with its own config
 _RENAMED_MODES = {'neighbours': 'neighbors'}
+_WIDTH, _LEAST_WIDTH = 120, 20  # characters of a console
 _WITHOUT_WORKDIR = ('prepare', 'inspect', 'compare')
+
+
+flags.disclaim_key_flags()  # those defined below are of the module that asks for them, as --help lists them
+
+
+class _Path(flags.ArgumentParser):  # type: ignore[type-arg]  # of absl, which carries no types
+    """Parses a flag that names a file or a directory."""
+
+    syntactic_help = 'a path'
+
+    def parse(self, argument: str) -> str:
+        return local_path(argument)
+
+
+class _List(flags.MultiFlag):  # type: ignore[type-arg]
+    """A flag of several items, given several times or separated by commas; paths are expanded."""
+
+    def __init__(self, name: str, description: str, default: Sequence[str]) -> None:
+        super().__init__(flags.ArgumentParser(), flags.ArgumentSerializer(), name, list(default), description)
+        self.help = f'{description} Several are separated by commas, or are in several --{name}.'
+
+    def _parse(self, arguments: Any) -> list[str]:
+        try:
+            return [local_path(item) for item in split_list([arguments] if isinstance(arguments, str) else arguments)]
+        except (ValueError, csv.Error) as error:
+            raise flags.IllegalFlagValueError(f'flag --{self.name}={arguments}: {error}') from error
+
+
+def define_path(name: str, description: str) -> flags.FlagHolder:
+    """Defines a flag that names a file or a directory, None by default; see `local_path`."""
+    return flags.DEFINE(_Path(), name, None, description, serializer=flags.ArgumentSerializer())
+
+
+def define_list(name: str, description: str, default: Sequence[str] = ()) -> flags.FlagHolder:
+    """Defines a flag of several items; see `split_list` and `local_path`."""
+    return flags.DEFINE_flag(_List(name, description, default))
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -31,7 +74,9 @@ def parse(argv: list[str]) -> list[str]:
     Raises:
       UserError: a flag or a field of the config is unknown, or its value is of the wrong type.
     """
-    argv = sys.argv = _with_config_of_run(_with_new_names(argv))  # where ml_collections looks for fields
+    argv = _with_new_names(argv)
+    _check_mode(argv)
+    argv = sys.argv = _with_config_of_run(_with_files_first(_with_home(argv)))  # where ml_collections looks for fields
     for flag in _CONFIG_FILES:
         _check_files(flag, argv)
     try:
@@ -79,6 +124,38 @@ def _with_new_names(argv: list[str]) -> list[str]:
         if count or more:
             note(f'config.{old} is now called config.{new}.')
     return text.split('\0')
+
+
+def _with_home(argv: list[str]) -> list[str]:
+    """Expands '~' in the names of config files, and in what follows their colon, as in finetune.py:~/runs/paper."""
+
+    def expanded(found: re.Match[str]) -> str:
+        return found[1] + ':'.join(map(os.path.expanduser, found[2].split(':', 1)))
+
+    return re.sub(r'(?<=\0)(--?(?:config|beside)[=\0])([^\0]*)', expanded, '\0'.join(argv)).split('\0')
+
+
+def _with_files_first(argv: list[str]) -> list[str]:
+    """Puts config files before the fields that change them, as ml_collections wants it."""
+    first, rest, remaining = [], [], iter(argv[1:])
+    for argument in remaining:
+        name, equals, _ = argument.lstrip('-').partition('=')
+        if argument.startswith('-') and name in _CONFIG_FILES:
+            first += [argument] if equals else [argument, *itertools.islice(remaining, 1)]
+        else:
+            rest.append(argument)
+    return [argv[0], *first, *rest]
+
+
+def _check_mode(argv: list[str]) -> None:
+    """Raises UserError for an unknown mode, before a run is looked at."""
+    parser: Any = flags.FLAGS['mode'].parser
+    known = parser.enum_values
+    for mode in _given('mode', argv):
+        if mode not in known:
+            close = difflib.get_close_matches(mode, known, 1)
+            hint = f'did you mean {close[0]!r}?' if close else f'there are {", ".join(known)}.'
+            raise UserError(f'--mode={mode}: there is no such mode; {hint}')
 
 
 def _given(flag: str, argv: list[str]) -> list[str]:
@@ -150,7 +227,11 @@ def _with_config_of_run(argv: list[str]) -> list[str]:
     workdir, mode = _given('workdir', argv), (_given('mode', argv) or ['train'])[-1]
     if _given('config', argv) or _given('ensemble', argv) or not workdir or mode in _WITH_CONFIG + _WITHOUT_CONFIG:
         return argv
-    return [argv[0], f'--config={pathlib.Path(__file__).with_name("run_config.py")}:{workdir[-1]}', *argv[1:]]
+    try:
+        directory = local_path(workdir[-1])
+    except ValueError:
+        return argv  # to be refused with the other flags
+    return [argv[0], f'--config={pathlib.Path(__file__).with_name("run_config.py")}:{directory}', *argv[1:]]
 
 
 def _place_in_config(error: BaseException) -> str | None:
@@ -169,7 +250,7 @@ def _described(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def enough_memory() -> Iterator[None]:
-    """Turns a lack of memory on the devices into a plain message."""
+    """Turns a lack of memory on the devices, and what JAX_DEBUG_NANS finds, into a plain message."""
     import jax  # not above: a mistake in a flag is found before anything that takes long to import
 
     try:
@@ -181,11 +262,17 @@ def enough_memory() -> Iterator[None]:
             f'the devices have not enough memory: {str(error).splitlines()[0]:.200}. Lower config.batch_size, or make '
             'the network smaller.'
         ) from error
+    except FloatingPointError as error:
+        first = str(error).splitlines()[0][:200]
+        raise UserError(f'JAX_DEBUG_NANS stops where a value is not finite: {first} Unset it to go on.') from error
 
 
 def _of_flags(text: str, argv: list[str]) -> str:
     """The message for an error of absl, or of a config file that it has read."""
     if 'Traceback' not in text:
+        unknown = re.match(r"Unknown command line flag '(.*)'\. Did you mean: (\S+)", text)
+        if unknown:
+            return f'there is no flag --{unknown[1]}; did you mean --{unknown[2]}? See python launch.py --help.'
         return f'{text.rstrip(".")}. See python launch.py --help.'
     named = _being_read(argv)
     if 'get_config() takes 0 positional arguments' in text:
@@ -203,6 +290,14 @@ def _of_field(error: Exception, fields: list[str]) -> str:
     where = next((flag for flag in fields if unknown in flag.split('=')[0].split('.')), '--config.FIELD=VALUE')
     hint = f'; did you mean {suggestion[1]!r}?' if suggestion else '.'
     return f'{where}: the config has no field {unknown!r}{hint}'
+
+
+def check_directory() -> None:
+    """Raises UserError where the current directory has been deleted, from which libraries could start nothing."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(f'the current directory cannot be used ({error.strerror}); change to another one.') from error
 
 
 def check(argv: list[str], config: Config | None, workdir: str | None, mode: str, ensemble: bool = False) -> None:
@@ -228,6 +323,30 @@ def check(argv: list[str], config: Config | None, workdir: str | None, mode: str
         )
 
 
+def new_console(to_stderr: bool = False, quiet: bool = False) -> Console:
+    """A console as wide as its terminal, or as COLUMNS says; without either there is room for tables.
+
+    It is interactive, with a moving progress bar, on a terminal that can draw one, whatever FORCE_COLOR says.
+    """
+    console = Console(stderr=to_stderr, quiet=quiet)
+    console.is_interactive = console.file.isatty() and not console.is_dumb_terminal
+    if not console.file.isatty() and not os.environ.get('COLUMNS', '').isdigit():
+        console.width = _WIDTH  # nobody's window
+    if console.width < _LEAST_WIDTH:
+        console.width = _LEAST_WIDTH
+    return console
+
+
+def _precision_note(config: Config | None) -> list[str]:
+    """A line where a GPU's products of float32 are not float32's."""
+    if config is None or config.precision != 'float32' or not multiplies_in_tf32():
+        return []
+    return [
+        'This GPU multiplies float32 in TF32, with 10 bits of mantissa; JAX_DEFAULT_MATMUL_PRECISION=float32 has it '
+        'use all 23, more slowly.'
+    ]
+
+
 def start(config: Config | None, to_stderr: bool = False, processes: int = 1) -> Console:
     """Chooses the devices, reports them, and returns the console to print to.
 
@@ -239,11 +358,11 @@ def start(config: Config | None, to_stderr: bool = False, processes: int = 1) ->
     simulated = max(1, config.mesh.data) * max(1, config.mesh.column) if config else 1
     if simulated > _MOST_SIMULATED:
         raise UserError(f'config.mesh: {simulated:,} devices; at most {_MOST_SIMULATED:,} can be had.')
+    notes = settle_numerics()
     line = choose_platform(simulated=simulated, processes=processes)
-    console = Console(stderr=to_stderr, quiet=not is_leader())
-    if not console.is_terminal:
-        console.width = 120  # nobody's window: leave tables room
-    console.print(line, highlight=False, markup=False)
+    console = new_console(to_stderr=to_stderr, quiet=not is_leader())
+    for text in (line, *notes, *_precision_note(config)):
+        say(console, text)
     # Of several processes JAX lets only the first write, so that others may have to compile what it has: together or
     # not at all, as a GPU's kernels may be chosen by all of them at once.
     silence_checkpoint_libraries()

@@ -8,9 +8,8 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 from rich.console import Console
-from rich.table import Table
 
-from alexnet_jax.commands.tables import add_row, new_table
+from alexnet_jax.commands.tables import Table, add_row, new_table
 from alexnet_jax.config import Config
 from alexnet_jax.data.augment import Statistics
 from alexnet_jax.data.device_feed import batch_sharding
@@ -18,6 +17,7 @@ from alexnet_jax.model.columns import COLUMN, DATA, EVERYWHERE, sharding
 from alexnet_jax.model.compiled import Collective, collectives
 from alexnet_jax.model.summary import Line, network_lines
 from alexnet_jax.runs.build import Experiment, build, state_shapes, training_step
+from alexnet_jax.runtime.compiler_options import known_options
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.formatting import format_count
 from alexnet_jax.training.optimizer import layer_rates
@@ -42,7 +42,7 @@ def inspect(config: Config, console: Console) -> None:
     if experiment.mesh.size > 1:
         with console.status('compiling the training step'):
             # Not to be run, so its machine code may be poor; what is exchanged is settled before that is made.
-            compiled = lowered_step(experiment).compile({'xla_backend_optimization_level': '0'})
+            compiled = lowered_step(experiment).compile(known_options({'xla_backend_optimization_level': '0'}))
             found = collectives(compiled.as_text() or '', experiment.mesh)
     console.print(_exchanges_table(experiment, found))
 

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from alexnet_jax.commands.features import extract
-from alexnet_jax.commands.tables import add_row, new_table
+from alexnet_jax.commands.tables import Table, add_row, new_table
 from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import PreparedDataSet, open_prepared
 from alexnet_jax.data.pipeline import open_shards, read
@@ -38,7 +37,9 @@ _KEPT = 256  # bits of the codes that are written
 AUTOENCODER, HYPERPLANES = 'autoencoder', 'random hyperplanes'
 
 
-def retrieve(config: Config, workdir: str, which: str, layer: str, console: Console) -> dict[str, Any]:
+def retrieve(
+    config: Config, workdir: str, which: str, layer: str, console: Console, output: str | None = None
+) -> dict[str, Any]:
     """Finds nearest neighbors by a layer's activations, and by codes of several lengths.
 
     Writes WORKDIR/figures/neighbors.png and codes.png (.svg), WORKDIR/neighbors.json, WORKDIR/codes.json, and beside
@@ -50,6 +51,7 @@ def retrieve(config: Config, workdir: str, which: str, layer: str, console: Cons
       which: 'newest', 'best', or a step.
       layer: of the network's table, as for `features.extract`.
       console: for output.
+      output: directory that takes the place of WORKDIR above; None for the workdir.
 
     Returns:
       The content of codes.json: 'layer', 'images', 'queries', 'exact_seconds', and 'codes', for each length its 'bits',
@@ -58,8 +60,10 @@ def retrieve(config: Config, workdir: str, which: str, layer: str, console: Cons
     Raises:
       UserError: the run, the layer or the data set cannot be used, or a file cannot be written.
     """
-    train = extract(config, workdir, which, layer, 'train', [], console)
-    validation = extract(config, workdir, which, layer, 'validation', [], console)
+    train, validation = (
+        extract(config, workdir, which, layer, split, [], console, output) for split in ('train', 'validation')
+    )
+    place = pathlib.Path(output or workdir)
     values, queries = (np.load(directory / VALUES, mmap_mode='r') for directory in (train, validation))
     chosen = np.sort(np.random.default_rng(0).permutation(len(queries))[:_QUERIES])
     queries = np.asarray(queries[chosen])
@@ -71,8 +75,8 @@ def retrieve(config: Config, workdir: str, which: str, layer: str, console: Cons
         seconds = time.perf_counter() - began
     shown = np.random.default_rng(1).permutation(len(queries))[:_ROWS]
     data, found = open_prepared(config.data.directory), (chosen[shown], true[shown], distances[shown])
-    rows = _write_figure_4(pathlib.Path(workdir), data, [train, validation], found, console)
-    write_json(pathlib.Path(workdir) / 'neighbors.json', {'layer': layer, 'queries': rows})
+    rows = _write_figure_4(place, data, [train, validation], found, console)
+    write_json(place / 'neighbors.json', {'layer': layer, 'queries': rows})
     report: dict[str, Any] = {
         'layer': layer,
         'images': len(values),
@@ -89,7 +93,7 @@ def retrieve(config: Config, workdir: str, which: str, layer: str, console: Cons
                 with writing(train / f'codes-{bits}.npy'):
                     np.save(train / f'codes-{bits}.npy', encode(encoder, values))
             display.update(done)
-    write_json(pathlib.Path(workdir) / 'codes.json', report)
+    write_json(place / 'codes.json', report)
     console.print(_table(report))
     curves = {
         name: [one[measure][method] for one in report['codes']]
@@ -101,7 +105,7 @@ def retrieve(config: Config, workdir: str, which: str, layer: str, console: Cons
     }
     title = f'{config.name}: codes of {layer} for {len(values):,} images'
     figure = recall_curve(lengths, curves, [one['speed_up'] for one in report['codes']], title)
-    write_figure(figure, pathlib.Path(workdir) / 'figures' / 'codes', console, line_art=True)
+    write_figure(figure, place / 'figures' / 'codes', console, line_art=True)
     return report
 
 
@@ -144,7 +148,7 @@ def _table(report: dict[str, Any]) -> Table:
 
 
 def _write_figure_4(
-    workdir: pathlib.Path,
+    place: pathlib.Path,
     data: PreparedDataSet,
     directories: list[pathlib.Path],
     found: tuple[np.ndarray, np.ndarray, np.ndarray],
@@ -153,7 +157,7 @@ def _write_figure_4(
     """Draws Figure 4, right, and returns the rows of neighbors.json: name, class and distance of each image.
 
     Args:
-      workdir: of the run.
+      place: directory for the results.
       data: the data set with its images.
       directories: of the features of its training and validation split.
       found: validation images, their neighbors among the training images, and the distances.
@@ -173,5 +177,5 @@ def _write_figure_4(
             for index, (_, own), distance in zip(near, images, far, strict=True)
         ]
         rows.append({'image': others[query], 'class': data.class_names[label], 'nearest': neighbors})
-    write_figure(figure_4_right(pictures, shown, titles), workdir / 'figures' / 'neighbors', console)
+    write_figure(figure_4_right(pictures, shown, titles), place / 'figures' / 'neighbors', console)
     return rows

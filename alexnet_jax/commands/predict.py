@@ -1,9 +1,10 @@
 """The five most probable classes of image files (Figure 4, left): `--mode=predict`."""
 
-import collections
+import errno
 import itertools
 import json
 import pathlib
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -11,20 +12,33 @@ import numpy as np
 from rich.console import Console
 
 from alexnet_jax.config import Config
+from alexnet_jax.data.augment import patches_of
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.data.image_files import ImageFile, find_image_files, read_image_files
+from alexnet_jax.data.image_files import ImageFile, find_image_files
+from alexnet_jax.data.own_images import read_as_prepared
 from alexnet_jax.evaluation.predictor import most_probable
 from alexnet_jax.model.columns import DATA
-from alexnet_jax.runs.trained import Run, open_run, predictor
-from alexnet_jax.runtime.errors import UserError, say, shown
+from alexnet_jax.runs.trained import Run, most_views, open_run, predictor
+from alexnet_jax.runtime.errors import StoppedError, UserError, say, shown
 from alexnet_jax.runtime.progress_bar import Display
+from alexnet_jax.runtime.streams import has_reader
 
 
-def predict(config: Config, workdir: str, which: str, images: Sequence[str], as_json: bool, console: Console) -> None:
-    """Prints five classes with their probabilities for every image, averaged over ten views, and draws them.
+def predict(
+    config: Config,
+    workdir: str,
+    which: str,
+    images: Sequence[str],
+    as_json: bool,
+    console: Console,
+    output: str | None = None,
+) -> None:
+    """Prints five classes with their probabilities for every image, and draws them.
 
-    An image in a folder named after a class, as the folder source has them, counts as of that class. Drawings go to
-    WORKDIR/predictions.
+    The views are those of `config.evaluation.views`, the ten if they are among them, and images are read as preparation
+    reads them: predictions are those that `--mode=eval` measures. An image in a folder named after a class, as the
+    folder source has them, counts as of that class. Drawings go to WORKDIR/predictions, or OUTPUT/predictions; where
+    they cannot be written, a line says so and predictions are printed all the same.
 
     Args:
       config: of the run.
@@ -34,29 +48,34 @@ def predict(config: Config, workdir: str, which: str, images: Sequence[str], as_
       as_json: print to standard output one JSON object per image instead: 'file', and 'predictions', a list of
         {'label', 'name', 'id', 'probability'}, or 'error'. In 'file' bytes that are not UTF-8 are written `\\xff`.
       console: for output.
+      output: directory for the drawings; None for the workdir.
 
     Raises:
       UserError: the run cannot be used; or an image cannot be read, after all others were predicted.
     """
     paths = find_image_files(images, lambda line: say(console, line))
     run = open_run(config, workdir, which)
+    draw = None if as_json else _Drawings(pathlib.Path(output or workdir) / 'predictions', run.data)
     names, broken = _drawing_names(paths), []
+    patches = patches_of(most_views(config), config.data.mirror)
+    say(
+        console,
+        f'Predictions are averaged over {patches} views.' if patches > 1 else 'Predictions are by the center view.',
+    )
     with Display(console, len(paths), 0, name='predicting', unit='images') as display:
         for done, (file, scores) in enumerate(_predictions(run, paths)):
             if file.pixels is None:
                 broken.append(f'{shown(file.path)}: {file.error}')
                 display.line(f'cannot be read: {broken[-1]}')
-            elif not as_json:
-                from alexnet_jax.figures.examples import example_of, figure_4_left  # unused with --json
-                from alexnet_jax.figures.style import save
-
+            elif draw:
                 truth = class_of_folder(file.path, run.data)
                 display.line(_lines(file.path, scores, truth, run.data))
-                figure = figure_4_left([example_of(file.pixels, scores, run.data.class_names, truth)])
-                display.line(f'  drawn: {save(figure, pathlib.Path(workdir) / "predictions" / names[done])[0]}')
+                display.line(f'  {draw(names[done], file.pixels, scores, truth)}')
             if as_json:
                 sys.stdout.write(_as_json(file, scores, run.data) + '\n')
                 sys.stdout.flush()
+                if not has_reader():
+                    raise StoppedError(signal.SIGPIPE)
             display.update(done + 1)
     if broken:
         raise UserError(f'{len(broken)} of {len(paths)} images cannot be read, the first: {broken[0]}.')
@@ -67,10 +86,9 @@ def _predictions(run: Run, paths: Sequence[str]) -> Iterator[tuple[ImageFile, np
     config, size = run.experiment.config, run.data.image_size
     copies = run.experiment.mesh.shape[DATA]
     batch_size = min(config.batch_size, -(-len(paths) // copies) * copies)  # one image need not wait for 127 others
-    predict_batch = predictor(run, 'ten')
-    for images, files in padded_batches(
-        read_image_files(paths, size, config.data.threads, config.data.max_megapixels), size, batch_size
-    ):
+    predict_batch = predictor(run, most_views(config))
+    found = read_as_prepared(paths, run.data, config.data.threads, config.data.max_megapixels)
+    for images, files in padded_batches(found, size, batch_size):
         scores = np.asarray(predict_batch({'image': images})['log_probabilities'])
         yield from zip(files, scores, strict=False)
 
@@ -117,11 +135,41 @@ def _as_json(file: ImageFile, scores: np.ndarray, data: PreparedDataSet) -> str:
 
 
 def _drawing_names(paths: Sequence[str]) -> list[str]:
-    """Names for drawings: those of the files, numbered if several have the same."""
-    seen: collections.Counter[str] = collections.Counter()
+    """Names for drawings: those of the files, numbered if several have the same; no two are equal.
+
+    A number is never that of another file's own name, and case does not tell names apart, as on some file systems.
+    """
+    stems = [pathlib.Path(path).stem for path in paths]
+    own = {stem.casefold() for stem in stems}
+    taken: set[str] = set()
     names = []
-    for path in paths:
-        stem = pathlib.Path(path).stem
-        seen[stem] += 1
-        names.append(stem if seen[stem] == 1 else f'{stem}-{seen[stem]}')
+    for stem in stems:
+        numbered = (f'{stem}-{number}' for number in itertools.count(2))
+        free = (name for name in numbered if name.casefold() not in own | taken)
+        names.append(stem if stem.casefold() not in taken else next(free))
+        taken.add(names[-1].casefold())
     return names
+
+
+class _Drawings:
+    """Draws images with their predictions as PNG files, as long as these can be written."""
+
+    def __init__(self, directory: pathlib.Path, data: PreparedDataSet) -> None:
+        self._directory, self._data = directory, data
+        self._problem = ''
+
+    def __call__(self, name: str, pixels: np.ndarray, scores: np.ndarray, truth: int | None) -> str:
+        """Draws an image, and returns a line for the user."""
+        if self._problem:
+            return 'not drawn'
+        from alexnet_jax.figures.examples import example_of, figure_4_left  # unused with --json
+        from alexnet_jax.figures.style import save
+
+        figure = figure_4_left([example_of(pixels, scores, self._data.class_names, truth)])
+        try:
+            return f'drawn: {save(figure, self._directory / name)[0]}'
+        except UserError as error:
+            if getattr(error.__cause__, 'errno', None) == errno.ENAMETOOLONG:
+                return f'not drawn: {error}'
+            self._problem = str(error)
+            return f'not drawn, and neither is what follows: {error} --output=DIRECTORY names another place.'

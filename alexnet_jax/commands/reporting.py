@@ -1,6 +1,7 @@
 """Reports of training, to metrics.jsonl, TensorBoard, the progress bar and the console."""
 
 import contextlib
+import math
 import time
 
 from jax import Array
@@ -10,10 +11,12 @@ from alexnet_jax.runtime.progress_bar import Display
 from alexnet_jax.training.metrics_window import Window
 
 
-def describe(values: dict[str, float]) -> str:
-    """Metrics for the user: errors in percent."""
+def describe(values: dict[str, float], classes: int | None = None) -> str:
+    """Metrics for the user: errors in percent, without a top-5 error where five guesses cannot miss."""
     words = []
     for name, value in values.items():
+        if name == 'top5_error' and classes is not None and classes <= 5:
+            continue
         if name.endswith('_error'):
             words.append(f'{name.removesuffix("_error").replace("top", "top-")} error {value:.2%}')
         elif name == 'images_per_second':
@@ -27,10 +30,16 @@ class Reporter:
     """Reports of the training loop to the log, the progress bar and the console."""
 
     def __init__(
-        self, log: MetricsLog | NoLog, display: Display, batch_size: int, examples: int, window: dict[str, float]
+        self,
+        log: MetricsLog | NoLog,
+        display: Display,
+        batch_size: int,
+        examples: int,
+        window: dict[str, float],
+        classes: int | None = None,
     ) -> None:
         """Reports steps of `batch_size` images, `examples` of which are an epoch; `window` is as in `Progress`."""
-        self._log, self._display = log, display
+        self._log, self._display, self._classes = log, display, classes
         self._start, self._saving, self._saving_since = time.perf_counter(), 0.0, 0.0
         self._window, self._steps_an_epoch = Window(batch_size, window), examples / batch_size
 
@@ -48,7 +57,7 @@ class Reporter:
         share = self._window.waiting_share()
         values = self._window.close() | {'learning_rate': learning_rate}
         self._log.write(step, step / self._steps_an_epoch, 'train', values)
-        self._display.plain(step, f'{describe(values)}, {share} for images')
+        self._display.plain(step, f'{describe(values, self._classes)}, {share} for images')
 
     def validating(self, step: int) -> None:
         """A validation begins."""
@@ -57,10 +66,14 @@ class Reporter:
     def validated(
         self, step: int, epoch: int, errors: dict[str, float], colors: list[float], old_rate: float, new_rate: float
     ) -> None:
-        """A validation is done: errors, the columns' shares of color, and the learning rate's change."""
-        by_column = {f'color_column{number}': share for number, share in enumerate(colors, 1)}
+        """A validation is done: errors, the columns' shares of color, and the learning rate's change.
+
+        A share that is NaN, as of kernels that are all zero, is left out: JSON has no word for it.
+        """
+        shares = enumerate(colors, 1)
+        by_column = {f'color_column{number}': share for number, share in shares if math.isfinite(share)}
         self._log.write(step, step / self._steps_an_epoch, 'validation', errors | by_column)
-        self._display.line(f'epoch {epoch}, validation: {describe(errors)}')
+        self._display.line(f'epoch {epoch}, validation: {describe(errors, self._classes)}')
         if new_rate != old_rate:
             self._display.line(f'epoch {epoch}: learning rate {old_rate:g} -> {new_rate:g}')
 

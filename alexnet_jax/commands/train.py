@@ -35,6 +35,7 @@ from alexnet_jax.training.metrics_window import NotFiniteLossError
 from alexnet_jax.training.optimizer import RateControl, after_epoch, layer_rates
 from alexnet_jax.training.step import TrainState
 
+_FEW_UPDATES = 100  # below these even a small network has learned little
 _AGREE_EVERY_STEPS = 20  # how often several processes ask each other whether one of them was told to stop
 
 
@@ -95,6 +96,8 @@ def train(
                 log = MetricsLog(workdir, progress.step) if is_leader() else NoLog()
                 with contextlib.closing(log):
                     say(console, _opening(experiment, data, progress))
+                    if hint := _hint_on_updates(config, data):
+                        say(console, hint)
                     loop = _Loop(experiment, data, checkpoints, log, console, interruption, book)
                     progress, stopped = loop.run(state, progress)
             if stopped:
@@ -158,7 +161,8 @@ class _Loop:
         batches = prefetch_to_devices(batches_of(self.experiment, self.data, step), mesh)
 
         with Display(self.console, last_step, step) as display, _divergence(self.checkpoints):
-            report = Reporter(self.log, display, config.batch_size, examples, progress.window)
+            classes = len(self.data.class_names)
+            report = Reporter(self.log, display, config.batch_size, examples, progress.window, classes)
             stopping = False
             while step < last_step and not control.finished and not stopping:
                 rate = control.learning_rate
@@ -263,6 +267,19 @@ def restore_or_initialize(
         control = dataclasses.replace(progress.control, learning_rate=rate)
         progress = dataclasses.replace(progress, control=control)
     return state, progress
+
+
+def _hint_on_updates(config: Config, data: PreparedDataSet) -> str:
+    """A hint where a run makes too few updates to learn much; '' where it does not."""
+    examples = data.examples('train')
+    updates = math.ceil(config.epochs * examples / config.batch_size)
+    if updates >= _FEW_UPDATES and config.batch_size <= examples:
+        return ''
+    return (
+        f'Hint: {config.epochs} epochs of {examples:,} training images in batches of {config.batch_size} are '
+        f'{updates:,} updates of the network; a smaller --config.batch_size makes more of them, and so do more '
+        '--config.epochs.'
+    )
 
 
 def _opening(experiment: Experiment, data: PreparedDataSet, progress: Progress) -> str:

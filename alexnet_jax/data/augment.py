@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from alexnet_jax.data.dataset import PreparedDataSet
 
-VIEWS = {'center': 1, 'ten': 10}  # number of patches whose predictions are averaged
+VIEWS = {'center': 1, 'ten': 10}  # number of patches whose predictions are averaged, mirror images included
 
 
 class Statistics(NamedTuple):
@@ -50,6 +50,15 @@ def training_images(batch: dict[str, Array], statistics: Statistics) -> Array:
     shift = jnp.sum(batch['color'][:, None, :] * statistics.color_components, axis=-1)  # exact float32 products
     x = x + shift[:, None, None, :]
     return x * batch['scale'][:, None, None, None] if 'scale' in batch else x
+
+
+def patches_of(views: str, mirror: bool) -> int:
+    """The number of patches whose predictions are averaged: 1 of 'center'; of 'ten' 10, or 5 without mirror images.
+
+    Where training images are not mirrored the network has never seen a mirror image, which may be of no class at all,
+    as that of a digit.
+    """
+    return VIEWS[views] if mirror else min(VIEWS[views], VIEWS['ten'] // 2)
 
 
 def view(images: Array, statistics: Statistics, number: Array | int, crop: int) -> Array:

@@ -11,7 +11,7 @@ METRICS = ('loss', 'top1_error', 'top5_error')
 def top_k_errors(scores: Any, labels: Any, k: int) -> Any:
     """Which examples' labels are not among the k classes with the highest scores.
 
-    Ties go to the earlier class, as with argmax; NaN counts as an error.
+    Ties go to the earlier class, as with argmax; a label whose score is NaN counts as an error, however large k is.
 
     Args:
       scores: float [batch, classes], logits or log-probabilities; a NumPy or a JAX array.
@@ -25,7 +25,7 @@ def top_k_errors(scores: Any, labels: Any, k: int) -> Any:
     true = xp.take_along_axis(scores, labels[:, None], axis=1)
     earlier = labels[:, None] < xp.arange(classes)
     beaten = (true > scores) | ((true == scores) & earlier)
-    return classes - 1 - xp.sum(beaten, axis=1) >= k
+    return (classes - 1 - xp.sum(beaten, axis=1) >= k) | xp.isnan(true[:, 0])
 
 
 class Tally:

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import Mesh
 
-from alexnet_jax.data.augment import VIEWS, Statistics, view
+from alexnet_jax.data.augment import Statistics, patches_of, view
 from alexnet_jax.data.device_feed import Batch, to_devices
 from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.columns import DATA, EVERYWHERE, PER_COLUMN, PER_EXAMPLE
@@ -19,7 +19,9 @@ GUESSES = 5  # "the five labels considered most probable", Figure 4
 PredictionStep = Callable[[Any, Batch, Statistics], dict[str, Array]]
 
 
-def make_prediction_step(network: AlexNet, mesh: Mesh, *, crop_size: int, views: str) -> PredictionStep:
+def make_prediction_step(
+    network: AlexNet, mesh: Mesh, *, crop_size: int, views: str, mirror: bool = True
+) -> PredictionStep:
     """Builds the jitted prediction for one batch.
 
     "The network makes a prediction by extracting five 224 x 224 patches (the four corner patches and the
@@ -31,11 +33,14 @@ def make_prediction_step(network: AlexNet, mesh: Mesh, *, crop_size: int, views:
       mesh: of axes 'data' and 'column'.
       crop_size: height and width of a view, in pixels.
       views: 'center' or 'ten'.
+      mirror: whether the ten hold mirror images; otherwise they are the five others.
 
     Returns:
       A function of (parameters, batch, statistics) that returns, on every device, 'log_probabilities', float32
       [batch, classes], the logarithm of the averaged softmax; and the rest of the batch without its 'image'.
     """
+
+    patches = patches_of(views, mirror)
 
     def on_device(parameters: Any, batch: Batch, statistics: Statistics) -> dict[str, Array]:
         def log_probabilities(number: Array) -> Array:
@@ -43,8 +48,8 @@ def make_prediction_step(network: AlexNet, mesh: Mesh, *, crop_size: int, views:
             logits: Any = network.apply({'params': parameters}, images)
             return jax.nn.log_softmax(logits)
 
-        each = lax.map(log_probabilities, jnp.arange(VIEWS[views]))
-        average = jax.nn.logsumexp(each, axis=0) - np.log(VIEWS[views])
+        each = lax.map(log_probabilities, jnp.arange(patches))
+        average = jax.nn.logsumexp(each, axis=0) - np.log(patches)
         rest = {name: values for name, values in batch.items() if name != 'image'}
         return gather_examples({**rest, 'log_probabilities': average})
 

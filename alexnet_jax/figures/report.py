@@ -16,13 +16,14 @@ from rich.console import Console
 from alexnet_jax.config import Config
 from alexnet_jax.evaluation.color import color_columns
 from alexnet_jax.evaluation.published import ROWS, Row, rows_for
+from alexnet_jax.model.alexnet import classes_of
 from alexnet_jax.model.summary import Line, column_exchanges, network_lines
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.eval_json import read_evaluation
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.files import write_bytes
-from alexnet_jax.runtime.formatting import format_count, format_percent
+from alexnet_jax.runtime.formatting import format_count, format_percent, format_top5
 
 _BYTES = {'float32': 4, 'bfloat16': 2}  # per activation
 _KINDS = (('.svg', 'image/svg+xml'), ('.png', 'image/png'))  # the sharper first
@@ -30,8 +31,8 @@ _PICTURES = ('learning_curves', 'color', 'kernels', 'predictions', 'neighbors', 
 _EARLIER_NAMES = {'color': 'colour', 'neighbors': 'neighbours'}  # of early runs' files
 
 
-def write_report(config: Config, workdir: str, console: Console) -> pathlib.Path:
-    """Writes WORKDIR/report.html from metrics.jsonl, eval.json, figures/ and the names of the checkpoints.
+def write_report(config: Config, workdir: str, console: Console, output: str | None = None) -> pathlib.Path:
+    """Writes report.html from metrics.jsonl, eval.json, figures/ and the names of the checkpoints.
 
     For what is missing it says how to make it.
 
@@ -39,6 +40,7 @@ def write_report(config: Config, workdir: str, console: Console) -> pathlib.Path
       config: of the run.
       workdir: of the run.
       console: for output.
+      output: another directory for the page, whose eval.json and figures come first; None for the workdir.
 
     Returns:
       The file's path.
@@ -46,8 +48,8 @@ def write_report(config: Config, workdir: str, console: Console) -> pathlib.Path
     Raises:
       UserError: the config is not valid, eval.json is damaged, or the report cannot be written.
     """
-    path = pathlib.Path(workdir) / 'report.html'
-    page = _template().render(contents(config, workdir))
+    path = pathlib.Path(output or workdir) / 'report.html'
+    page = _template().render(contents(config, workdir, output))
     write_bytes(path, page.encode(errors='backslashreplace'))
     say(console, f'wrote {path}')
     return path
@@ -61,14 +63,15 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {'percent': format_percent, 'number': format_count}
+    environment.filters |= {'percent': format_percent, 'top5': format_top5, 'number': format_count}
     return environment.get_template('report.html.jinja')
 
 
-def contents(config: Config, workdir: str) -> dict[str, Any]:
+def contents(config: Config, workdir: str, output: str | None = None) -> dict[str, Any]:
     """The page's contents, by the names in its template."""
     directory = pathlib.Path(workdir)
-    evaluation = read_evaluation(workdir)
+    places = [pathlib.Path(place) for place in (output, workdir) if place]
+    evaluation = next(filter(None, map(read_evaluation, places)), None)
     metrics = read_metrics(workdir) if _has_lines(directory / 'metrics.jsonl') else []
     network = network_lines(config.network, config.columns, config.data.crop_size)
     return {
@@ -81,7 +84,10 @@ def contents(config: Config, workdir: str) -> dict[str, Any]:
         'results': [] if evaluation is None else evaluation.results(config.name),
         'published': () if evaluation is None else rows_for(evaluation.source, evaluation.split),
         'paper_tables': _paper_tables(),
-        'pictures': {name: picture(directory / 'figures', name) for name in _PICTURES},
+        'pictures': {
+            name: next(filter(None, (picture(place / 'figures', name) for place in places)), None) for name in _PICTURES
+        },
+        'classes': classes_of(config.network),
         'shares': [(column, *points[-1]) for column, points in color_columns(metrics).items()],
         'columns': config.columns,
         'precision': config.precision,

@@ -130,7 +130,9 @@ _normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
 def _base(a: Array, axes: tuple[int, ...], k: float, n: int, alpha: float) -> Array:
-    return k + alpha * _sum_near(jnp.square(a), axes, n)
+    """k + alpha * sum of squares; without k infinite where all of these are zero, so that zeros stay zeros."""
+    squares = alpha * _sum_near(jnp.square(a), axes, n)
+    return k + squares if k else jnp.where(squares > 0, squares, jnp.inf)
 
 
 def _power(base: Array, beta: float) -> Array:

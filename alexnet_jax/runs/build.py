@@ -15,6 +15,7 @@ from alexnet_jax.data.opening import open_data as open_prepared_data
 from alexnet_jax.model.alexnet import AlexNet, classes_of, initial_parameters
 from alexnet_jax.model.columns import COLUMN, DATA, check_batch, columns_on, make_mesh
 from alexnet_jax.model.fft_convolution import cpu_convolution
+from alexnet_jax.runtime.compiler_options import known_options
 from alexnet_jax.runtime.devices import memory_of
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.training.optimizer import check_layer_rules
@@ -89,7 +90,7 @@ def first_state(experiment: Experiment) -> TrainState:
     where = state_sharding(state_shapes(experiment), experiment.mesh)
     # A program that runs once does not deserve all of the compiler's effort; the values are the same.
     on_cpu = experiment.mesh.devices.flat[0].platform == 'cpu'
-    options = {'xla_backend_optimization_level': 1} if on_cpu else None
+    options = known_options({'xla_backend_optimization_level': 1}) if on_cpu else None
     state: TrainState = jax.jit(lambda: _initial(experiment), out_shardings=where, compiler_options=options)()
     return state
 

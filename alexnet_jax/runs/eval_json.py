@@ -18,11 +18,16 @@ class _Section(BaseModel):
 
 
 class ViewErrors(_Section):
-    """Mean loss in nats, and errors from 0 to 1."""
+    """Mean loss in nats, errors from 0 to 1, and the number of patches of an image whose predictions were averaged."""
 
     loss: float | None = None
     top1_error: ErrorRate
     top5_error: ErrorRate
+    patches: Count | None = None
+
+    def described(self, views: str) -> str:
+        """The kind of view for the user: 'center', 'ten', or 'five, not mirrored'."""
+        return 'five, not mirrored' if self.patches == 5 else views
 
 
 class EvaluatedRun(_Section):
@@ -41,6 +46,7 @@ class Evaluation(_Section):
       source: of the images, as `config.data.source` names it.
       split: of the data set.
       examples: images in it, each counted once.
+      classes: of the data set.
       views: errors by kind of view, 'center' or 'ten'; those of the average for an ensemble.
       runs: of an ensemble.
     """
@@ -50,14 +56,19 @@ class Evaluation(_Section):
     source: str
     split: str
     examples: Count
+    classes: Count | None = None
     views: dict[str, ViewErrors]
     runs: tuple[EvaluatedRun, ...] = ()
 
     def results(self, name: str) -> list[tuple[str, str, ViewErrors]]:
-        """All errors with what they are of and the kind of view, those of `name`, the whole, last."""
+        """All errors with what they are of and the kind of view for the user, those of `name`, the whole, last."""
         what = f'{len(self.runs)} runs averaged' if self.runs else f'{name}, step {self.step} (epoch {self.epoch})'
         each = [(f'{run.workdir}, step {run.step}', run.views) for run in self.runs]
-        return [(of, views, errors) for of, by_view in [*each, (what, self.views)] for views, errors in by_view.items()]
+        return [
+            (of, errors.described(views), errors)
+            for of, by_view in [*each, (what, self.views)]
+            for views, errors in by_view.items()
+        ]
 
 
 def read_evaluation(workdir: str | pathlib.Path) -> Evaluation | None:

@@ -17,8 +17,9 @@ from alexnet_jax.config import Config
 from alexnet_jax.data.augment import Statistics, statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
-from alexnet_jax.data.image_files import find_image_files, read_image_files
+from alexnet_jax.data.image_files import find_image_files
 from alexnet_jax.data.images import resized
+from alexnet_jax.data.own_images import as_stored, read_as_prepared
 from alexnet_jax.evaluation.activations import FeatureStep, activation_of, make_feature_step
 from alexnet_jax.evaluation.predictor import GUESSES, PredictionStep, Predictor, make_prediction_step, most_probable
 from alexnet_jax.model.alexnet import AlexNet, Parameters, classes_of
@@ -29,6 +30,7 @@ from alexnet_jax.runs.diagnosis import GoneError
 from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runs.workdir import read_config, remembered_data
 from alexnet_jax.runtime.errors import UserError, shown
+from alexnet_jax.runtime.paths import local_path
 
 Images = np.ndarray | str | os.PathLike[str] | Sequence[Any]
 
@@ -77,12 +79,16 @@ class Run:
         """The parameters as `network.apply` takes them."""
         return {'params': self.parameters}
 
-    def predict(self, images: Images, views: str = 'ten') -> np.ndarray:
+    def predict(self, images: Images, views: str | None = None) -> np.ndarray:
         """Class probabilities of images, as `--mode=predict` computes them (section 4.1).
+
+        Images are read as preparation reads them, so that those of a split have the errors of `--mode=eval`; arrays of
+        the prepared size are taken as they are.
 
         Args:
           images: uint8 [batch, height, width, 3], RGB, of any size; or a path or paths of image files and folders.
-          views: 'center', or 'ten' patches that are averaged.
+          views: 'center', or 'ten' patches that are averaged, five where training images were not mirrored; None for
+            those of `config.evaluation.views`, the ten if they are among them.
 
         Returns:
           float32 [images, classes].
@@ -93,7 +99,9 @@ class Run:
         probabilities: np.ndarray = np.exp(self._log_probabilities(images, views))
         return probabilities
 
-    def top_classes(self, images: Images, count: int = GUESSES, views: str = 'ten') -> list[list[tuple[str, float]]]:
+    def top_classes(
+        self, images: Images, count: int = GUESSES, views: str | None = None
+    ) -> list[list[tuple[str, float]]]:
         """For each image the names of its most probable classes with their probabilities (Figure 4, left)."""
         scores = self._log_probabilities(images, views)
         return [[(self.class_names[label], share) for label, share in most_probable(one, count)] for one in scores]
@@ -119,8 +127,8 @@ class Run:
 
         return self._computed(pixels, step)
 
-    def _log_probabilities(self, images: Images, views: str) -> np.ndarray:
-        pixels, predict = self._pixels(images), self._predictors(views)
+    def _log_probabilities(self, images: Images, views: str | None) -> np.ndarray:
+        pixels, predict = self._pixels(images), self._predictors(views or most_views(self.config))
 
         def step(batch: np.ndarray) -> Array:
             return predict({'image': batch})['log_probabilities']
@@ -147,7 +155,7 @@ class Run:
             images = [images]
         if not isinstance(images, np.ndarray) and all(isinstance(one, str | os.PathLike) for one in images):
             paths = find_image_files([os.fspath(one) for one in images], lambda line: warnings.warn(line, stacklevel=4))
-            files = list(read_image_files(paths, size, 0, self.config.data.max_megapixels))
+            files = list(read_as_prepared(paths, self.data, 0, self.config.data.max_megapixels))
             for file in files:
                 if file.pixels is None:
                     raise UserError(f'{shown(file.path)} cannot be read: {file.error}.')
@@ -156,7 +164,7 @@ class Run:
         for one in arrays:
             if one.ndim != 3 or one.shape[2] != 3 or one.dtype != np.uint8:
                 raise UserError(f'images must be uint8 [batch, height, width, 3], RGB; one is {one.dtype} {one.shape}.')
-        return [one if one.shape[:2] == (size, size) else resized(one, size) for one in arrays]
+        return [one if one.shape[:2] == (size, size) else as_stored(resized(one, size), self.data) for one in arrays]
 
     def _computed(self, images: Sequence[np.ndarray], step: Callable[[np.ndarray], Array]) -> np.ndarray:
         """A step's results, in batches; a few images do not wait for a full one."""
@@ -199,11 +207,12 @@ def load_run(
     Raises:
       UserError: it is not a run, or has no such checkpoint, or does not fit the devices.
     """
+    workdir = local_path(os.fspath(workdir))
     config = read_config(workdir)
     copies = make_mesh(config.columns, data, column).shape[DATA]
     batch_size = -(-config.batch_size // copies) * copies
     changes = {'mesh.data': data, 'mesh.column': column, 'batch_size': batch_size, 'accumulation_steps': 1}
-    return open_run(config.replace(**changes), os.fspath(workdir), str(checkpoint), say)
+    return open_run(config.replace(**changes), workdir, str(checkpoint), say)
 
 
 def open_run(config: Config, workdir: str, which: str, say: Callable[[str], None] = print) -> Run:
@@ -260,8 +269,15 @@ def _check_fits(experiment: Experiment, data: PreparedDataSet) -> None:
 
 def prediction_step(experiment: Experiment, views: str) -> PredictionStep:
     """The jitted prediction of an experiment's network, as `make_prediction_step` describes it."""
-    crop_size = experiment.config.data.crop_size
-    return make_prediction_step(experiment.network, experiment.mesh, crop_size=crop_size, views=views)
+    data = experiment.config.data
+    return make_prediction_step(
+        experiment.network, experiment.mesh, crop_size=data.crop_size, views=views, mirror=data.mirror
+    )
+
+
+def most_views(config: Config) -> str:
+    """The views by which single images are predicted: of those that are evaluated, 'ten' before 'center'."""
+    return 'ten' if 'ten' in config.evaluation.views else 'center'
 
 
 def predictor(run: Run, views: str) -> Predictor:

@@ -31,6 +31,7 @@ class Measurement:
       source: of the images, as config.data.source names it.
       split: of the data set.
       examples: images in it.
+      classes: of the data set.
     """
 
     file: str
@@ -38,6 +39,7 @@ class Measurement:
     source: str
     split: str
     examples: int
+    classes: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,8 +129,9 @@ def choose_measurement(runs: Sequence[Summary]) -> tuple[Measurement, list[str]]
     validation in metrics.jsonl. The two are never mixed.
     """
     data = runs[0].data
+    classes = len(data.class_ids)
     fallback = Measurement(
-        'metrics.jsonl', 'center', images_of(data.settings.source), 'validation', data.examples('validation')
+        'metrics.jsonl', 'center', images_of(data.settings.source), 'validation', data.examples('validation'), classes
     )
     if not any(run.evaluation for run in runs):
         return fallback, []
@@ -145,8 +148,26 @@ def choose_measurement(runs: Sequence[Summary]) -> tuple[Measurement, list[str]]
         why = 'they have no kind of view in common'
     else:
         (kind,) = kinds
-        return Measurement(EVAL_JSON, views[0], *kind), []
+        return Measurement(EVAL_JSON, views[0], *kind, classes), _notes_on_views(runs, views[0])
     return fallback, [f'errors are of the last validation, center view, as not all have the same eval.json: {why}.']
+
+
+def _notes_on_views(runs: Sequence[Summary], views: str) -> list[str]:
+    """Notes on runs whose ten views are five, as their training images were not mirrored."""
+    patches = {run.workdir: run.evaluation.views[views].patches for run in runs if run.evaluation}
+    notes = [
+        f'the ten views of {workdir} are five: its training images were not mirrored.'
+        for workdir, count in patches.items()
+        if count == 5
+    ]
+    if notes:
+        notes += [
+            f'the ten views of {workdir} hold mirror images, as earlier versions had it for every run; --mode=eval '
+            'evaluates it again.'
+            for workdir, count in patches.items()
+            if count is None
+        ]
+    return notes
 
 
 def _kind(evaluation: Evaluation) -> tuple[str, str, int]:

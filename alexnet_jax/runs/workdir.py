@@ -23,8 +23,8 @@ CONFIG, DATA_SET, LOCK = 'config.json', 'data_set', 'lock'
 NO_CHECKPOINT_YET, DAMAGED = 'no_checkpoint_yet', 'damaged_checkpoints'
 
 
-def make_workdir(workdir: str) -> None:
-    """Makes the directory of a run.
+def make_workdir(workdir: str, flag: str = '--workdir') -> None:
+    """Makes the directory of a run, or another that a flag names.
 
     Raises:
       UserError: it cannot be made or written to.
@@ -36,7 +36,7 @@ def make_workdir(workdir: str) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(f'--workdir={workdir} cannot be written: {error}. Name another one.') from error
+        raise UserError(f'{flag}={workdir} cannot be written: {error}. Name another one.') from error
 
 
 def mark_begun(workdir: str) -> None:

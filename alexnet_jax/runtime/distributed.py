@@ -15,7 +15,8 @@ from jax.experimental import multihost_utils
 from alexnet_jax.runtime.errors import StoppedError, UserError, plain_message
 
 HEARTBEAT = 30  # seconds of silence after which a process counts as lost
-_ADDRESS = re.compile(r'([\w.-]+|\[[0-9a-fA-F:]+\]):([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3})')  # ports to 64,999
+_ADDRESS = re.compile(r'([\w.-]+|\[[0-9a-fA-F:]+\]):([1-9][0-9]{0,4})')
+_LAST_PORT = 2**16 - 1
 _AGAIN = 'Start all of them again; the run resumes from the latest checkpoint.'
 
 
@@ -47,8 +48,10 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
             '--coordinator=HOST:PORT, --processes=COUNT and --process=NUMBER belong together; give all three, or none '
             'under SLURM (srun) and Open MPI (mpirun).'
         )
-    if coordinator is not None and not _ADDRESS.fullmatch(coordinator):
-        raise UserError(f'--coordinator={coordinator}: give HOST:PORT, as in node0:1234.')
+    if coordinator is not None:
+        address = _ADDRESS.fullmatch(coordinator)
+        if address is None or int(address[2]) > _LAST_PORT:
+            raise UserError(f'--coordinator={coordinator}: give HOST:PORT, as in node0:1234, with a port up to 65535.')
     if not 0 <= number < count:
         raise UserError(f'--process={number} must be from 0 to {count - 1}, as --processes={count}.')
     try:

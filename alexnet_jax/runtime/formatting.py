@@ -10,6 +10,11 @@ def format_percent(fraction: float | None, digits: int = 2) -> str:
     return f'{fraction:.{digits}%}' if math.isfinite(fraction) else 'NaN'
 
 
+def format_top5(error: float | None, classes: int | None) -> str:
+    """A top-5 error as a percentage; '-' where five guesses cannot miss, as there are not more classes."""
+    return '-' if error is not None and classes is not None and classes <= 5 else format_percent(error)
+
+
 def format_bytes(count: float) -> str:
     """A number of bytes in decimal units: '6.3 GB', '243.9 MB'."""
     return f'{count / 1e9:,.1f} GB' if count >= 1e9 else f'{max(count, 0) / 1e6:.1f} MB'

@@ -5,7 +5,16 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 
 from alexnet_jax.runtime.errors import say
 
@@ -18,16 +27,18 @@ class Display:
     def __init__(self, console: Console, total: int, first: int, name: str = 'training', unit: str = 'steps') -> None:
         """Shows `first` of `total` units as done; `unit` is the plural."""
         self._console, self._total, self._name, self._unit = console, total, name, unit
-        wide = console.width >= 100  # on 80 columns there is room for the figures, and for a short bar
+        whole, folded = Column(no_wrap=True), Column(overflow='fold')
+        count = DownloadColumn(table_column=whole) if unit == 'bytes' else MofNCompleteColumn(table_column=whole)
+        columns: list[ProgressColumn] = [count, TextColumn('{task.fields[status]}', markup=False, table_column=folded)]
+        wide = console.width >= 100
+        if console.width >= 76:  # there is room for the figures, and for a short bar; below for the figures alone
+            bar = BarColumn(bar_width=24 if wide else 4)
+            columns = [bar, *columns, TimeRemainingColumn(compact=True), TextColumn('left')]
         self._bar = Progress(
             *([TextColumn('{task.description}', markup=False)] if wide else []),
-            BarColumn(bar_width=24 if wide else 4),
-            DownloadColumn() if unit == 'bytes' else MofNCompleteColumn(),
-            TextColumn('{task.fields[status]}', markup=False),
-            TimeRemainingColumn(compact=True),
-            TextColumn('left'),
+            *columns,
             console=console,
-            disable=not console.is_terminal,
+            disable=not console.is_interactive,
             transient=True,
             auto_refresh=False,  # a thread of its own would wait for the interpreter's lock in a busy loop
         )
@@ -56,5 +67,5 @@ class Display:
 
     def plain(self, done: int, status: str) -> None:
         """Prints a line if there is no bar to show it."""
-        if not self._console.is_terminal:
+        if not self._console.is_interactive:
             self.line(f'{self._name}: {self._unit[:-1]} {done}/{self._total}, {status}')

@@ -15,6 +15,7 @@ from alexnet_jax.data.device_feed import Batch
 from alexnet_jax.evaluation.metrics import top_k_errors
 from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.columns import DATA, EVERYWHERE, PER_COLUMN, PER_EXAMPLE, sharding
+from alexnet_jax.runtime.compiler_options import known_options
 from alexnet_jax.training.optimizer import update_rule
 
 Metrics = dict[str, Array]
@@ -138,5 +139,5 @@ def make_train_step(
     # By default XLA joins the sums of gradients of all layers and begins them at the end; joined up to 4 MB each begins
     # while the gradients of the layers below it are computed.
     sums_on_gpus = mesh.devices.flat[0].platform == 'gpu' and mesh.shape[DATA] > 1
-    options = {'xla_gpu_all_reduce_combine_threshold_bytes': 4_000_000} if sums_on_gpus else None
+    options = known_options({'xla_gpu_all_reduce_combine_threshold_bytes': 4_000_000}) if sums_on_gpus else None
     return jax.jit(train_step, donate_argnums=0, compiler_options=options)

@@ -201,6 +201,7 @@ def test_errors_of_ten_views_where_all_runs_have_them(made):
     on = console()
     result = compare(runs, None, on)
     expected = {'file': 'eval.json', 'views': 'ten', 'source': 'digits', 'split': 'validation', 'examples': 360}
+    expected['classes'] = 10
     assert result['measurement'] == expected and result['notes'] == []
     assert 'digits, validation images, ten views: 360 images (eval.json)' in on.file.getvalue()
     base, center, deeper = result['variants']

@@ -1,6 +1,8 @@
 """`--mode=eval`: eval.json and what is printed, of one run and of an ensemble, against NumPy."""
 
+import errno
 import json
+import os
 import shutil
 
 import by_hand
@@ -16,6 +18,7 @@ from alexnet_jax.data.dataset import MANIFEST
 from alexnet_jax.evaluation.published import rows_for
 from alexnet_jax.runs.eval_json import Evaluation, ViewErrors, read_evaluation
 from alexnet_jax.runs.workdir import DATA_SET
+from alexnet_jax.runtime import files
 from alexnet_jax.runtime.errors import UserError
 
 
@@ -30,12 +33,40 @@ def test_eval_json_holds_what_numpy_counts(run, expected):
     evaluation = evaluate_run(typed(config), str(workdir), 'newest', 'validation', on)
     assert read_evaluation(workdir) == evaluation
     result = json.loads((workdir / 'eval.json').read_text())
-    assert list(result) == ['step', 'epoch', 'source', 'split', 'examples', 'views'] and result['step'] == 135
+    assert list(result) == ['step', 'epoch', 'source', 'split', 'examples', 'classes', 'views']
+    assert (result['step'], result['classes']) == (135, 10)
     assert (result['source'], result['split'], result['examples']) == ('digits', 'validation', VALIDATION)
     for views in ('center', 'ten'):
-        assert result['views'][views] == pytest.approx(by_hand.errors(expected[0][views], expected[1]), rel=1e-5)
+        errors = by_hand.errors(expected[0][views], expected[1]) | {'patches': {'center': 1, 'ten': 5}[views]}
+        assert result['views'][views] == pytest.approx(errors, rel=1e-5)
         assert f'{result["views"][views]["top1_error"]:.2%}' in on.file.getvalue()
     assert 'Nothing is published for digits' in on.file.getvalue()
+
+
+def test_errors_are_printed_where_they_cannot_be_written(run, expected, monkeypatch, tmp_path):
+    config, workdir = run
+    original = files.replace_file
+
+    def read_only(path, content):
+        if path.is_relative_to(workdir):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        original(path, content)
+
+    monkeypatch.setattr(files, 'replace_file', read_only)
+    config, on = typed(config).replace(**{'evaluation.views': ('center',)}), fakes.console()
+    evaluate_run(config, str(workdir), 'newest', 'validation', on)
+    top1 = f'{by_hand.errors(expected[0]["center"], expected[1])["top1_error"]:.2%}'
+    assert top1 in on.file.getvalue() and '--output=DIRECTORY names another place' in on.file.getvalue()
+    assert f'{workdir}/eval.json cannot be written: Read-only file system' in on.file.getvalue()
+    elsewhere = evaluate_run(config, str(workdir), 'newest', 'validation', fakes.console(), str(tmp_path / 'a' / 'b'))
+    assert read_evaluation(tmp_path / 'a' / 'b') == elsewhere and read_evaluation(workdir) is None
+
+
+def test_no_views_are_refused(run):
+    config, workdir = typed(run[0]).replace(**{'evaluation.views': ()}), run[1]
+    with pytest.raises(UserError, match=r"config\.evaluation\.views is empty; give 'center', 'ten' or both"):
+        evaluate_run(config, str(workdir), 'newest', 'validation', fakes.console())
+    assert read_evaluation(workdir) is None
 
 
 @pytest.fixture(scope='module')
@@ -52,11 +83,12 @@ def test_an_ensemble_averages_probabilities(ensemble, trained, another, expected
     theirs, _ = by_hand.probabilities(another[1])
     for views in ('center', 'ten'):
         others = theirs[views]
+        patches = {'patches': {'center': 1, 'ten': 5}[views]}
         average = by_hand.errors((expected[0][views] + others) / 2, expected[1])
-        assert result['views'][views] == pytest.approx(average, rel=1e-5)
+        assert result['views'][views] == pytest.approx(average | patches, rel=1e-5)
         own = [one['views'][views] for one in result['runs']]
-        assert own[0] == pytest.approx(by_hand.errors(expected[0][views], expected[1]), rel=1e-5)
-        assert own[1] == pytest.approx(by_hand.errors(others, expected[1]), rel=1e-5)
+        assert own[0] == pytest.approx(by_hand.errors(expected[0][views], expected[1]) | patches, rel=1e-5)
+        assert own[1] == pytest.approx(by_hand.errors(others, expected[1]) | patches, rel=1e-5)
         assert own[0] != own[1] != result['views'][views]
     assert [one['workdir'] for one in result['runs']] == [str(trained[1]), str(another[1])]
     assert result['examples'] == VALIDATION and '2 runs averaged' in printed

@@ -20,6 +20,7 @@ from alexnet_jax.data import pipeline, records
 from alexnet_jax.data.augment import Statistics
 from alexnet_jax.data.dataset import open_prepared
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
+from alexnet_jax.data.sources import open_source
 from alexnet_jax.evaluation.activations import activation_of, make_feature_step
 from alexnet_jax.model.alexnet import AlexNet, initial_parameters
 from alexnet_jax.model.columns import Columns, columns_on, make_mesh
@@ -355,7 +356,7 @@ def test_pictures_of_ones_own(run, tmp_path):
         (folder / place).mkdir(parents=True)
     shards = pipeline.open_shards(open_prepared(config.data.directory), 'validation')
     for name, index in (('3/a.png', 0), ('other/b.png', 1), ('other/d.png', 2)):
-        Image.fromarray(shards.read(index)[0]).save(folder / name)
+        (folder / name).write_bytes(open_source('digits', '').item('validation', index).image)
     (folder / 'other' / 'c.png').write_bytes(b'no picture')
     on = fakes.console()
     with pytest.raises(UserError, match=r'1 of 4 images cannot be read, the first: .*c\.png'):

@@ -605,8 +605,17 @@ MISTAKES = {
     'no config': ([], ['--config']),
     'fields without a config': (['--config.epochs=3'], ['--config=']),
     'stray argument': ([DIGITS, 'runs'], ["'runs'"]),
-    'unknown flag': ([DIGITS, '--wrkdir=runs'], ['wrkdir']),
-    'unknown mode': ([DIGITS, '--mode=trian'], ['trian', 'train']),
+    'unknown flag': ([DIGITS, '--wrkdir=runs'], ['no flag --wrkdir; did you mean --workdir?']),
+    'unknown mode': ([DIGITS, '--mode=trian'], ["--mode=trian: there is no such mode; did you mean 'train'?"]),
+    'unknown mode unlike any': ([DIGITS, '--mode=xyz'], ['--mode=xyz', 'there are train, eval, predict,']),
+    'address as workdir': ([DIGITS, '--workdir=gs://bucket/run'], ["'gs://bucket/run' is an address; only local"]),
+    'address as pictures': (
+        [DIGITS, '--mode=predict', '--images=a.jpg,s3://bucket/b.jpg'],
+        ["'s3://bucket/b.jpg' is an address"],
+    ),
+    'address as data': ([DIGITS, '--config.data.directory=hdfs://n/x'], ["config.data.directory: 'hdfs://n/x' is an"]),
+    'home of nobody': ([DIGITS, '--workdir=~nobody-of-that-name/x'], ["no home directory of '~nobody-of-that-name'"]),
+    'quotes left open': ([DIGITS, '--mode=predict', '--images="a.jpg'], ['--images']),
     'no ImageNet': (
         ['--config=experiments/paper.py', '--config.data.directory={tmp}/imagenet'],
         [
@@ -664,6 +673,25 @@ def test_a_mistake_ends_in_one_message_and_leaves_nothing(case, mistakes):
 def test_no_workdir(arguments, launch, tmp_path):
     launch(*arguments, f'--config.data.directory={tmp_path / "data"}').failed('--workdir')
     assert list(tmp_path.iterdir()) == []
+
+
+def test_homes_are_expanded_and_lists_added_up(launch, finished, data, tmp_path):
+    """`~` in every place that names a file; --images in two flags, one name with a comma."""
+    (tmp_path / 'run').symlink_to(finished)
+    for name in ('a,b.png', 'c.png'):
+        Image.new('RGB', (8, 8)).save(tmp_path / name)
+    given = ['--workdir=~/run', '--mode=predict', '--json', '--images=~/a,b.png', '--images=~/c.png']
+    out = launch(*given, environment={'HOME': str(tmp_path)}).succeeded().out
+    assert [json.loads(line)['file'] for line in out.splitlines()] == [
+        str(tmp_path / name) for name in ('a,b.png', 'c.png')
+    ]
+    assert not (ROOT / '~').exists()
+
+
+def test_config_files_may_come_last(launch, tmp_path):
+    fields = [f'--config.data.directory={tmp_path / "data"}', '--config.epochs=0']
+    launch(f'--workdir={tmp_path / "run"}', *fields, DIGITS).failed('config.epochs=0 must be above 0')
+    launch(f'--workdir={tmp_path / "run"}', *fields, '--config', DIGITS.split('=')[1]).failed('config.epochs=0')
 
 
 @pytest.mark.parametrize('mode', ['eval', 'figures'])

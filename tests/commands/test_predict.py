@@ -1,5 +1,6 @@
 """A user's own images: what is printed, drawn and said of those that cannot be read."""
 
+import errno
 import json
 import os
 import pathlib
@@ -7,14 +8,16 @@ import pathlib
 import fakes
 import numpy as np
 import pytest
+import simplejpeg
 from configs import typed
 from PIL import Image
 
-from alexnet_jax.commands.predict import class_of_folder, predict
+from alexnet_jax.commands.predict import _drawing_names, class_of_folder, predict
 from alexnet_jax.data.image_files import find_image_files, read_image_files
 from alexnet_jax.data.images import normalized
+from alexnet_jax.figures import style
 from alexnet_jax.runs.trained import open_run, predictor
-from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.errors import UserError, writing
 
 
 @pytest.fixture
@@ -51,10 +54,12 @@ def predicted(run, images, as_json=False):
 
 
 def direct(run, path):
-    """Probabilities of one picture, averaged over ten views."""
+    """Probabilities of one picture as it would be prepared, averaged over the views of digits, five."""
     config, workdir = run
     opened = open_run(typed(config), str(workdir), 'newest')
     image = normalized(path.read_bytes(), opened.data.image_size)
+    quality = opened.data.settings.quality
+    image = simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(image, quality, colorsubsampling='420'))
     return np.exp(np.asarray(predictor(opened, 'ten')({'image': image[None]})['log_probabilities'])[0])
 
 
@@ -123,6 +128,47 @@ def test_a_person_reads_lines_and_finds_pictures(run, pictures):
     for name in drawn:
         with Image.open(run[1] / 'predictions' / name) as picture:
             assert min(picture.size) > 200 and len(set(picture.convert('L').tobytes())) > 10
+
+
+def test_views_are_those_that_are_evaluated(run, pictures, capsys):
+    config, workdir = run
+    for views, said in ((('center',), 'by the center view'), (('center', 'ten'), 'averaged over 5 views')):
+        config.evaluation.views = views
+        printed, _ = predicted(run, [pictures / 'color.jpg'], as_json=True)
+        (line,) = capsys.readouterr().out.splitlines()
+        best = json.loads(line)['predictions'][0]
+        opened = open_run(typed(config), str(workdir), 'newest')
+        probabilities = opened.predict(pictures / 'color.jpg', views[-1])[0]
+        assert (best['label'], best['probability']) == (probabilities.argmax(), pytest.approx(probabilities.max()))
+        np.testing.assert_array_equal(probabilities, opened.predict(pictures / 'color.jpg')[0])
+        assert said in printed
+
+
+def test_predictions_are_printed_where_drawings_cannot_be_written(run, pictures, monkeypatch, tmp_path):
+    config, workdir = run
+    original = style.write_bytes
+
+    def read_only(path, content):
+        if path.is_relative_to(workdir):
+            with writing(path):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        original(path, content)
+
+    monkeypatch.setattr(style, 'write_bytes', read_only)
+    printed, error = predicted(run, [pictures / 'color.jpg', pictures / 'gray.png'])
+    assert error is None and printed.count('%') == 10
+    assert printed.count('not drawn, and neither is what follows') == 1 and printed.count('not drawn') == 2
+    assert '--output=DIRECTORY' in printed
+    on, output = fakes.console(), tmp_path / 'elsewhere'
+    predict(typed(config), str(workdir), 'newest', [str(pictures / 'color.jpg')], False, on, str(output))
+    assert f'drawn: {output / "predictions" / "color.png"}' in on.file.getvalue()
+
+
+def test_names_of_drawings_are_distinct():
+    paths = ['x/a-2.jpg', 'x/a.jpg', 'y/a.png', 'z/A.png', 'b.jpg', 'b.png', 'c/b-3.gif', 'b-2/b.jpg', 'x/a-2.png']
+    names = _drawing_names(paths)
+    assert len({name.lower() for name in names}) == len(paths)
+    assert names == ['a-2', 'a', 'a-3', 'A-4', 'b', 'b-2', 'b-3', 'b-4', 'a-2-2']
 
 
 def test_one_that_cannot_be_read_does_not_stop_the_rest(run, pictures):

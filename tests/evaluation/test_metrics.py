@@ -41,6 +41,15 @@ def test_nan_is_an_error_and_ties_go_to_the_earlier_class(library):
         np.testing.assert_array_equal(found, np.array(expected, bool))
 
 
+@pytest.mark.parametrize('library', LIBRARIES)
+@pytest.mark.parametrize('classes', [1, 2, 5])
+def test_nan_is_an_error_with_as_many_guesses_as_classes(library, classes):
+    scores = np.full((2, classes), np.nan, np.float32)
+    scores[1] = 0
+    found = top_k_errors(LIBRARIES[library](scores), LIBRARIES[library](np.array([0, classes - 1])), 5)
+    np.testing.assert_array_equal(found, [True, False])
+
+
 @pytest.mark.parametrize('sizes', [[60], [7, 50, 3], [1] * 60])
 def test_a_tally_does_not_depend_on_batches(sizes):
     random = np.random.default_rng(0)

@@ -15,16 +15,19 @@ from alexnet_jax.runs.trained import open_run, predictor
 
 
 @pytest.mark.parametrize('mesh', [(1, 1), (1, 2), (2, 2)])
-@pytest.mark.parametrize('views', ['center', 'ten'])
+@pytest.mark.parametrize('views', ['center', 'ten', 'ten, mirrored'])
 def test_predictions_are_the_averaged_softmax_of_the_views(trained, views, mesh):
     config, workdir = trained
     config = config.copy_and_resolve_references()
     config.network = trained[0].network
     config.mesh.data, config.mesh.column = mesh
+    config.data.mirror = views == 'ten, mirrored'
     run = open_run(typed(config), str(workdir), 'newest')
     assert run.experiment.mesh.devices.shape == make_mesh(2, *mesh).devices.shape
     data, batch_size = open_prepared(config.data.directory), 50
-    outputs = list(predictions([predictor(run, views)], data, 'validation', batch_size=batch_size, threads=1))
+    outputs = list(
+        predictions([predictor(run, views.split(',')[0])], data, 'validation', batch_size=batch_size, threads=1)
+    )
     assert [len(labels) for _, labels in outputs] == [50] * 7 + [10]
     found = np.exp(np.concatenate([scores for (scores,), _ in outputs]))
     expected, all_labels = by_hand.probabilities(workdir)

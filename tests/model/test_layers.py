@@ -445,3 +445,21 @@ def test_bfloat16_convolution_is_near_float32_of_its_rounded_inputs():
     y = layers.convolution(x, kernel.astype(jnp.float32), bias.astype(jnp.float32), pad=2)
     right, _ = reference.convolution(*(np.asarray(a, float) for a in (x, kernel, bias)), pad=2)
     assert reference.relative_error(y, right) < 2**-7
+
+
+@pytest.mark.parametrize('beta', [0.75, 0.5, 1.0])
+@pytest.mark.parametrize(
+    'normalize, axis', [(layers.local_response_normalization, 'n'), (layers.spatial_normalization, 'size')]
+)
+def test_normalization_without_k_keeps_dead_maps_dead(normalize, axis, beta):
+    """Where all squares are zero there is nothing to divide by; elsewhere it is the formula."""
+    x = np.zeros((1, 3, 3, 9), np.float32)
+    x[..., 7] = np.random.default_rng(0).uniform(0.5, 2, (1, 3, 3))
+    constants = {'k': 0.0, axis: 3, 'alpha': 0.5, 'beta': beta}
+    y, gradient = jax.value_and_grad(lambda a: normalize(a, **constants).sum())(jnp.asarray(x))
+    assert np.isfinite(y) and np.isfinite(gradient).all()
+    np.testing.assert_array_equal(np.asarray(normalize(jnp.asarray(x), **constants))[..., :6], 0)
+    np.testing.assert_array_equal(np.asarray(gradient)[..., :6], 0)
+    if axis == 'n':
+        expected = x.astype(np.float64)[..., 7] * (0.5 * x.astype(np.float64)[..., 7] ** 2) ** -beta
+        np.testing.assert_allclose(normalize(jnp.asarray(x), **constants)[..., 7], expected, rtol=1e-5)

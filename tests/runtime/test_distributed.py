@@ -118,6 +118,24 @@ def test_processes_join(environment, given, expected, joined):
 
 
 @pytest.mark.parametrize(
+    'address, right',
+    [
+        *((f'here:{port}', True) for port in (1, 80, 9999, 64999, 65000, 65535)),
+        *((f'here:{port}', False) for port in ('0', '65536', '99999', '123456', '01', '', 'x')),
+        ('[::1]:65000', True),
+        ('10.0.0.1:65001', True),
+        ('here', False),
+    ],
+)
+def test_ports_of_the_coordinator(address, right, joined):
+    if right:
+        assert joined({}, address, 2, 0)[1][0][0] == (address, 2, 0)
+    else:
+        with pytest.raises(UserError, match=re.escape(f'--coordinator={address}: give HOST:PORT')):
+            joined({}, address, 2, 0)
+
+
+@pytest.mark.parametrize(
     'environment, given, message',
     [
         ({}, ('here:1234', None, None), '--coordinator=HOST:PORT, --processes=COUNT and --process=NUMBER belong'),
