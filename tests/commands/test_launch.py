@@ -464,13 +464,14 @@ def test_eval_prints_and_writes_the_errors(evaluated):
     out, result = evaluated
     assert (result['step'], result['epoch'], result['examples']) == (STEPS, EPOCHS, VALIDATION)
     assert (result['source'], result['split']) == ('digits', 'validation')
-    assert set(result) == {'step', 'epoch', 'source', 'split', 'examples', 'views'}
+    assert set(result) == {'step', 'epoch', 'source', 'split', 'examples', 'classes', 'views'}
     assert list(result['views']) == ['center', 'ten']
     assert 'top-1 error' in out and 'top-5 error' in out
     for view, errors in result['views'].items():
         assert {'top1_error', 'top5_error'} <= set(errors)
         assert 0 <= errors['top5_error'] <= errors['top1_error'] < 0.9  # it has learned something
-        (row,) = (line for line in out.splitlines() if view in line and '%' in line)
+        kind = {'center': 'center', 'ten': 'five, not mirrored'}[view]  # as digits are not mirrored
+        (row,) = (line for line in out.splitlines() if kind in line and '%' in line)
         assert f' {errors["top1_error"]:.2%} ' in row and f' {errors["top5_error"]:.2%} ' in row
     for count in counts(result).values():
         assert count == pytest.approx(round(count), abs=1e-6)
