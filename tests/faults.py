@@ -372,7 +372,10 @@ def of_data(directory: pathlib.Path) -> Any:
     prepared = directory / 'prepared'
     if not prepared.is_dir():
         return None
-    return {path.name: path.read_bytes() for path in prepared.iterdir()}, sorted(os.listdir(directory))
+    files = {path.name: path.read_bytes() for path in prepared.iterdir()}
+    # The times of folders only tell where nothing needs to be looked at again; 0 where that is not known.
+    places = {path: value for path, value in json.loads(files.pop('source_files.json')).items() if len(value) > 1}
+    return files, places, sorted(os.listdir(directory))
 
 
 def steps_of(workdir: pathlib.Path) -> list[int]:
@@ -416,7 +419,8 @@ def prepare_ground(ground: pathlib.Path, folders: set[str]) -> None:
             folder = ground / 'source.new/pictures' / split / f'class{label}'
             folder.mkdir(parents=True)
             for number in range(3 if split == 'train' else 2):
-                (folder / f'{number}.png').write_bytes(fakes.encoded(fakes.noise(40, 44, 10 * label + number)))
+                seed = 100 * (split == 'val') + 10 * label + number
+                (folder / f'{number}.png').write_bytes(fakes.encoded(fakes.noise(40, 44, seed)))
     (ground / 'source.new').rename(ground / 'source')
 
 

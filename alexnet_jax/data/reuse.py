@@ -105,7 +105,10 @@ class Inventory:
         found = {path: [size, time] for path, (size, time) in (self._files or {}).items()}
         for folder in sorted(self._folders):
             path = os.path.join(directory, folder)
-            found[folder or '.'] = [os.stat(path).st_mtime_ns if os.path.exists(path) else 0]
+            try:
+                found[folder or '.'] = [os.stat(path).st_mtime_ns]
+            except (FileNotFoundError, NotADirectoryError):  # of a path inside an archive
+                found[folder or '.'] = [0]
         return found
 
     def _note(self, identity: Identity) -> None:
