@@ -539,28 +539,53 @@ def main(arguments: list[str]) -> int:
     names = options.scenario.split(',')
     prepare_ground(ground, {scenarios(ground)[name].begin for name in names})
 
-    places, faults, missed, survived, violations = set(), 0, 0, 0, 0
-    chosen = trials(ground, names, range(options.round, options.round + options.rounds))
-    for number, (scenario, place, fault) in enumerate(chosen):
-        if number < options.first or (number - options.first) % options.every or faults + missed >= options.most:
-            continue
-        ended, wrong = one_at_a_time(ground, scenario, place, fault)
-        faults, missed = faults + ended.hit, missed + (not ended.hit)
-        survived += ended.hit and ended.code == 0
-        if ended.hit:
-            places.add((scenario.name, place))
-        violations += bool(wrong)
-        if (faults + missed) % 50 == 0:
-            print(f'{faults + missed} trials, {violations} violations', flush=True)
-        if wrong or options.verbose:
-            last = (ended.text.strip().splitlines() or [''])[-1][:160]
-            print(f'{number}: {scenario.name}, {fault} at {place}: code {ended.code}, {ended.seconds:.1f} s, {last}')
-            print(*(f'    {one}' for one in wrong), sep='\n', flush=True) if wrong else None
+    tally, chosen = Tally(), trials(ground, names, range(options.round, options.round + options.rounds))
+    try:
+        for number, (scenario, place, fault) in enumerate(chosen):
+            if number < options.first or (number - options.first) % options.every or tally.trials >= options.most:
+                continue
+            ended, wrong = one_at_a_time(ground, scenario, place, fault)
+            tally.add(scenario, place, ended, wrong)
+            if wrong or options.verbose:
+                last = (ended.text.strip().splitlines() or [''])[-1][:160]
+                print(
+                    f'{number}: {scenario.name}, {fault} at {place}: code {ended.code}, {ended.seconds:.1f} s, {last}'
+                )
+                print(*(f'    {one}' for one in wrong), sep='\n')
+            elif tally.trials % 50 == 0:
+                print(tally)
             sys.stdout.flush()
-    print(f'{len(places)} places, {faults} faults, {survived} survived, {missed} not reached, {violations} violations')
+    finally:  # after Ctrl-C too
+        print(tally, flush=True)
     if options.directory is None:
         shutil.rmtree(ground, ignore_errors=True)
-    return bool(violations)
+    return bool(tally.violations)
+
+
+@dataclasses.dataclass
+class Tally:
+    """What the trials have come to."""
+
+    trials: int = 0
+    places: set[tuple[str, str]] = dataclasses.field(default_factory=set)
+    faults: int = 0
+    survived: int = 0
+    violations: int = 0
+
+    def add(self, scenario: Scenario, place: str, ended: Ended, wrong: list[str]) -> None:
+        self.trials += 1
+        self.faults += ended.hit
+        self.survived += ended.hit and ended.code == 0
+        self.violations += bool(wrong)
+        if ended.hit:
+            self.places.add((scenario.name, place))
+
+    def __str__(self) -> str:
+        missed = self.trials - self.faults
+        return (
+            f'{len(self.places)} places, {self.faults} faults, {self.survived} survived, {missed} not reached, '
+            f'{self.violations} violations'
+        )
 
 
 def _preload() -> None:
