@@ -486,6 +486,33 @@ def test_eval_agrees_with_the_validation_in_training(evaluated, finished):
         assert center[name] == pytest.approx(line[name], abs=tolerance)
 
 
+def test_an_odd_environment_changes_no_number(launch_anew, finished, data, evaluated, tmp_path):
+    """`tests/environments.py` tries all of it one by one, in all modes."""
+    variables = {
+        'JAX_ENABLE_X64': '1',
+        'JAX_NUMPY_RANK_PROMOTION': 'raise',
+        'JAX_NUMPY_DTYPE_PROMOTION': 'strict',
+        'JAX_DISABLE_JIT': '1',
+        'PYTHONWARNINGS': 'error',
+        'PYTHONOPTIMIZE': '2',
+        'PYTHONIOENCODING': 'ascii',
+        'LC_ALL': 'C',
+        'TERM': 'dumb',
+        'FORCE_COLOR': '1',
+        'COLUMNS': '30',
+        'HOME': '/dev/null',
+        'TMPDIR': str(tmp_path / 'missing'),
+        'OMP_NUM_THREADS': '1',
+    }
+    output = tmp_path / 'ch\xe2t\n2'
+    arguments = [*tiny(finished, data), '--mode=eval', f'--output={output}']
+    ended = launch_anew(*arguments, variables=variables)
+    assert ended.code == 0 and 'Traceback' not in ended.err, ended.err
+    assert json.loads((output / 'eval.json').read_text()) == evaluated[1]
+    assert ended.out.count(' is ignored: what is computed') == 4
+    assert all(f'{errors["top1_error"]:.2%}' in ended.out for errors in evaluated[1]['views'].values())
+
+
 # By name: fields, and more arguments. The run was written with batches of 64, on one device.
 BATCHES_AND_MESHES = {
     'batch 7': ({'batch_size': 7}, ['--checkpoint=newest']),
