@@ -169,7 +169,8 @@ class _Download:
                         if done > self._file.size:
                             break
                 except urllib3.exceptions.HTTPError as error:
-                    raise _RefusedError(f'ended early ({_reason(error)})', final=False) from error
+                    ended = 'sends no more' if isinstance(error, urllib3.exceptions.TimeoutError) else 'was cut off'
+                    raise _RefusedError(f'{ended} after {done:,} of {self._file.size:,} bytes', final=False) from error
                 finally:
                     written.flush()
                     os.fsync(written.fileno())

@@ -17,6 +17,7 @@ from rich.progress import (
 from rich.table import Column
 
 from alexnet_jax.runtime.errors import say
+from alexnet_jax.runtime.formatting import format_bytes
 
 _REFRESH_EVERY = 0.1  # seconds
 
@@ -68,4 +69,7 @@ class Display:
     def plain(self, done: int, status: str) -> None:
         """Prints a line if there is no bar to show it."""
         if not self._console.is_interactive:
-            self.line(f'{self._name}: {self._unit[:-1]} {done}/{self._total}, {status}')
+            amount = f'{self._unit[:-1]} {done}/{self._total}'
+            if self._unit == 'bytes':
+                amount = f'{format_bytes(done)} of {format_bytes(self._total)}'
+            self.line(f'{self._name}: {amount}, {status}')
