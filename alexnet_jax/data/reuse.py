@@ -101,7 +101,7 @@ class Inventory:
         return ', '.join(f'{count:,} {what}' for count, what in counts if count)
 
     def places(self, directory: str) -> dict[str, list[int]]:
-        """Size and time of files, and time of folders, by paths relative to the source's directory."""
+        """Size and time of files, and time of folders, by paths relative to the source; raises OSError."""
         found = {path: [size, time] for path, (size, time) in (self._files or {}).items()}
         for folder in sorted(self._folders):
             path = os.path.join(directory, folder)

@@ -177,9 +177,12 @@ def test_what_is_prepared_is_the_source_that_the_config_names(tmp_path, monkeypa
         return tinted()
 
     monkeypatch.setattr('alexnet_jax.data.opening.open_source', open_source)
-    fields = {'source': 'folder', 'source_directory': '/photos', 'image_size': 32, 'storage': 'raw', 'quality': 70}
+    photos = str(tmp_path / 'photos')
+    for split in ('train', 'validation'):
+        (tmp_path / 'photos' / split).mkdir(parents=True)
+    fields = {'source': 'folder', 'source_directory': photos, 'image_size': 32, 'storage': 'raw', 'quality': 70}
     data = prepare_data(typed(config_for(tmp_path / 'data', **fields, images_per_shard=6)).data, console())
-    assert asked == [('folder', '/photos')]
+    assert asked == [('folder', photos)]
     assert data == open_prepared(tmp_path / 'data') and data.counts('train') == [6, 5]
     assert data.settings == Settings('folder', 32, 'raw', 70, 6)
 
