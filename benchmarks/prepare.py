@@ -119,7 +119,7 @@ def main(argv: list[str]) -> None:
                 else:
                     settings = Settings('photographs', SIZE, kind, data.quality, data.images_per_shard)
                     prepare(Photographs(paths), settings, place, Console(quiet=True))
-                    shards = [file for file in place.glob('*-0*') if file.suffix != '.sums']  # these do not grow with them
+                    shards = [file for file in place.glob('*-0*') if file.suffix != '.sums']  # those are one a shard
                     disk[kind] = sum(file.stat().st_size for file in shards) / len(paths)
                 taken = time.perf_counter() - start, seconds_of_cores() - used
                 best[kind] = tuple(map(min, taken, best.get(kind, taken)))  # type: ignore[assignment]
