@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from configs import typed
 from fakes import Images, console, contents, encoded, noise, prepared
+from made_archives import cifar10_files, idx_files, imagenette_files, tgz_of, tiny_imagenet_files, write_folder, zip_of
 from PIL import Image
 
 from alexnet_jax.data import prepare as module
@@ -399,6 +400,39 @@ def test_a_folder_that_looks_changed_and_is_not(folder, tmp_path):
     again, text = prepare_folder(folder, tmp_path / 'data')
     assert again == data and 'its images are those of the source' in text
     assert opened(folder, tmp_path / 'data')[1] == ''
+
+
+ARCHIVES = {
+    'cifar10': lambda: {'cifar-10-binary.tar.gz': tgz_of(cifar10_files('bin')[0])},
+    'cifar10, unpacked': lambda: cifar10_files('py')[0],
+    'tiny_imagenet': lambda: {'tiny-imagenet-200.zip': zip_of(tiny_imagenet_files()[0])},
+    'tiny_imagenet, unpacked': lambda: tiny_imagenet_files()[0],
+    'imagenette': lambda: {'imagenette2.tgz': tgz_of(imagenette_files()[0])},
+    'imagenette, unpacked': lambda: imagenette_files()[0],
+    'fashion_mnist': lambda: idx_files()[0],
+    'folder, in a folder': lambda: {
+        path: data for path, data in imagenette_files('inner')[0].items() if path.endswith('JPEG')
+    },
+}
+
+
+@pytest.mark.parametrize('which', ARCHIVES)
+def test_every_source_is_found_unchanged_until_it_changes(tmp_path, which):
+    files, source = ARCHIVES[which](), which.split(',')[0]
+    write_folder(tmp_path / 'there', files)
+    data, _ = prepare_folder(tmp_path / 'there', tmp_path / 'data', source=source)
+    for _ in range(2):
+        assert opened(tmp_path / 'there', tmp_path / 'data', source=source) == (data, '')
+        again, text = prepare_folder(tmp_path / 'there', tmp_path / 'data', source=source)
+        assert again == data and 'is prepared already, and whole; its images are those of the source.' in text
+    assert data.places()
+    for path in (tmp_path / 'there').rglob('*'):
+        if path.is_file():
+            os.utime(path, ns=(5, 5))
+    assert opened(tmp_path / 'there', tmp_path / 'data', source=source)[1].startswith('warning: ')
+    again, text = prepare_folder(tmp_path / 'there', tmp_path / 'data', source=source)
+    assert 'have changed since' in text and again.shards == data.shards
+    assert opened(tmp_path / 'there', tmp_path / 'data', source=source) == (again, '')
 
 
 def test_a_damaged_data_set_is_not_mended_from_another_folder(folder, tmp_path):
