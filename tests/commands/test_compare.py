@@ -196,6 +196,19 @@ def test_which_column_turned_to_color(made):
 # Which errors.
 
 
+def test_ten_views_without_mirror_images_are_told_from_those_with_them(made):
+    evaluations = [evaluated(0.1, 0.02), evaluated(0.1, 0.02), evaluated(0.1, 0.02)]
+    evaluations[0]['views']['ten']['patches'], evaluations[1]['views']['ten']['patches'] = 5, 10
+    runs = [made(name, f'digits:{name}', evaluation=one) for name, one in zip('abc', evaluations, strict=True)]
+    notes = compare(runs, None, console())['notes']
+    assert notes == [
+        f'the ten views of {runs[0]} are five: its training images were not mirrored.',
+        f'the ten views of {runs[2]} hold mirror images, as earlier versions had it for every run; --mode=eval '
+        'evaluates it again.',
+    ]
+    assert compare(runs[1:], None, console())['notes'] == []
+
+
 def test_errors_of_ten_views_where_all_runs_have_them(made):
     runs = [made('a', evaluation=evaluated(0.1, 0.02)), made('b', 'digits:deeper', evaluation=evaluated(0.13, 0.03))]
     on = console()
