@@ -218,6 +218,12 @@ def test_a_page_that_is_too_large_is_not_read(tmp_path, monkeypatch):
     assert path.exists()
 
 
+def test_an_image_that_is_too_large_is_named(shards, monkeypatch):
+    monkeypatch.setattr(parquet_rows, 'LARGEST', 10)
+    with pytest.raises(UserError, match=r'train-00000-of-00002\.parquet, row 3: \d+ bytes are too many for an image'):
+        Parquet('', shards).item('train', 3)
+
+
 # --- splits ---
 
 

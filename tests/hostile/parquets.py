@@ -138,7 +138,6 @@ FILES = {
     'an image that is null': lambda: content(table([{'bytes': None, 'path': None}, GOOD, GOOD, GOOD])),
     'an image that is empty': lambda: content(table([b'', GOOD, GOOD, GOOD])),
     'an image that is a pickle': lambda: content(table([PICKLE, GOOD, GOOD, GOOD])),
-    'an image of 268 MB': lambda: with_zeros((256 << 20) + 1),
     'a page that claims 2 GB': lambda: claiming_2_gb(),
     'labels that are fractions': lambda: content(table(labels=[0.0, 1.0, 2.0, 0.0])),
     'labels that are lists of a million': lambda: content(table(label=in_lists(10**6), labels=[0] * 4)),
