@@ -334,6 +334,7 @@ def as_launch(arguments, descriptors, place, directory):
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     os.chdir(ROOT)
     sys.argv, code, seen = ['launch.py', *arguments], 0, []
+    os.environ.pop('XLA_FLAGS', None)  # the tests' own, which a copy of the process would read first
     try:
         with Watch().on(place.path) as seen:
             runpy.run_path('launch.py', run_name='__main__')
