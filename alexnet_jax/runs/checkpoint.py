@@ -72,7 +72,7 @@ class Checkpoints:
           UserError: the directory cannot be read or made.
         """
         self.directory = pathlib.Path(workdir).absolute() / 'checkpoints'
-        self._keep, self._read_only, self._needed = keep, read_only, 0
+        self._keep, self._read_only, self._needed, self._failed = keep, read_only, 0, False
         self._open()
 
     def _open(self) -> None:
@@ -205,9 +205,9 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
+            self._failed = True
             if is_system(error) or of_a_file(error) or several():
                 self._cannot_be_saved(first_line(error), error)
-            self._remove_unfinished()
             raise
 
     def _remove_unfinished(self) -> None:
@@ -348,6 +348,12 @@ class Checkpoints:
         Raises:
           UserError: a save did not get to the disk.
         """
+        if self._failed:
+            with contextlib.suppress(Exception):  # what follows from a failure that has been told would hide it
+                self._manager.close()
+            if not several():
+                self._remove_unfinished()
+            return
         self.wait()
         with self._saving():
             self._manager.close()

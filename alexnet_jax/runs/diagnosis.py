@@ -141,8 +141,8 @@ def files_below(directory: pathlib.Path) -> Iterator[pathlib.Path]:
     """All files of a checkpoint.
 
     Raises:
-      ValueError: it is a link, or holds a pipe or a device, which reading would wait for.
-      OSError: a directory cannot be read.
+      ValueError: it holds a pipe or a device, which reading would wait for.
+      OSError: a directory or a file cannot be looked at, as a link that leads nowhere.
     """
 
     def fail(error: OSError) -> None:
@@ -151,13 +151,7 @@ def files_below(directory: pathlib.Path) -> Iterator[pathlib.Path]:
     for folder, _, names in os.walk(directory, onerror=fail):
         for name in names:
             path = pathlib.Path(folder, name)
-            try:
-                regular = stat.S_ISREG(path.stat().st_mode)
-            except OSError as error:
-                if error.errno not in STRUCTURE:
-                    raise
-                regular = False
-            if not regular:
+            if not stat.S_ISREG(path.stat().st_mode):
                 raise ValueError(f'{path} is no plain file')
             yield path
 

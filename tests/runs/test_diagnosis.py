@@ -1,6 +1,7 @@
 """Only what is damaged is put aside: errors of the system, of permission, memory and programming touch nothing."""
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -259,3 +260,28 @@ def test_what_is_broken_is_found_without_orbax(name, workdir):
     assert diagnosis.what_is_broken(workdir / 'checkpoints/300') is None
     BROKEN[name](workdir / 'checkpoints/300')
     assert diagnosis.what_is_broken(workdir / 'checkpoints/300')
+
+
+def test_a_defect_in_a_save_is_not_hidden_by_what_follows_from_it(workdir, on, monkeypatch):
+    """Other parts of the checkpoint are being written meanwhile, and what there is of it goes away."""
+    monkeypatch.setattr(ocp.JsonCheckpointHandler, 'async_save', raiser(TypeError('a defect')))
+    with pytest.raises(TypeError, match='a defect'), contextlib.closing(Checkpoints(workdir)) as checkpoints:
+        state, progress = checkpoints.restore(300, state_shapes(on), on.mesh)
+        checkpoints.save(state, dataclasses.replace(progress, step=301), None)
+    assert sorted(path.name for path in (workdir / 'checkpoints').iterdir()) == ['210', '300']
+
+
+def test_a_file_that_was_not_there_for_a_moment_is_no_damage(workdir, on, monkeypatch):
+    before, looked, stat = files_of(workdir), [], pathlib.Path.stat
+
+    def missing_once(path, **more):
+        if path.name == 'commit_success.txt' and not looked:
+            looked.append(path)
+            raise FileNotFoundError(errno.ENOENT, 'No such file or directory', str(path))
+        return stat(path, **more)
+
+    monkeypatch.setattr(pathlib.Path, 'stat', missing_once)
+    with pytest.raises(FileNotFoundError, match='commit_success'):
+        restored(workdir, on)
+    monkeypatch.undo()
+    assert looked and files_of(workdir) == before
