@@ -153,8 +153,8 @@ def locked(
         try:
             yield
         finally:
-            if remove:
-                path.unlink(missing_ok=True)
+            if remove and path.exists():
+                path.unlink()
             else:
                 file.truncate(0)
 
