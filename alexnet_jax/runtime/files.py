@@ -153,8 +153,8 @@ def locked(
         try:
             yield
         finally:
-            if remove and path.exists():
-                path.unlink()
+            if remove:
+                path.unlink()  # were it gone, another process could have been let in
             else:
                 file.truncate(0)
 
