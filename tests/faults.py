@@ -361,7 +361,8 @@ def of_run(workdir: pathlib.Path) -> Any:
     for line in lines:
         line.pop('images_per_second', None)
     left = sorted(path.name for path in workdir.iterdir())
-    return steps, progress, lines, _json_if_there(workdir / 'config.json'), left
+    # An old checkpoint may be left too many, where it could not be deleted.
+    return steps[-1:], progress, lines, _json_if_there(workdir / 'config.json'), left
 
 
 def of_eval(workdir: pathlib.Path) -> Any:
