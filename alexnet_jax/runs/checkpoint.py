@@ -255,7 +255,12 @@ class Checkpoints:
             for _ in files_below(directory):  # plain files, all of them
                 pass
             self._check_same_network(step, like)
-            restored = self._manager.restore(step, args=args)
+            try:
+                restored = self._manager.restore(step, args=args)
+            except ValueError as error:  # Orbax takes a file that it may not look at for a moment for one of old times
+                if explained(directory, error) is not error:
+                    raise
+                restored = self._manager.restore(step, args=args)
         except UserError:
             raise
         except Exception as error:
