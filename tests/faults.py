@@ -451,7 +451,8 @@ def one_at_a_time(ground: pathlib.Path, scenario: Scenario, at: str = '', fault:
     wrong += [f'{name} was changed' for name in changed(files, files_below(of))]
     expected = EXPECTED[scenario.name]
     same = ended.code == 0 and scenario.result(of) == expected
-    if ended.code == 0 and not same:
+    only_printed = fault in ('EACCES', 'EROFS') and 'names another place' in ended.text  # in a read-only workdir
+    if ended.code == 0 and not same and not only_printed:
         wrong.append(f'exit code 0, but {different(scenario.result(of), expected)}')
     if not same:
         again = run(arguments, place)

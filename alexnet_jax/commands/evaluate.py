@@ -1,5 +1,6 @@
 """Top-1 and top-5 errors of a run, or of several averaged, beside the paper's: `--mode=eval`."""
 
+import errno
 import pathlib
 from collections.abc import Sequence
 
@@ -21,13 +22,15 @@ from alexnet_jax.runtime.files import write_json
 from alexnet_jax.runtime.formatting import format_percent, format_top5
 from alexnet_jax.runtime.progress_bar import Display
 
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+
 
 def evaluate_run(
     config: Config, workdir: str, which: str, split: str, console: Console, output: str | None = None
 ) -> Evaluation:
     """Evaluates a checkpoint of a run, prints its errors beside the paper's, and writes eval.json.
 
-    Where that cannot be written the errors have been printed all the same, and a line says so.
+    In a workdir that is read-only the errors are only printed, and a line says so.
 
     Args:
       config: of the run; mesh, batch size, data directory and views may differ.
@@ -38,17 +41,20 @@ def evaluate_run(
       output: directory of eval.json; None for the workdir.
 
     Raises:
-      UserError: the config, the data set or the checkpoint cannot be used.
+      UserError: the config, the data set or the checkpoint cannot be used; or eval.json cannot be written for another
+        reason, as on a full disk, or to `output`.
     """
     run = open_run(config, workdir, which)
     result = _evaluate([run], split, console)
     console.print(results_table(result, config.name))
     if is_leader():
+        if output:
+            make_workdir(output, '--output')
         try:
-            if output:
-                make_workdir(output, '--output')
             _write(result, output or workdir)
         except UserError as error:
+            if output or getattr(error.__cause__, 'errno', None) not in _READ_ONLY:
+                raise
             say(console, f'{error} The errors above are left nowhere else; --output=DIRECTORY names another place.')
     return result
 

@@ -62,6 +62,17 @@ def test_errors_are_printed_where_they_cannot_be_written(run, expected, monkeypa
     assert read_evaluation(tmp_path / 'a' / 'b') == elsewhere and read_evaluation(workdir) is None
 
 
+def test_on_a_full_disk_errors_are_printed_and_it_ends_with_a_message(run, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, 'replace_file', full)
+    config, on = typed(run[0]).replace(**{'evaluation.views': ('center',)}), fakes.console()
+    with pytest.raises(UserError, match=r'eval\.json cannot be written: No space left on device'):
+        evaluate_run(config, str(run[1]), 'newest', 'validation', on)
+    assert 'top-1 error' in on.file.getvalue()
+
+
 def test_no_views_are_refused(run):
     config, workdir = typed(run[0]).replace(**{'evaluation.views': ()}), run[1]
     with pytest.raises(UserError, match=r"config\.evaluation\.views is empty; give 'center', 'ten' or both"):
