@@ -136,6 +136,7 @@ def workdir(data, tmp_path):
 
 
 OTHER_WORDS = {
+    'network': 'float16',
     'float32': 'bfloat16',
     'jpeg': 'raw',
     'deviation': 'eigenvalue',
@@ -209,7 +210,8 @@ def test_another_source_of_the_same_images_does_no_harm(workdir, data):
 
 
 ONE_OF_A_KIND = [
-    f'network.{name}.type' for name in ['norm1', 'norm2', 'drop6', 'drop7', 'fc6', 'fc7', 'fc8']
+    f'network.{name}.type'
+    for name in ['norm1', 'norm2', *(f'exchange{n}' for n in (3, 6, 7, 8)), 'drop6', 'drop7', 'fc6', 'fc7', 'fc8']
 ]  # no other has its fields
 
 
