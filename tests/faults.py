@@ -39,7 +39,7 @@ import launching  # noqa: E402
 
 MOST = 2  # calls from one line that are places of their own
 SECONDS = 120  # that a run may take
-KEPT = 3  # checkpoints, by default
+KEPT = 2  # checkpoints, as tests/three_layers.py says
 OURS = str(TESTS.parent / 'alexnet_jax')
 # Lines of these are not where a call comes from: who called them is.
 _BETWEEN = ('/os.py', '/pathlib.py', '/shutil.py', '/genericpath.py', '/posixpath.py', '/tempfile.py', '/contextlib.py')

@@ -43,8 +43,9 @@ class Gunzipped(io.RawIOBase):
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+        """Closes the file; called by Python too where opening it has failed."""
+        if hasattr(self, '_file'):
+            self._file.close()
         super().close()
 
     def seekable(self) -> bool:
