@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -38,6 +39,7 @@ from alexnet_jax.runtime.formatting import format_bytes
 from alexnet_jax.training.step import TrainState, state_sharding
 
 State = TypeVar('State', TrainState, dict[str, Parameters])  # all of a checkpoint's arrays, or the parameters alone
+_LOOKS, _QUIET_LOOKS, _LOOK_EVERY = 40, 4, 0.05  # for parts of a failed save; seconds
 
 
 class NotFiniteStateError(Exception):
@@ -211,8 +213,16 @@ class Checkpoints:
             raise
 
     def _remove_unfinished(self) -> None:
-        for rest in self.directory.glob('*.orbax-checkpoint-tmp*'):
-            shutil.rmtree(rest, ignore_errors=True)
+        """Removes what there is of a failed save, of which other parts may still be written for a moment."""
+        quiet = 0
+        for _ in range(_LOOKS):
+            unfinished = list(self.directory.glob('*.orbax-checkpoint-tmp*'))
+            quiet = 0 if unfinished else quiet + 1
+            if quiet == _QUIET_LOOKS:
+                return
+            for rest in unfinished:
+                shutil.rmtree(rest, ignore_errors=True)  # the next start removes what is left
+            time.sleep(_LOOK_EVERY)
 
     def _cannot_be_saved(self, why: str, error: Exception | None = None) -> NoReturn:
         if 'No space left' in why:
@@ -252,8 +262,7 @@ class Checkpoints:
             state=ocp.args.PyTreeRestore(target, restore_args, partial_restore=True), progress=ocp.args.JsonRestore()
         )
         try:
-            for _ in files_below(directory):  # plain files, all of them
-                pass
+            list(files_below(directory))  # raises where one is no plain file
             self._check_same_network(step, like)
             try:
                 restored = self._manager.restore(step, args=args)
