@@ -21,7 +21,7 @@ import simplejpeg
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from alexnet_jax.data.shard_facts import facts_file, read_checksums
-from alexnet_jax.runtime.files import read_file
+from alexnet_jax.runtime.files import read_file, read_through
 
 _HEADER = struct.Struct('<IH')  # label, length of the name in bytes
 # One record a group, so that reading an image reads no other; a JPEG cannot be compressed further.
@@ -192,7 +192,7 @@ class Shards:
         try:
             return decode(self._readers.get(shard, self._open_shard).read([number])[0])
         except (RuntimeError, IndexError) as error:  # ArrayRecord's checksums, or what the system says
-            _read_through(self._files[shard])
+            read_through(self._files[shard])
             raise ValueError(str(error)) from error
 
     def _open_shard(self, shard: int) -> Any:
@@ -200,16 +200,15 @@ class Shards:
         count = self._ends[shard] - (self._ends[shard - 1] if shard else 0)
         if self._storage == 'raw':
             return _RawReader(path, count, self._size, self._checked)
-        with open(path, 'rb'):  # the system's errors, about which ArrayRecord says nothing
-            pass
+        open(path, 'rb').close()  # the system's errors, about which ArrayRecord says nothing
         try:
             reader = ArrayRecordReader(path, options=_READER_OPTIONS)
             found = reader.num_records()
         except (RuntimeError, ValueError) as error:
-            _read_through(path)
+            read_through(path)
             raise ValueError(f'the file cannot be opened: {error}') from error
         if found != count:
-            _read_through(path)
+            read_through(path)
             raise ValueError(f'the file holds {found} records, the manifest says {count}')
         return reader
 
@@ -262,10 +261,3 @@ class _Recent:
             while len(self._values) > self._most:
                 self._values.popitem(last=False)
         return value
-
-
-def _read_through(path: str) -> None:
-    """Reads a whole file; OSError if the system cannot, which is no damage of what is in it."""
-    with open(path, 'rb', buffering=0) as file:
-        while file.read(1 << 20):
-            pass

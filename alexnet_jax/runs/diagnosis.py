@@ -17,7 +17,7 @@ import jax
 
 from alexnet_jax.runs.progress import from_fields
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.runtime.files import open_regular, read_json
+from alexnet_jax.runtime.files import read_json, read_through
 
 PROGRESS, METRICS = pathlib.Path('progress', 'metadata'), pathlib.Path('metrics', 'metrics')  # in a checkpoint
 _TREE = pathlib.Path('state', '_METADATA')
@@ -32,7 +32,6 @@ _SYSTEM_STATUS = re.compile(
 _DAMAGE_STATUS = re.compile(
     '(DATA_LOSS|INVALID_ARGUMENT|FAILED_PRECONDITION|OUT_OF_RANGE|NOT_FOUND): '
 )  # TensorStore's
-_BLOCK = 2**20  # bytes read at a time
 _UNCHANGED = 0.1  # seconds after which a checkpoint is not being deleted by another process
 
 
@@ -117,9 +116,7 @@ def what_is_broken(directory: pathlib.Path) -> str | None:
     """
     try:
         for path in files_below(directory):
-            with open_regular(path) as file:
-                while file.read(_BLOCK):
-                    pass
+            read_through(path)
         for name in (_TREE, PROGRESS):
             if not isinstance(read_json(directory / name), dict):
                 return f'{name} holds no fields'

@@ -357,6 +357,7 @@ def test_what_the_system_refuses_is_not_damage(written, storage, monkeypatch, nu
 
     with monkeypatch.context() as patch:
         patch.setattr(records, 'open', refuse, raising=False)
+        patch.setattr(records, 'read_through', refuse)
         patch.setattr(os, 'pread', refuse)
         if when == 'reading' and storage == 'jpeg':
             patch.setattr(shards, '_open_shard', lambda shard: SimpleNamespace(read=fail))

@@ -1,6 +1,8 @@
 """Guards Tiny ImageNet: the zip and the folder in the official layout, the order of labels, and odd or lost files."""
 
 import concurrent.futures
+import errno
+import os
 import zipfile
 
 import numpy as np
@@ -153,3 +155,24 @@ def test_damage_anywhere_in_a_zip_ends_in_a_message(tmp_path):
         except UserError:
             refused += 1
     assert refused > 100
+
+
+def refuse(error):
+    def refused(*arguments, **more):
+        raise error
+
+    return refused
+
+
+def test_what_the_system_refuses_is_no_damage_of_a_zip(tmp_path, monkeypatch):
+    (tmp_path / 'tiny-imagenet-200.zip').write_bytes(zip_of(tiny_imagenet_files()[0], zipfile.ZIP_STORED))
+    source = TinyImageNet(tmp_path)
+    refusal = OSError(errno.EIO, os.strerror(errno.EIO))
+    monkeypatch.setattr(zipfile.ZipFile, 'read', refuse(refusal))
+    with pytest.raises(UserError, match=r'tiny-imagenet-200\.zip cannot be read: Input/output error'):
+        source.item('train', 0)
+    # `zipfile` says of a file that it cannot read that it is none.
+    monkeypatch.setattr(zipfile, 'ZipFile', refuse(zipfile.BadZipFile('File is not a zip file')))
+    monkeypatch.setattr(archives, 'read_through', refuse(refusal))
+    with pytest.raises(UserError, match=r'tiny-imagenet-200\.zip cannot be read: Input/output error'):
+        TinyImageNet(tmp_path)

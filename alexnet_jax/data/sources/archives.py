@@ -1,5 +1,6 @@
 """The files of a data set, read where they are: in a zip, a gzipped tar, or the folder that these unpack to."""
 
+import errno
 import os
 import pathlib
 import zipfile
@@ -12,7 +13,7 @@ from alexnet_jax.data.sources.gunzipped import Gunzipped
 from alexnet_jax.data.sources.published import how_to_get, missing
 from alexnet_jax.data.sources.tars import Tar, entries
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.runtime.files import LARGEST, read_file
+from alexnet_jax.runtime.files import LARGEST, read_file, read_through
 
 _MOST_FILES = 1_000_000  # of the data sets that come so, the largest has 120,203
 _UNPACKED = 1 << 63  # for the end of a tar, which is known only when it has been reached
@@ -165,7 +166,7 @@ class ZipFiles(_Archive):
         try:
             self._zip = zipfile.ZipFile(path)
         except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise self.error(f'is damaged, not completely downloaded, or not a zip ({error})') from error
+            raise self._refused(error, f'is damaged, not completely downloaded, or not a zip ({error})') from error
         infos = self._zip.infolist()
         self._add(folder, ((info.filename, n, info.file_size) for n, info in enumerate(infos)))
 
@@ -177,7 +178,17 @@ class ZipFiles(_Archive):
         try:
             return self._zip.read(self._zip.infolist()[number])
         except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise self.error(f'is damaged: {path} cannot be read ({error})') from error
+            raise self._refused(error, f'is damaged: {path} cannot be read ({error})') from error
+
+    def _refused(self, error: Exception, damaged: str) -> UserError:
+        """What the system says where it refuses to read the archive, which `zipfile` may take for damage."""
+        try:
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a wrong position
+                raise error
+            read_through(self._path)
+        except OSError as reason:
+            return self.error(f'cannot be read: {reason.strerror}')
+        return self.error(damaged)
 
 
 class TarFiles(_Archive):
