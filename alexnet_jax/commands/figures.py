@@ -17,7 +17,8 @@ from alexnet_jax.figures.examples import Example, example_of, figure_4_left
 from alexnet_jax.figures.kernels import figure_3
 from alexnet_jax.figures.style import write_figure
 from alexnet_jax.runs.checkpoint import Checkpoints
-from alexnet_jax.runs.metrics_log import read_metrics
+from alexnet_jax.runs.metrics_log import METRICS_LOG, read_metrics
+from alexnet_jax.runs.parameters_file import has_parameters_file
 from alexnet_jax.runs.trained import Run, first_kernels, open_run
 from alexnet_jax.runtime.errors import UserError, say
 
@@ -31,7 +32,7 @@ def draw_figures(
 
     learning_curves.png and .svg; color.png and .svg, if the metrics have shares of color; kernels.png (Figure 3), if
     the network sees three channels; predictions.png (Figure 4, left), if the data set is here. Without a checkpoint
-    there are only curves.
+    there are only curves; a network without its training's log has none.
 
     Args:
       config: of the run.
@@ -51,14 +52,16 @@ def draw_figures(
         say(console, line)
 
     place = pathlib.Path(output or workdir)
-    metrics = read_metrics(workdir)
+    alone = has_parameters_file(workdir)  # without the log of its training, perhaps
+    metrics = read_metrics(workdir) if not alone or (pathlib.Path(workdir) / METRICS_LOG).exists() else []
     run = open_run(config, workdir, which, tell) if which != 'newest' or _has_checkpoint(workdir) else None
     written: list[pathlib.Path] = []
 
     def write(name: str, figure: Figure, line_art: bool = False) -> None:
         written.extend(write_figure(figure, place / 'figures' / name, console, line_art))
 
-    write('learning_curves', learning_curves(metrics, config.name), line_art=True)
+    if metrics:
+        write('learning_curves', learning_curves(metrics, config.name), line_art=True)
     if color_columns(metrics):
         write('color', color_curves(metrics, f'{config.name}: color in the first layer'), line_art=True)
     if run is None:
@@ -80,6 +83,8 @@ def draw_figures(
 
 
 def _has_checkpoint(workdir: str) -> bool:
+    if has_parameters_file(workdir):
+        return True
     with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
         return bool(checkpoints.steps())
 

@@ -22,6 +22,7 @@ from alexnet_jax.evaluation.predictor import Predictor
 from alexnet_jax.runs.build import Experiment, build, first_state, open_data, state_shapes, training_step
 from alexnet_jax.runs.checkpoint import Checkpoints, NotFiniteStateError
 from alexnet_jax.runs.metrics_log import MetricsLog, NoLog
+from alexnet_jax.runs.parameters_file import check_trainable
 from alexnet_jax.runs.pretrained import check_pretrained, with_pretrained
 from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runs.resume import check_resume, check_start, is_asked_for, rate_given
@@ -67,6 +68,7 @@ def train(
         if not any(f'{name}.'.startswith(f'{field}.') for name, _ in schema()) and not field.startswith('network.'):
             raise UserError(f'--allow_changes={field}: the config has no such field.')
     with Interruption(console) as interruption:
+        check_trainable(workdir)
         experiment = build(config)
         if config.pretrained.workdir and not pathlib.Path(workdir, 'checkpoints').is_dir():
             check_pretrained(experiment)

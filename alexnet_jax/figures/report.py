@@ -21,6 +21,7 @@ from alexnet_jax.model.summary import Line, column_exchanges, network_lines
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.eval_json import read_evaluation
 from alexnet_jax.runs.metrics_log import read_metrics
+from alexnet_jax.runs.parameters_file import PARAMETERS, has_parameters_file
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.files import write_bytes
 from alexnet_jax.runtime.formatting import format_count, format_percent, format_top5
@@ -136,6 +137,8 @@ def _facts(
 
 
 def _checkpoints(directory: pathlib.Path, metrics: Sequence[dict[str, Any]]) -> str:
+    if has_parameters_file(directory):
+        return f'none; the parameters alone, in {PARAMETERS}'
     if not (directory / 'checkpoints').is_dir():
         return 'none'
     with contextlib.closing(Checkpoints(directory, read_only=True)) as checkpoints:

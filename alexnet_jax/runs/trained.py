@@ -27,6 +27,7 @@ from alexnet_jax.model.columns import DATA, EVERYWHERE, make_mesh, sharding
 from alexnet_jax.runs.build import Experiment, build, state_shapes
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.diagnosis import GoneError
+from alexnet_jax.runs.parameters_file import has_parameters_file, read_network
 from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runs.workdir import read_config, remembered_data
 from alexnet_jax.runtime.errors import UserError, shown
@@ -226,13 +227,20 @@ def open_run(config: Config, workdir: str, which: str, say: Callable[[str], None
       UserError: the run has no such checkpoint, or is of another network.
     """
     experiment = build(config)
-    with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
-        checkpoints.find(which)
+    if has_parameters_file(workdir):
         data = remembered_data(workdir)
         _check_fits(experiment, data)
-        state, progress = _restored(experiment, checkpoints, which, say)
+        shapes = state_shapes(experiment).parameters
+        parameters, progress = read_network(workdir, which, config, shapes, experiment.mesh)
+    else:
+        with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
+            checkpoints.find(which)
+            data = remembered_data(workdir)
+            _check_fits(experiment, data)
+            state, progress = _restored(experiment, checkpoints, which, say)
+        parameters = state['parameters']
     statistics = statistics_to_devices(statistics_of(data), experiment.mesh)
-    return Run(workdir, experiment, progress, state['parameters'], data, statistics)
+    return Run(workdir, experiment, progress, parameters, data, statistics)
 
 
 def _restored(
