@@ -101,14 +101,14 @@ def left(workdir: pathlib.Path) -> dict[str, object]:
     import jax
     import numpy as np
 
-    from alexnet_jax.runs.build import build, state_shapes
+    from alexnet_jax.runs.build import build
     from alexnet_jax.runs.checkpoint import Checkpoints
     from alexnet_jax.runs.checksums import name_of
     from alexnet_jax.runs.workdir import read_config
 
     experiment = build(typed(read_config(workdir)))
     checkpoints = Checkpoints(workdir, read_only=True)
-    state, progress = checkpoints.restore(checkpoints.steps()[-1], state_shapes(experiment), experiment.mesh)
+    state, progress = checkpoints.restore(checkpoints.steps()[-1], experiment.shapes, experiment.mesh)
     lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
     for line in lines:
         line.pop('images_per_second', None)

@@ -5,7 +5,7 @@ import numpy as np
 from configs import typed
 
 from alexnet_jax.data.augment import Statistics
-from alexnet_jax.runs.build import build, state_shapes, training_step
+from alexnet_jax.runs.build import build, training_step
 
 # Widths at which the paper's layers learn on patches of 59 x 59.
 TINY = {
@@ -23,7 +23,7 @@ TINY = {
 
 def drawn(experiment, generator):
     """The state before the first step: kernels normal, biases constant, as section 5 says, drawn by NumPy."""
-    state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state_shapes(experiment))
+    state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), experiment.shapes)
     for name, layer in experiment.config.network:
         if name in state.parameters:
             own = state.parameters[name]

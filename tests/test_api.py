@@ -16,7 +16,6 @@ from PIL import Image
 
 import alexnet_jax as ax
 from alexnet_jax.runs import trained
-from alexnet_jax.runs.build import state_shapes
 from alexnet_jax.runs.checkpoint import Checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -138,7 +137,7 @@ def test_opening_a_run_reads_no_velocity(run):
             checkpoints.close()
         return min(counts)
 
-    shapes = state_shapes(run.experiment)
+    shapes = run.experiment.shapes
     # Of so small a run a third of what is read is not arrays: 85,235 of 130,701 bytes. Of the embedded example's it is
     # half: 3,360,318 of 6,714,158.
     assert bytes_read({'parameters': shapes.parameters}) < 0.75 * bytes_read(shapes)

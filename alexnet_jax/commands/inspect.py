@@ -16,7 +16,7 @@ from alexnet_jax.data.device_feed import batch_sharding
 from alexnet_jax.model.columns import COLUMN, DATA, EVERYWHERE, sharding
 from alexnet_jax.model.compiled import Collective, collectives
 from alexnet_jax.model.summary import Line, network_lines
-from alexnet_jax.runs.build import Experiment, build, state_shapes, training_step
+from alexnet_jax.runs.build import Experiment, build, training_step
 from alexnet_jax.runtime.compiler_options import known_options
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.formatting import format_count
@@ -79,7 +79,7 @@ def _placement_table(experiment: Experiment) -> Table:
     ]
     title = f'Placement of the parameters on {mesh.size} {mesh.devices.flat[0].platform} device(s)'
     table = new_table(title, '', ('parameter', 'shape', *devices))
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state_shapes(experiment).parameters):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(experiment.shapes.parameters):
         where = state_sharding(leaf, mesh).devices_indices_map(leaf.shape)
         parts = [range(leaf.shape[0])[where[device][0]] for device in mesh.devices.flat]
         columns = [f'column{"s" * (len(part) > 1)} {", ".join(str(i + 1) for i in part)}' for part in parts]
@@ -135,7 +135,7 @@ def step_arguments(experiment: Experiment) -> tuple[Any, ...]:
     if config.data.color_rescale:
         fields['scale'] = ((batch,), np.float32)
     everywhere = sharding(mesh, EVERYWHERE)
-    shapes: TrainState = state_shapes(experiment)
+    shapes: TrainState = experiment.shapes
     rates = layer_rates(shapes.parameters, 0.0, 0.0, config.rate_control)
     return (
         jax.tree.map(lambda x, where: _placed(x.shape, x.dtype, where), shapes, state_sharding(shapes, mesh)),

@@ -19,7 +19,7 @@ from alexnet_jax.data.device_feed import local_positions, prefetch_to_devices, s
 from alexnet_jax.evaluation.color import color_shares
 from alexnet_jax.evaluation.evaluate import evaluate
 from alexnet_jax.evaluation.predictor import Predictor
-from alexnet_jax.runs.build import Experiment, build, first_state, open_data, state_shapes, training_step
+from alexnet_jax.runs.build import Experiment, build, first_state, open_data, training_step
 from alexnet_jax.runs.checkpoint import Checkpoints, NotFiniteStateError
 from alexnet_jax.runs.metrics_log import MetricsLog, NoLog
 from alexnet_jax.runs.parameters_file import check_trainable
@@ -257,7 +257,7 @@ def restore_or_initialize(
 
     A learning rate that is allowed to change counts once: afterwards the checkpoint's control holds.
     """
-    found = checkpoints.restore_newest(state_shapes(experiment), experiment.mesh, lambda line: say(console, line))
+    found = checkpoints.restore_newest(experiment.shapes, experiment.mesh, lambda line: say(console, line))
     rate = experiment.config.learning_rate
     if found is None:
         state = first_state(experiment)
@@ -286,7 +286,7 @@ def _hint_on_updates(config: Config, data: PreparedDataSet) -> str:
 
 def _opening(experiment: Experiment, data: PreparedDataSet, progress: Progress) -> str:
     config, mesh = experiment.config, experiment.mesh
-    parameters = sum(math.prod(x.shape) for x in jax.tree.leaves(state_shapes(experiment).parameters))
+    parameters = sum(math.prod(x.shape) for x in jax.tree.leaves(experiment.shapes.parameters))
     origin = f'from step {progress.step}, epoch {progress.epoch}' if progress.step else 'from the start'
     return (
         f'{config.name}: {parameters:,} parameters in {config.columns} column(s) on a mesh of '

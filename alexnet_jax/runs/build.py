@@ -32,11 +32,13 @@ class Experiment:
       config: all fields.
       mesh: the devices, along 'data' and 'column'.
       network: with the columns that live on one device of the mesh.
+      shapes: shapes and types of the training state.
     """
 
     config: Config
     mesh: Mesh
     network: AlexNet
+    shapes: TrainState
 
 
 def build(config: Config) -> Experiment:
@@ -51,8 +53,8 @@ def build(config: Config) -> Experiment:
     _check_micro_batches(config, mesh)
     convolve = cpu_convolution if mesh.devices.flat[0].platform == 'cpu' else None
     network = AlexNet(config.network, columns_on(mesh, config.columns), _PRECISIONS[config.precision], convolve)
-    experiment = Experiment(config, mesh, network)
-    shapes = state_shapes(experiment)  # fails where the table does not fit its images or columns
+    # Fails where the table does not fit its images or columns.
+    shapes: TrainState = jax.eval_shape(lambda: _initial(config))
     check_layer_rules(config, shapes.parameters)
     needed = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes)) / mesh.shape[COLUMN]
     if needed > memory_of(jax.local_devices()[0]):
@@ -60,7 +62,7 @@ def build(config: Config) -> Experiment:
             f'config.network: parameters and velocity take {needed / 1e9:,.1f} GB, more than there is memory; make the '
             'network smaller.'
         )
-    return experiment
+    return Experiment(config, mesh, network, shapes)
 
 
 def _check_micro_batches(config: Config, mesh: Mesh) -> None:
@@ -74,24 +76,17 @@ def _check_micro_batches(config: Config, mesh: Mesh) -> None:
         )
 
 
-def _initial(experiment: Experiment) -> TrainState:
-    config = experiment.config
+def _initial(config: Config) -> TrainState:
     return initial_state(initial_parameters(config.network, config.columns, config.data.crop_size, config.seed))
-
-
-def state_shapes(experiment: Experiment) -> TrainState:
-    """Shapes and types of the training state."""
-    shapes: TrainState = jax.eval_shape(lambda: _initial(experiment))
-    return shapes
 
 
 def first_state(experiment: Experiment) -> TrainState:
     """The state before the first step, on the mesh; the same values on any mesh."""
-    where = state_sharding(state_shapes(experiment), experiment.mesh)
+    where = state_sharding(experiment.shapes, experiment.mesh)
     # A program that runs once does not deserve all of the compiler's effort; the values are the same.
     on_cpu = experiment.mesh.devices.flat[0].platform == 'cpu'
     options = known_options({'xla_backend_optimization_level': 1}) if on_cpu else None
-    state: TrainState = jax.jit(lambda: _initial(experiment), out_shardings=where, compiler_options=options)()
+    state: TrainState = jax.jit(lambda: _initial(experiment.config), out_shardings=where, compiler_options=options)()
     return state
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from alexnet_jax.config import Config, PretrainedConfig
-from alexnet_jax.runs.build import Experiment, build, state_shapes
+from alexnet_jax.runs.build import Experiment, build
 from alexnet_jax.runs.checksums import name_of
 from alexnet_jax.runs.trained import open_run
 from alexnet_jax.runs.workdir import read_config
@@ -30,14 +30,14 @@ def check_pretrained(experiment: Experiment) -> None:
             f'config.pretrained.workdir={config.workdir!r} is a run of {run.columns} column(s), config.columns is '
             f'{experiment.config.columns}; both must be the same.'
         )
-    parameters = state_shapes(experiment).parameters
+    parameters = experiment.shapes.parameters
     for which in config.new_layers:
         if not isinstance(which, str) or not any(matches(name, which) for name in parameters):
             raise UserError(
                 f'config.pretrained.new_layers: {which!r} matches no layer with parameters; there are '
                 f'{", ".join(parameters)}.'
             )
-    theirs = state_shapes(build(run)).parameters
+    theirs = build(run).shapes.parameters
     for path, leaf in jax.tree_util.tree_leaves_with_path(_taken(parameters, config)):
         layer, array = (part.key for part in path)
         there = theirs.get(layer, {}).get(array)

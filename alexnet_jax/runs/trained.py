@@ -7,7 +7,7 @@ import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -24,14 +24,16 @@ from alexnet_jax.evaluation.activations import FeatureStep, activation_of, make_
 from alexnet_jax.evaluation.predictor import GUESSES, PredictionStep, Predictor, make_prediction_step, most_probable
 from alexnet_jax.model.alexnet import AlexNet, Parameters, classes_of
 from alexnet_jax.model.columns import DATA, EVERYWHERE, make_mesh, sharding
-from alexnet_jax.runs.build import Experiment, build, state_shapes
-from alexnet_jax.runs.checkpoint import Checkpoints
+from alexnet_jax.runs.build import Experiment, build
 from alexnet_jax.runs.diagnosis import GoneError
 from alexnet_jax.runs.parameters_file import has_parameters_file, read_network
 from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runs.workdir import read_config, remembered_data
 from alexnet_jax.runtime.errors import UserError, shown
 from alexnet_jax.runtime.paths import local_path
+
+if TYPE_CHECKING:
+    from alexnet_jax.runs.checkpoint import Checkpoints
 
 Images = np.ndarray | str | os.PathLike[str] | Sequence[Any]
 
@@ -230,9 +232,11 @@ def open_run(config: Config, workdir: str, which: str, say: Callable[[str], None
     if has_parameters_file(workdir):
         data = remembered_data(workdir)
         _check_fits(experiment, data)
-        shapes = state_shapes(experiment).parameters
+        shapes = experiment.shapes.parameters
         parameters, progress = read_network(workdir, which, config, shapes, experiment.mesh)
     else:
+        from alexnet_jax.runs.checkpoint import Checkpoints  # Orbax takes as long to import as JAX
+
         with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
             checkpoints.find(which)
             data = remembered_data(workdir)
@@ -244,10 +248,10 @@ def open_run(config: Config, workdir: str, which: str, say: Callable[[str], None
 
 
 def _restored(
-    experiment: Experiment, checkpoints: Checkpoints, which: str, say: Callable[[str], None]
+    experiment: Experiment, checkpoints: 'Checkpoints', which: str, say: Callable[[str], None]
 ) -> tuple[dict[str, Parameters], Progress]:
     """The parameters of a checkpoint; where training deletes it meanwhile, of the one that then has its name."""
-    shapes = {'parameters': state_shapes(experiment).parameters}  # half of a checkpoint: no velocity
+    shapes = {'parameters': experiment.shapes.parameters}  # half of a checkpoint: no velocity
     while True:
         step = checkpoints.find(which)
         try:

@@ -7,7 +7,6 @@ from configs import typed
 from small_run import get_config
 
 from alexnet_jax.model.columns import DATA
-from alexnet_jax.runs.build import state_shapes
 from alexnet_jax.runtime.errors import UserError
 from benchmarks import gpu_target, limits
 from benchmarks.gpu_analysis import expected, largest_batch, names_of, overlaps, peak, received_by_image, seconds
@@ -146,7 +145,7 @@ def test_products_of_the_program_are_those_of_the_network(programs):
 def test_memory_holds_parameters_and_velocity_of_one_column(programs):
     for experiment, program in programs.values():
         found = program.memory_analysis()
-        shapes = jax.tree.leaves(state_shapes(experiment))
+        shapes = jax.tree.leaves(experiment.shapes)
         whole = sum(np.prod(x.shape) * 4 for x in shapes if x.ndim)
         assert whole / 2 <= found.alias_size_in_bytes <= whole / 2 + 64 * len(shapes)
         assert peak(found) > found.argument_size_in_bytes

@@ -17,7 +17,7 @@ from alexnet_jax.config import config_dict
 from alexnet_jax.evaluation.published import DIFFERENCES, difference_for
 from alexnet_jax.figures.comparison import difference_bars
 from alexnet_jax.figures.style import BLUE, ORANGE
-from alexnet_jax.runs.build import build, state_shapes
+from alexnet_jax.runs.build import build
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runs.summary import summarize
 from alexnet_jax.runs.variants import Spread, Variant, choose_measurement, group_by_variant
@@ -84,7 +84,7 @@ def test_real_runs(trained, another, tmp_path):
         errors = [line[f'top{top}_error'] for line in last]
         assert variant[f'top{top}_error']['mean'] == pytest.approx(np.mean(errors), abs=1e-15)
         assert (variant[f'top{top}_error']['least'], variant[f'top{top}_error']['most']) == (min(errors), max(errors))
-    shapes = jax.tree.leaves(state_shapes(build(typed(trained[0]))).parameters)
+    shapes = jax.tree.leaves(build(typed(trained[0])).shapes.parameters)
     for run, line, (config, workdir) in zip(result['runs'], last, (trained, another), strict=True):
         assert run['workdir'] == str(workdir) and run['seed'] == config.seed and run['ended'] and run['step'] == 135
         assert run['parameters'] == sum(math.prod(x.shape) for x in shapes)

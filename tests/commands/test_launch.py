@@ -32,7 +32,7 @@ from launching import Ended, environment
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from alexnet_jax.runs.build import build, state_shapes
+from alexnet_jax.runs.build import build
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runtime import devices
 from experiments import digits
@@ -175,7 +175,7 @@ def restored(workdir, step):
     config = digits.get_config()
     config.update_from_flattened_dict(TINY | {'mesh.data': 1, 'mesh.column': 1})
     experiment = build(typed(config))
-    state, progress = Checkpoints(workdir, read_only=True).restore(step, state_shapes(experiment), experiment.mesh)
+    state, progress = Checkpoints(workdir, read_only=True).restore(step, experiment.shapes, experiment.mesh)
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}, progress
 

@@ -15,6 +15,8 @@ from launching import ROOT, environment
 from PIL import Image
 
 from alexnet_jax.commands import flags as arguments
+from alexnet_jax.runs.parameters_file import write_network
+from alexnet_jax.runs.trained import load_run
 from alexnet_jax.runtime import compilation_cache
 from alexnet_jax.runtime.compilation_cache import default_directory, enable_compilation_cache, prune
 from experiments import digits
@@ -45,6 +47,11 @@ COMMANDS = {
     'prepare': (['--mode=prepare', CONFIG], 0, {'jax'}),
     'train': (['--workdir={run}', CONFIG], 0, NETWORK | {'orbax', 'grain', 'tensorboardX'}),
     'predict': (['--workdir={run}', '--mode=predict', '--json', '--images={tmp}/gray.png'], 0, NETWORK | {'orbax'}),
+    'predict, without checkpoints': (
+        ['--workdir={network}', '--mode=predict', '--json', '--images={tmp}/gray.png'],
+        0,
+        NETWORK,
+    ),
     'compare': (['--mode=compare', '--runs={run}'], 0, NETWORK),
 }
 
@@ -59,9 +66,11 @@ def imported(trained, tmp_path_factory):
     Image.new('RGB', (32, 32)).save(tmp / 'gray.png')
     (tmp / 'torch').mkdir()
     (tmp / 'torch' / '__init__.py').write_text('Tensor = object\n')
-    places = {'tmp': tmp, 'run': workdir}
+    run = load_run(workdir)
+    write_network(str(tmp / 'network'), run.config, run.data, run.data.mean_image(), run.parameters)
+    places = {'tmp': tmp, 'run': workdir, 'network': tmp / 'network'}
 
-    def run(name):
+    def imports(name):
         result = tmp / f'{name}.json'
         given = [argument.format(**places) for argument in COMMANDS[name][0]]
         done = subprocess.run(
@@ -76,7 +85,7 @@ def imported(trained, tmp_path_factory):
         return done, set(json.loads(result.read_text()))
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        return dict(zip(COMMANDS, pool.map(run, COMMANDS), strict=True))
+        return dict(zip(COMMANDS, pool.map(imports, COMMANDS), strict=True))
 
 
 @pytest.mark.parametrize('name', COMMANDS)

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.commands.inspect import lines_of, lowered_step, step_arguments
 from alexnet_jax.data.pipeline import training_batches
-from alexnet_jax.runs.build import build, state_shapes
+from alexnet_jax.runs.build import build
 from alexnet_jax.runtime.errors import UserError
 from experiments import digits, paper
 from experiments.ablations import ABLATIONS, ablated
@@ -207,7 +207,7 @@ def test_new_lines_are_as_their_models():
 @pytest.mark.parametrize(('base', 'layers'), [('paper', PAPER), ('digits', DIGITS)])
 def test_parameters_are_those_of_the_arithmetic(base, layers, name):
     layers = layers | CHANGED[base].get(name, {})
-    shapes = state_shapes(build(typed(config_of(base, name)))).parameters
+    shapes = build(typed(config_of(base, name))).shapes.parameters
     found = {line: sum(int(np.prod(x.shape)) for x in layer.values()) for line, layer in shapes.items()}
     assert found == {line: outputs * sees + outputs for line, (outputs, sees) in filter(all, layers.items())}
     if base == 'paper' and name in ('', 'single_tower'):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from configs import typed
 
-from alexnet_jax.runs.build import build, state_shapes
+from alexnet_jax.runs.build import build
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.training.optimizer import layer_rates
 from experiments import networks_2012, source_2012
@@ -64,7 +64,7 @@ def test_the_layers_are_those_of_145_but_for_what_the_notes_say(name):
         assert order[4:9] == ['conv2', 'norm2', 'spatial2', 'pool2', 'relu2'] and order[9:] == list(base)[9:]
     else:
         assert order == [layer for layer in base if layer in network]
-    shapes = state_shapes(build(typed(networks_2012.get_config(name)))).parameters
+    shapes = build(typed(networks_2012.get_config(name))).shapes.parameters
     assert sum(math.prod(x.shape) for x in jax.tree.leaves(shapes)) == 60_965_224
 
 

@@ -27,7 +27,7 @@ from alexnet_jax.figures.figure1 import figure_1
 from alexnet_jax.figures.kernels import figure_3, in_a_row, sheet
 from alexnet_jax.figures.style import fitted, printable, save, text_width
 from alexnet_jax.model.columns import Columns
-from alexnet_jax.runs.build import build, state_shapes
+from alexnet_jax.runs.build import build
 from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runs.trained import Run
 from alexnet_jax.runtime.errors import UserError
@@ -427,7 +427,7 @@ def run(data, tmp_path, monkeypatch, coarse):
     config.data.directory = str(data.directory)
     experiment = build(typed(config))
     rng = np.random.default_rng(0)
-    shapes = state_shapes(experiment).parameters
+    shapes = experiment.shapes.parameters
     parameters = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
     for own in parameters.values():
         shape = own['kernel'].shape

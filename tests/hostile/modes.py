@@ -63,7 +63,6 @@ def reuse_programs():
     from alexnet_jax.commands import features
     from alexnet_jax.commands import flags as arguments
     from alexnet_jax.runs import trained
-    from alexnet_jax.runs.build import state_shapes
     from alexnet_jax.runtime import devices
     from alexnet_jax.training.step import state_sharding
 
@@ -83,7 +82,7 @@ def reuse_programs():
         return programs[key]
 
     def on_host(experiment):
-        return jax.device_get(first_state(experiment)), state_sharding(state_shapes(experiment), experiment.mesh)
+        return jax.device_get(first_state(experiment)), state_sharding(experiment.shapes, experiment.mesh)
 
     train_module.first_state = lambda experiment: jax.device_put(*kept(experiment, 'state', on_host))
     train_module.training_step = lambda experiment: kept(experiment, 'step', training_step)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from configs import typed
 
-from alexnet_jax.runs.build import build, state_shapes
+from alexnet_jax.runs.build import build
 from alexnet_jax.runs.checkpoint import Checkpoints, NotFiniteStateError
 from alexnet_jax.runs.checksums import examine
 from alexnet_jax.runs.progress import Progress
@@ -50,7 +50,7 @@ def made_up_state(on, seed=0):
         words ^= np.where(words & 0x7F800000 == 0x7F800000, 0x800000, 0).astype(np.uint32)
         return words.view(np.float32) if shape.dtype == jnp.float32 else words.astype(shape.dtype)
 
-    shapes = state_shapes(on)
+    shapes = on.shapes
     return jax.tree.map(lambda x, where: jax.device_put(bits(x), where), shapes, state_sharding(shapes, on.mesh))
 
 
@@ -100,7 +100,7 @@ def saved(tmp_path_factory):
 def test_restored_bit_for_bit(saved, step):
     workdir, states = saved
     on = experiment()
-    state, progress = Checkpoints(workdir).restore(step, state_shapes(on), on.mesh)
+    state, progress = Checkpoints(workdir).restore(step, on.shapes, on.mesh)
     assert_same_bits(states[step], state)
     assert progress == Progress(step, step // 7, dataclasses.replace(CONTROL, drops=step))
     assert type(progress.control) is RateControl and progress.control.finished is True
@@ -121,14 +121,14 @@ def test_changes_after_the_call_do_not_reach_the_checkpoint(tmp_path):
     for leaf in jax.tree.leaves(state):
         leaf.delete()  # as the next training step consumes it
     checkpoints.close()
-    assert_same_bits(expected, Checkpoints(tmp_path).restore(1, state_shapes(on), on.mesh)[0])
+    assert_same_bits(expected, Checkpoints(tmp_path).restore(1, on.shapes, on.mesh)[0])
 
 
 @pytest.mark.parametrize('mesh', MESHES)
 def test_restored_on_another_mesh(saved, mesh):
     workdir, states = saved
     on = experiment(*mesh)
-    state, _ = Checkpoints(workdir).restore(20, state_shapes(on), on.mesh)
+    state, _ = Checkpoints(workdir).restore(20, on.shapes, on.mesh)
     assert_same_bits(states[20], state)
     for leaf, where in zip(jax.tree.leaves(state), jax.tree.leaves(state_sharding(state, on.mesh)), strict=True):
         assert leaf.sharding.is_equivalent_to(where, leaf.ndim)
@@ -144,7 +144,7 @@ def test_written_on_four_devices_read_on_one(tmp_path):
     checkpoints.save(state, Progress(3, 1, CONTROL), 0.5)
     checkpoints.close()
     on = experiment()
-    restored, _ = Checkpoints(tmp_path).restore(3, state_shapes(on), on.mesh)
+    restored, _ = Checkpoints(tmp_path).restore(3, on.shapes, on.mesh)
     assert_same_bits(state, restored)
     assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(restored))
 
@@ -209,7 +209,7 @@ def test_another_network_is_refused(saved, other, name, there, here):
     on = experiment(**other)
     before = everything(workdir)
     with pytest.raises(UserError) as caught:
-        Checkpoints(workdir, read_only=True).restore(20, state_shapes(on), on.mesh)
+        Checkpoints(workdir, read_only=True).restore(20, on.shapes, on.mesh)
     message = str(caught.value)
     assert f'the parameter {name} {there} in the checkpoint and {here} in the config' in message
     assert str(workdir / 'checkpoints' / '20') in message and 'config.json' in message
@@ -222,7 +222,7 @@ def test_a_network_with_one_layer_more_is_refused(tmp_path):
     checkpoints.save(made_up_state(smaller), Progress(1, 0, CONTROL), None)
     checkpoints.close()
     with pytest.raises(UserError, match=r'parameter conv4/bias does not exist in the checkpoint and is \[2, 8\] in'):
-        Checkpoints(tmp_path).restore(1, state_shapes(on), on.mesh)
+        Checkpoints(tmp_path).restore(1, on.shapes, on.mesh)
 
 
 def test_only_the_kernel_differs(tmp_path):
@@ -232,7 +232,7 @@ def test_only_the_kernel_differs(tmp_path):
     checkpoints.close()
     on = experiment(without=('exchange3',))  # conv3 then sees half as many channels
     with pytest.raises(UserError, match=r'conv3/kernel is \[2, 3, 3, 16, 8\] in the checkpoint and is \[2, 3, 3, 8, 8'):
-        Checkpoints(tmp_path).restore(1, state_shapes(on), on.mesh)
+        Checkpoints(tmp_path).restore(1, on.shapes, on.mesh)
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_read_only_touches_nothing(interrupted, saved):
     before = everything(interrupted)
     on, checkpoints = experiment(), Checkpoints(interrupted, keep=1, read_only=True)
     assert (checkpoints.steps(), checkpoints.best(), checkpoints.find('newest')) == ([10, 20], 20, 20)
-    state, _ = checkpoints.restore(10, state_shapes(on), on.mesh)
+    state, _ = checkpoints.restore(10, on.shapes, on.mesh)
     assert_same_bits(saved[1][10], state)
     checkpoints.close()
     assert everything(interrupted) == before
@@ -262,7 +262,7 @@ def test_what_a_cut_off_save_left_is_no_checkpoint_and_goes_away(interrupted):
     checkpoints.close()
     assert sorted(path.name for path in (interrupted / 'checkpoints').iterdir()) == ['10', '20', '30']
     on = experiment()
-    assert_same_bits(made_up_state(on), Checkpoints(interrupted).restore(30, state_shapes(on), on.mesh)[0])
+    assert_same_bits(made_up_state(on), Checkpoints(interrupted).restore(30, on.shapes, on.mesh)[0])
 
 
 def test_read_only_works_without_a_directory(tmp_path):
@@ -303,7 +303,7 @@ DAMAGES = {
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_taken(damage, saved, tmp_path):
     """Whatever file of it is damaged; what is restored is never anything but what was saved."""
     on, random = experiment(), np.random.default_rng(list(DAMAGES).index(damage))
-    shapes = state_shapes(on)
+    shapes = on.shapes
     files = [path.relative_to(saved[0]) for path in (saved[0] / 'checkpoints' / '20').rglob('*') if path.is_file()]
     noticed = 0
     for number, file in enumerate(sorted(files)):
@@ -339,7 +339,7 @@ def test_where_all_are_damaged_the_run_does_not_begin_anew_by_itself(saved, tmp_
         file.write_bytes(b'')
     on, said = experiment(), []
     with pytest.raises(UserError, match=r'no checkpoint in .* is whole\. To train from the start, give --from_start'):
-        Checkpoints(workdir).restore_newest(state_shapes(on), on.mesh, said.append)
+        Checkpoints(workdir).restore_newest(on.shapes, on.mesh, said.append)
     assert len(said) == 2
 
 
@@ -362,7 +362,7 @@ def test_what_reading_a_damaged_checkpoint_leaves_behind_is_not_told(error, hear
     for file in workdir.glob('checkpoints/20/state/ocdbt.process_0/d/*'):
         file.write_bytes(b'')
     on, checkpoints = experiment(), Checkpoints(workdir, read_only=True)
-    assert checkpoints.restore_newest(state_shapes(on), on.mesh, lambda line: None)[1].step == 10
+    assert checkpoints.restore_newest(on.shapes, on.mesh, lambda line: None)[1].step == 10
     told.clear()
     sys.unraisablehook(types.SimpleNamespace(exc_value=error))
     assert bool(told) is heard
@@ -479,7 +479,7 @@ def test_the_window_comes_back_to_the_last_bit(tmp_path):
     on, checkpoints = experiment(), Checkpoints(tmp_path)
     checkpoints.save(made_up_state(on), Progress(3, 0, CONTROL, window), None)
     checkpoints.wait()
-    assert checkpoints.restore(3, state_shapes(on), on.mesh)[1].window == window
+    assert checkpoints.restore(3, on.shapes, on.mesh)[1].window == window
     checkpoints.close()
 
 

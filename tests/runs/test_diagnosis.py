@@ -15,7 +15,7 @@ import pytest
 import alexnet_jax as ax
 from alexnet_jax.runs import checkpoint as checkpoint_module
 from alexnet_jax.runs import diagnosis
-from alexnet_jax.runs.build import build, state_shapes
+from alexnet_jax.runs.build import build
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.diagnosis import DamagedError, GoneError
 from alexnet_jax.runs.workdir import DAMAGED, read_config
@@ -41,7 +41,7 @@ def files_of(directory):
 
 def restored(workdir, on, said=None, **how):
     with contextlib.closing(Checkpoints(workdir, **how)) as checkpoints:
-        found = checkpoints.restore_newest(state_shapes(on), on.mesh, (said if said is not None else []).append)
+        found = checkpoints.restore_newest(on.shapes, on.mesh, (said if said is not None else []).append)
         return found[1].step
 
 
@@ -126,7 +126,7 @@ def test_metrics_that_are_lost_do_not_condemn_the_arrays(content, workdir, on):
 
 def test_the_best_is_known_from_the_checkpoint_itself(workdir, on):
     with contextlib.closing(Checkpoints(workdir)) as checkpoints:
-        state, progress = checkpoints.restore(300, state_shapes(on), on.mesh)
+        state, progress = checkpoints.restore(300, on.shapes, on.mesh)
         shutil.rmtree(workdir / 'checkpoints/300')
         checkpoints.reload()
         checkpoints.save(state, progress, 0.125)
@@ -163,7 +163,7 @@ def test_a_checkpoint_that_training_deletes_meanwhile_is_gone_not_damaged(workdi
         contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints,
         pytest.raises(GoneError, match=r'checkpoints/300 was there and has been deleted'),
     ):
-        checkpoints.restore(300, state_shapes(on), on.mesh)
+        checkpoints.restore(300, on.shapes, on.mesh)
     assert not (workdir / DAMAGED).exists()
 
 
@@ -183,7 +183,7 @@ def test_a_run_is_opened_at_the_checkpoint_that_is_there_when_it_is_read(workdir
 
 
 def test_other_types_of_numbers_are_another_network(workdir, on):
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, 'bfloat16'), state_shapes(on))
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, 'bfloat16'), on.shapes)
     before = files_of(workdir)
     with (
         contextlib.closing(Checkpoints(workdir)) as checkpoints,
@@ -195,7 +195,7 @@ def test_other_types_of_numbers_are_another_network(workdir, on):
 
 def test_parameters_are_float32_whatever_jax_prefers(on):
     with jax.enable_x64(True):
-        kinds = {x.dtype.name for x in jax.tree.leaves(state_shapes(on))}
+        kinds = {x.dtype.name for x in jax.tree.leaves(on.shapes)}
     assert kinds == {'float32', 'int32'}
 
 
@@ -210,7 +210,7 @@ def test_all_of_a_checkpoint_is_on_disk_before_it_gets_its_name(workdir, on, mon
 
     monkeypatch.setattr(files.os, 'fsync', record)
     with contextlib.closing(Checkpoints(workdir)) as checkpoints:
-        state, progress = checkpoints.restore(300, state_shapes(on), on.mesh)
+        state, progress = checkpoints.restore(300, on.shapes, on.mesh)
         shutil.rmtree(workdir / 'checkpoints/300')
         checkpoints.reload()
         checkpoints.save(state, progress, 0.125)
@@ -232,7 +232,7 @@ def test_all_of_a_checkpoint_is_on_disk_before_it_gets_its_name(workdir, on, mon
 def test_a_save_that_fails_leaves_what_was_there(error, told, workdir, on, monkeypatch):
     before = files_of(workdir / 'checkpoints')
     with contextlib.closing(Checkpoints(workdir)) as checkpoints:
-        state, progress = checkpoints.restore(300, state_shapes(on), on.mesh)
+        state, progress = checkpoints.restore(300, on.shapes, on.mesh)
         monkeypatch.setattr(checkpoint_module, 'sync_tree', raiser(error))
         (workdir / 'checkpoints/300').rename(workdir / 'whole')
         checkpoints.reload()
@@ -266,7 +266,7 @@ def test_a_defect_in_a_save_is_not_hidden_by_what_follows_from_it(workdir, on, m
     """Other parts of the checkpoint are being written meanwhile, and what there is of it goes away."""
     monkeypatch.setattr(ocp.JsonCheckpointHandler, 'async_save', raiser(TypeError('a defect')))
     with pytest.raises(TypeError, match='a defect'), contextlib.closing(Checkpoints(workdir)) as checkpoints:
-        state, progress = checkpoints.restore(300, state_shapes(on), on.mesh)
+        state, progress = checkpoints.restore(300, on.shapes, on.mesh)
         checkpoints.save(state, dataclasses.replace(progress, step=301), None)
     assert sorted(path.name for path in (workdir / 'checkpoints').iterdir()) == ['210', '300']
 

@@ -23,7 +23,7 @@ from fakes import console
 
 from alexnet_jax.commands.train import _divergence as divergence_explained
 from alexnet_jax.commands.train import train
-from alexnet_jax.runs.build import build, state_shapes
+from alexnet_jax.runs.build import build
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runtime.errors import UserError
@@ -378,7 +378,7 @@ def test_the_comparison_sees_a_single_bit(copied, undisturbed, place):
     config.mesh.data = config.mesh.column = 1
     on = build(typed(config))
     checkpoints = Checkpoints(copied)
-    state, progress = checkpoints.restore(STEPS, state_shapes(on), on.mesh)
+    state, progress = checkpoints.restore(STEPS, on.shapes, on.mesh)
     shutil.rmtree(copied / 'checkpoints' / str(STEPS))
     velocity = jax.tree.map(lambda x: x.at[(0,) * x.ndim].multiply(1 + 2**-23), state.velocity)
     checkpoints = Checkpoints(copied)

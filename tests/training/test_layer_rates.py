@@ -8,7 +8,7 @@ import pytest
 from configs import typed
 
 from alexnet_jax.config import Config, RateControlConfig
-from alexnet_jax.runs.build import build, state_shapes
+from alexnet_jax.runs.build import build
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.training.optimizer import check_layer_rules, layer_rates, update_rule
 from experiments import paper, six_convolutions, source_2012
@@ -199,7 +199,7 @@ def test_fall_2009_has_the_rates_of_its_logs():
     ],
 )
 def test_networks_have_as_many_parameters_as_arithmetic_says(config, parameters):
-    shapes = state_shapes(build(typed(config))).parameters
+    shapes = build(typed(config)).shapes.parameters
     assert sum(np.prod(x.shape) for x in jax.tree.leaves(shapes)) == parameters
 
 

@@ -16,7 +16,7 @@ from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
 from alexnet_jax.model.alexnet import AlexNet, Columns
 from alexnet_jax.model.columns import DATA
 from alexnet_jax.model.compiled import collectives
-from alexnet_jax.runs.build import build, first_state, state_shapes, training_step
+from alexnet_jax.runs.build import build, first_state, training_step
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.training.step import make_train_step
 from experiments import digits
@@ -173,7 +173,7 @@ def test_in_parts_a_step_takes_less_memory_and_sums_the_gradients_once(mesh):
         programs[parts] = lowered_step(experiment).compile()
     whole, in_parts = (program.as_text() for program in programs.values())
     assert 'shard_map/while/' not in whole and 'shard_map/while/' in in_parts  # with one part there is no loop
-    parameters = sum(x.size for x in jax.tree.leaves(state_shapes(experiment).parameters)) // mesh[1]
+    parameters = sum(x.size for x in jax.tree.leaves(experiment.shapes.parameters)) // mesh[1]
     for text in (whole, in_parts):
         (sums,) = (one for one in collectives(text, experiment.mesh) if DATA in one.axes)
         assert sums.kind == 'all-reduce' and '/while/' not in sums.source
