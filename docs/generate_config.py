@@ -49,7 +49,9 @@ def _layers() -> list[str]:
         fields = []
         for field in dataclasses.fields(spec):
             default = field.default
-            value = f'={default:g}' if isinstance(default, int | float) else f'={default!r}' * isinstance(default, str)
+            value = f'={default!r}' * isinstance(default, bool | str)
+            if type(default) in (int, float):
+                value = f'={default:g}'
             fields.append(f'`{field.name}{value}`')
         meaning = ' '.join((spec.__doc__ or '').split('\n\n')[0].split())
         lines.append(f'| `{name}` | {", ".join(fields)} | {meaning} |')

@@ -11,24 +11,29 @@ cuda-convnet2, has it after conv1 and conv2); dropout before fc6 and fc7 rather 
 torchvision. Dropout, initialization and all of learning stay the paper's.
 
 conv1 has 55 x 55 outputs everywhere, from different windows. torchvision pads 2 all around and leaves out what is left
-over: 1 + floor((224 + 4 - 11) / 4). cuda-convnet2 pads nothing, and its last window runs past the far edge: 1 +
-ceil((224 - 11) / 4), the rule of this software. So pad is 0 here, and torchvision's windows lie two
-pixels further up and to the left.
+over: 1 + floor((224 + 4 - 11) / 4), as here. cuda-convnet2 pads nothing, and its last window runs past the far edge:
+1 + ceil((224 - 11) / 4); one_weird_trick.py:cuda_convnet2 has that.
+
+torchvision's own weights are read in by --mode=import: docs/weights.md.
 """
 
 from ml_collections import ConfigDict
 
 from alexnet_jax.config import network_config
 from alexnet_jax.model.layer_specs import Convolution, Dense, Dropout, Flatten, MaxPooling, ReLU
+from alexnet_jax.runtime.errors import UserError
 from experiments import paper
 
 
-def get_config() -> ConfigDict:
+def get_config(variant: str = '') -> ConfigDict:
+    if variant not in ('', 'cuda_convnet2'):
+        raise UserError(f'experiments/one_weird_trick.py has no variant {variant!r}; it has: cuda_convnet2.')
     config = paper.get_config()
-    config.name = 'one_weird_trick'
+    config.name = f'one_weird_trick:{variant}' if variant else 'one_weird_trick'
+    windows = {} if variant else {'pad': 2, 'rounding': 'down'}
     config.network = network_config(
         dict(
-            conv1=Convolution(kernels=64, size=11, stride=4),  # 55 x 55
+            conv1=Convolution(kernels=64, size=11, stride=4, **windows),  # 55 x 55
             relu1=ReLU(),
             pool1=MaxPooling(),  # 27 x 27
             conv2=Convolution(kernels=192, size=5, pad=2, bias=1.0),

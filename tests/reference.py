@@ -11,18 +11,21 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 
-def outputs_along(length, size, stride, pad=0):
-    return 1 + math.ceil((length + 2 * pad - size) / stride)
+def outputs_along(length, size, stride, pad=0, rounding='up', far_pad=None):
+    far_pad = pad if far_pad is None else far_pad
+    return 1 + {'up': math.ceil, 'down': math.floor}[rounding]((length + pad + far_pad - size) / stride)
 
 
-def convolution(x, kernel, bias, stride=1, pad=0):
+def convolution(x, kernel, bias, stride=1, pad=0, rounding='up', far_pad=None):
     """x [b, h, w, c], kernel [size, size, c, k], bias [k]; zeros past the far edges where a window overhangs."""
     size = kernel.shape[0]
     _, height, width, _ = x.shape
-    rows, columns = outputs_along(height, size, stride, pad), outputs_along(width, size, stride, pad)
-    # As tall and wide as the last window reaches, and never less than the padding that was asked for.
+    rows, columns = (outputs_along(n, size, stride, pad, rounding, far_pad) for n in (height, width))
+    # As tall and wide as the last window reaches, or as the padding that was asked for.
     tall, wide = (rows - 1) * stride + size, (columns - 1) * stride + size
-    padded = np.pad(x, ((0, 0), (pad, tall - height - pad), (pad, wide - width - pad), (0, 0)))
+    padded = np.zeros((len(x), max(tall, height + pad), max(wide, width + pad), x.shape[3]))
+    padded[:, pad : pad + height, pad : pad + width] = x
+    padded = padded[:, :tall, :wide]
     windows = sliding_window_view(padded, (size, size), axis=(1, 2))[:, ::stride, ::stride]
     y = np.einsum('bhwcij,ijck->bhwk', windows, kernel, optimize=True) + bias
 
@@ -33,7 +36,10 @@ def convolution(x, kernel, bias, stride=1, pad=0):
             for c in range(columns):
                 box = np.einsum('bk,ijck->bijc', dy[:, r, c], kernel)
                 dpadded[:, r * stride : r * stride + size, c * stride : c * stride + size] += box
-        return dpadded[:, pad : pad + height, pad : pad + width], dkernel, dy.sum((0, 1, 2))
+        seen = dpadded[:, pad : pad + height, pad : pad + width]
+        dx = np.zeros_like(x)  # what no window reaches has no gradient
+        dx[:, : seen.shape[1], : seen.shape[2]] = seen
+        return dx, dkernel, dy.sum((0, 1, 2))
 
     return y, back
 
@@ -123,10 +129,10 @@ def spatial_normalization(a, k=1.0, size=5, alpha=0.001 / 25, beta=0.75):
     return a / s**beta, back
 
 
-def max_pooling(x, size=3, stride=2):
+def max_pooling(x, size=3, stride=2, rounding='up'):
     """Largest value of each window, of what there is of it; the gradient goes to where that value stood."""
     batch, height, width, channels = x.shape
-    rows, columns = outputs_along(height, size, stride), outputs_along(width, size, stride)
+    rows, columns = (outputs_along(n, size, stride, rounding=rounding) for n in (height, width))
     y = np.empty((batch, rows, columns, channels))
     source = np.empty((batch, rows, columns, channels, 2), int)
     for b, r, c, channel in np.ndindex(y.shape):
@@ -145,10 +151,10 @@ def max_pooling(x, size=3, stride=2):
     return y, back
 
 
-def average_pooling(x, size=2, stride=2):
+def average_pooling(x, size=2, stride=2, rounding='up'):
     """Mean of each window, of what there is of it; everything there is gets an equal share of the gradient."""
     batch, height, width, channels = x.shape
-    rows, columns = outputs_along(height, size, stride), outputs_along(width, size, stride)
+    rows, columns = (outputs_along(n, size, stride, rounding=rounding) for n in (height, width))
     y = np.empty((batch, rows, columns, channels))
 
     def window(values, r, c):

@@ -4,6 +4,7 @@ A column is what the paper puts on one GPU: half of every layer's kernels. Param
 axis, and the module computes all columns or, inside `jax.shard_map`, those of one device.
 """
 
+import functools
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, assert_never, cast
@@ -134,10 +135,12 @@ class AlexNet(nn.Module):
         match layer:
             case Convolution(_, size, stride, pad):
                 kernels, biases = self._parameters(name, layer, (size, size, xs[0].shape[-1]))
-                _check_window_fits(name, xs[0], size, stride, pad)
+                far_pad = pad if layer.far_pad < 0 else layer.far_pad
+                edges: dict[str, Any] = {'rounding': layer.rounding, 'far_pad': far_pad}
+                _check_window_fits(name, xs[0], size, stride, pad, **edges)
                 if self.convolve:
-                    return self.convolve(xs, kernels, biases, stride=stride, pad=pad)
-                return each(functions.convolution, kernels, biases, stride=stride, pad=pad)
+                    return self.convolve(xs, kernels, biases, stride=stride, pad=pad, **edges)
+                return each(functions.convolution, kernels, biases, stride=stride, pad=pad, **edges)
             case LocallyConnected(_, size, stride, pad):
                 _check_window_fits(name, xs[0], size, stride, pad)
                 positions = tuple(functions.outputs_along(n, size, stride, pad) for n in xs[0].shape[1:3])
@@ -152,16 +155,19 @@ class AlexNet(nn.Module):
                 return each(functions.relu)
             case Tanh():
                 return each(functions.tanh)
-            case LocalResponseNormalization(k, n, alpha, beta):
-                return each(functions.local_response_normalization, k=k, n=n, alpha=alpha, beta=beta)
+            case LocalResponseNormalization(k, n, alpha, beta, across_columns):
+                normalize = functools.partial(functions.local_response_normalization, k=k, n=n, alpha=alpha, beta=beta)
+                if across_columns and self.split.count > 1:
+                    return self._across_columns(name, normalize, xs, n // 2)
+                return each(normalize)
             case SpatialNormalization(k, size, alpha, beta):
                 return each(functions.spatial_normalization, k=k, size=size, alpha=alpha, beta=beta)
-            case MaxPooling(size, stride):
-                _check_window_fits(name, xs[0], size, stride)
-                return each(functions.max_pooling, size=size, stride=stride)
-            case AveragePooling(size, stride):
-                _check_window_fits(name, xs[0], size, stride)
-                return each(functions.average_pooling, size=size, stride=stride)
+            case MaxPooling(size, stride, rounding):
+                _check_window_fits(name, xs[0], size, stride, rounding=rounding)
+                return each(functions.max_pooling, size=size, stride=stride, rounding=rounding)
+            case AveragePooling(size, stride, rounding):
+                _check_window_fits(name, xs[0], size, stride, rounding=rounding)
+                return each(functions.average_pooling, size=size, stride=stride, rounding=rounding)
             case Flatten():
                 return [x.reshape(x.shape[0], -1) for x in xs]
             case Exchange(precision):
@@ -174,6 +180,20 @@ class AlexNet(nn.Module):
                 return each(functions.dropout, keys, rate=rate)
             case _:
                 assert_never(layer)
+
+    def _across_columns(
+        self, name: str, normalize: Callable[[Array], Array], xs: list[Array], reach: int
+    ) -> list[Array]:
+        """Normalizes each column's channels, beside them `reach` channels of each neighboring column."""
+        channels = xs[0].shape[-1]
+        if channels < reach:
+            raise UserError(
+                f'config.network.{name}: across_columns needs at least {reach} channels in a column; there are '
+                f'{channels}.'
+            )
+        beside = self.split.neighbors(xs, reach)
+        wide = [jnp.concatenate((left, x, right), -1) for x, (left, right) in zip(xs, beside, strict=True)]
+        return [normalize(x)[..., reach : reach + channels] for x in wide]
 
     def _parameters(
         self, name: str, layer: Learned, inputs: tuple[int, ...], positions: tuple[int, ...] = ()
@@ -192,8 +212,8 @@ class AlexNet(nn.Module):
         return LayerParameters(shape, layer.std, layer.bias, positions, name=name)()
 
 
-def _check_window_fits(name: str, x: Array, size: int, stride: int, pad: int = 0) -> None:
-    if x.ndim != 4 or min(functions.outputs_along(n, size, stride, pad) for n in x.shape[1:3]) < 1:
+def _check_window_fits(name: str, x: Array, size: int, stride: int, pad: int = 0, **edges: Any) -> None:
+    if x.ndim != 4 or min(functions.outputs_along(n, size, stride, pad, **edges) for n in x.shape[1:3]) < 1:
         raise UserError(
             f'config.network.{name}: a window of {size} x {size} does not fit its input of '
             f'{" x ".join(map(str, x.shape[1:]))}; give larger images (config.data.crop_size) or remove layers.'

@@ -2,7 +2,7 @@
 
 The mesh has two axes. Along 'column' each device holds the kernels, velocity and activations of its own columns, the
 paper's split. Along 'data' copies of the network share a batch. Inside `jax.shard_map` a device sees only its own
-columns; `Columns.exchange` is the one operation that passes activations between them.
+columns; `Columns.exchange` passes activations between them, and `Columns.neighbors` those at the columns' edges.
 """
 
 import dataclasses
@@ -48,6 +48,27 @@ class Columns:
         if self.local == self.count:
             return joined
         return cast(Array, lax.all_gather(joined, self.axis, axis=joined.ndim - 1, tiled=True))
+
+    def neighbors(self, values: list[Array], count: int) -> list[tuple[Array, Array]]:
+        """For each local column the last `count` values of the column before it and the first of the one after it.
+
+        Args:
+          values: for each local column an array [..., n].
+          count: along the last axis, at most n.
+
+        Returns:
+          Pairs of arrays [..., count]; zeros where there is no such column.
+        """
+        first, last = values[0][..., :count], values[-1][..., values[-1].shape[-1] - count :]
+        devices = self.count // self.local
+        if devices == 1:
+            before = after = jnp.zeros_like(first)
+        else:
+            before = lax.ppermute(last, self.axis, [(i, i + 1) for i in range(devices - 1)])
+            after = lax.ppermute(first, self.axis, [(i + 1, i) for i in range(devices - 1)])
+        lasts = [x[..., x.shape[-1] - count :] for x in values]
+        firsts = [x[..., :count] for x in values]
+        return list(zip([before, *lasts[:-1]], [*firsts[1:], after], strict=True))
 
     def gather_logits(self, values: list[Array]) -> Array:
         """Concatenates the columns' logits as `exchange` does, for the loss, which is then the same in every column.

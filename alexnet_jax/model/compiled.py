@@ -150,7 +150,7 @@ class Collective:
       kind: one of `COLLECTIVES`.
       axes: mesh axes along which devices exchange, such as ('column',).
       shapes: type and shape of each resulting array of a device, as in 'f32[4,128]'.
-      received: bytes that a device receives from others if nothing is sent twice.
+      received: bytes that a device receives from others if nothing is sent twice, on average over those that take part.
       source: the operation in the source.
     """
 
@@ -182,11 +182,12 @@ def collective_of(one: Instruction, mesh: Mesh) -> Collective | None:
         arrays = arrays[len(arrays) // 2 :]
     total = sum(array.size for array in arrays)
     # All-gather brings the others' parts; reduce-scatter, from each other device as much as its result; all-reduce is a
-    # reduce-scatter and an all-gather.
+    # reduce-scatter and an all-gather. In a permute some devices may only send.
     received = {
         'all-gather': total * (devices - 1) // devices,
         'reduce-scatter': total * (devices - 1),
         'all-reduce': 2 * total * (devices - 1) // devices,
+        'collective-permute': total * len(groups) // len({device for pair in groups for device in pair}),
     }.get(kind, total)
     positions = [np.unravel_index(group, mesh.devices.shape) for group in groups]
     axes = (axis for i, axis in enumerate(mesh.axis_names) if any(np.ptp(position[i]) for position in positions))

@@ -14,6 +14,7 @@ outputs, 181 products replace 1,225.
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ import numpy as np
 from jax import Array
 
 from alexnet_jax.model import layers
+from alexnet_jax.model.layer_specs import Rounding
 from alexnet_jax.model.layers import computed_once
 
 _MAX_TILE = 11  # Wider tiles take fewer products but longer transforms. Measured on the paper's layers.
@@ -29,15 +31,26 @@ _MAX_COST_RATIO = 2 / 3  # Direct convolution runs nearer to the processor's pea
 _IMAGES_PER_GROUP = 8
 
 
-def cpu_convolution(xs: list[Array], kernels: Array, biases: Array, *, stride: int = 1, pad: int = 0) -> list[Array]:
+def cpu_convolution(
+    xs: list[Array],
+    kernels: Array,
+    biases: Array,
+    *,
+    stride: int = 1,
+    pad: int = 0,
+    rounding: Rounding = 'up',
+    far_pad: int | None = None,
+) -> list[Array]:
     """`layers.convolution` of each column's x; kernels and biases have a leading column axis."""
-    if stride == 1 and xs[0].dtype == jnp.float32 and saves_work(xs[0].shape, kernels.shape[1:], pad):
+    evenly = stride == 1 and far_pad in (None, pad)
+    if evenly and xs[0].dtype == jnp.float32 and saves_work(xs[0].shape, kernels.shape[1:], pad):
         return fft_convolution(xs, kernels, biases, pad=pad)
 
     def in_groups(x: Array, kernel: Array, bias: Array) -> Array:
         kernel = kernel.astype(x.dtype)
         groups = jnp.split(x, list(range(_IMAGES_PER_GROUP, len(x), _IMAGES_PER_GROUP)))
-        maps = [layers.correlation(group, kernel, stride=stride, pad=pad) for group in groups]
+        options: dict[str, Any] = {'stride': stride, 'pad': pad, 'rounding': rounding, 'far_pad': far_pad}
+        maps = [layers.correlation(group, kernel, **options) for group in groups]
         return jnp.concatenate(maps) + bias.astype(x.dtype)
 
     return [in_groups(*column) for column in zip(xs, kernels, biases, strict=True)]

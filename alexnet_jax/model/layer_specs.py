@@ -17,6 +17,7 @@ Size = Annotated[int, Field(ge=1, le=2**14)]  # pixels, or channels
 Padding = Annotated[int, Field(ge=0, le=2**14)]  # pixels
 NotNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
+Rounding = Literal['up', 'down']
 
 _STRICT = ConfigDict(extra='forbid', strict=True, allow_inf_nan=False)
 
@@ -34,7 +35,8 @@ class Convolution:
     """`kernels` filters of size x size; 1 + ceil((n + 2 pad - size) / stride) outputs along each side.
 
     The last window may run past the bottom and right edges, where it reads zeros, as in the 2012 code: 224 pixels with
-    size 11 and stride 4 give 55 outputs.
+    size 11 and stride 4 give 55 outputs. `rounding='down'` leaves such a window out, as Caffe and PyTorch do. There are
+    `pad` zeros before the top and left edges, and `far_pad` after the bottom and right ones; -1 for as many.
     """
 
     kernels: Count
@@ -43,6 +45,8 @@ class Convolution:
     pad: Padding = 0
     std: NotNegative = 0.01
     bias: float = 0.0
+    rounding: Rounding = 'up'
+    far_pad: Annotated[int, Field(ge=-1, le=2**14)] = -1
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -80,13 +84,15 @@ class Tanh:
 class LocalResponseNormalization:
     """Section 3.3: x / (k + alpha * sum of squares over n adjacent channels) ** beta, within a column.
 
-    The 2012 code divides its alpha by n.
+    The 2012 code divides its alpha by n. With `across_columns` the channels at a column's edges see those of the
+    neighboring column too, as in Caffe, whose groups share one normalization.
     """
 
     k: NotNegative = 2.0
     n: Size = 5
     alpha: NotNegative = 1e-4
     beta: NotNegative = 0.75
+    across_columns: bool = False
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -104,10 +110,14 @@ class SpatialNormalization:
 
 @dataclass(frozen=True, config=_STRICT)
 class MaxPooling:
-    """Section 3.4: the largest value of each size x size window, `stride` apart; they overlap if stride < size."""
+    """Section 3.4: the largest value of each size x size window, `stride` apart; they overlap if stride < size.
+
+    The last window may run past the bottom and right edges; `rounding='down'` leaves it out.
+    """
 
     size: Size = 3
     stride: Size = 2
+    rounding: Rounding = 'up'
 
     _check = model_validator(mode='after')(_no_gaps)
 
@@ -118,6 +128,7 @@ class AveragePooling:
 
     size: Size = 2
     stride: Size = 2
+    rounding: Rounding = 'up'
 
     _check = model_validator(mode='after')(_no_gaps)
 

@@ -14,21 +14,39 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from alexnet_jax.model.layer_specs import Rounding
 
-def outputs_along(length: int, size: int, stride: int, pad: int = 0) -> int:
+
+def outputs_along(
+    length: int, size: int, stride: int, pad: int = 0, *, rounding: Rounding = 'up', far_pad: int | None = None
+) -> int:
     """Number of windows along a side of `length` pixels, by the 2012 code's rule: below 1 where none fits.
 
-    It is 1 + ceil((length + 2 pad - size) / stride); the last window may run past the far edge.
+    It is 1 + ceil((length + pad + far_pad - size) / stride), where far_pad is as pad if not given; the last window may
+    run past the far edge. Rounded down, every window ends within the padding.
     """
-    return 1 + -((length + 2 * pad - size) // -stride)
+    steps = length + pad + (pad if far_pad is None else far_pad) - size
+    return 1 + (steps // stride if rounding == 'down' else -(steps // -stride))
 
 
-def _far_padding(length: int, size: int, stride: int, pad: int) -> int:
+def _far_padding(
+    length: int, size: int, stride: int, pad: int, rounding: Rounding = 'up', far_pad: int | None = None
+) -> int:
     """Pixels by which the last window runs past the far edge; 0 where it ends before the edge."""
-    return max(0, (outputs_along(length, size, stride, pad) - 1) * stride + size - pad - length)
+    outputs = outputs_along(length, size, stride, pad, rounding=rounding, far_pad=far_pad)
+    return max(0, (outputs - 1) * stride + size - pad - length)
 
 
-def convolution(x: Array, kernel: Array, bias: Array, *, stride: int = 1, pad: int = 0) -> Array:
+def convolution(
+    x: Array,
+    kernel: Array,
+    bias: Array,
+    *,
+    stride: int = 1,
+    pad: int = 0,
+    rounding: Rounding = 'up',
+    far_pad: int | None = None,
+) -> Array:
     """Correlates x with each kernel and adds the kernel's bias (section 3.5).
 
     Args:
@@ -36,23 +54,27 @@ def convolution(x: Array, kernel: Array, bias: Array, *, stride: int = 1, pad: i
       kernel: [size, size, channels, kernels].
       bias: [kernels].
       stride: distance between neighboring windows, in pixels.
-      pad: zeros before the top and left edges, and at least as many after the bottom and right ones that the last
-        window is complete (see `layer_specs.Convolution`).
+      pad: zeros before the top and left edges.
+      rounding: 'up', with as many more zeros after the bottom and right edges as complete the last window (see
+        `layer_specs.Convolution`); or 'down', without that window.
+      far_pad: zeros after the bottom and right edges; None for `pad`.
 
     Returns:
       [batch, outputs, outputs, kernels], of x's type.
     """
-    return correlation(x, kernel, stride=stride, pad=pad) + bias.astype(x.dtype)
+    return correlation(x, kernel, stride=stride, pad=pad, rounding=rounding, far_pad=far_pad) + bias.astype(x.dtype)
 
 
-def correlation(x: Array, kernel: Array, *, stride: int, pad: int) -> Array:
+def correlation(
+    x: Array, kernel: Array, *, stride: int, pad: int, rounding: Rounding = 'up', far_pad: int | None = None
+) -> Array:
     """`convolution` without the bias."""
     size = kernel.shape[0]
     return lax.conv_general_dilated(
         x,
         kernel.astype(x.dtype),
         window_strides=(stride, stride),
-        padding=[(pad, _far_padding(length, size, stride, pad)) for length in x.shape[1:3]],
+        padding=[(pad, _far_padding(length, size, stride, pad, rounding, far_pad)) for length in x.shape[1:3]],
         dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     )
 
@@ -155,26 +177,31 @@ def _sum_near(values: Array, axes: tuple[int, ...], n: int) -> Array:
     return cast(Array, lax.reduce_window(values, zero, lax.add, sizes, [1] * values.ndim, padding))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnames=('size', 'stride'))
-def max_pooling(x: Array, size: int, stride: int) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnames=('size', 'stride', 'rounding'))
+def max_pooling(x: Array, size: int, stride: int, rounding: Rounding = 'up') -> Array:
     """The largest value of each window (section 3.4), [batch, outputs, outputs, channels]; windows may overlap.
 
-    A window past the far edge covers only the pixels there are. The gradient sums over the windows of each pixel, at
-    most four for size 3 and stride 2; XLA's own, a scatter, takes forty times as long on a CPU. As in cuda-convnet, all
-    values equal to a window's maximum get its gradient; after a ReLU such ties are zeros, whose gradient is zero.
+    A window past the far edge covers only the pixels there are; rounded down, it is left out. The gradient sums over
+    the windows of each pixel, at most four for size 3 and stride 2; XLA's own, a scatter, takes forty times as long on
+    a CPU. As in cuda-convnet, all values equal to a window's maximum get its gradient; after a ReLU such ties are
+    zeros, whose gradient is zero.
     """
-    return _max_pooling_forward(x, size, stride)[0]
+    return _max_pooling_forward(x, size, stride, rounding)[0]
 
 
-def _max_pooling_forward(x: Array, size: int, stride: int) -> tuple[Array, tuple[Array, Array]]:
+def _max_pooling_forward(
+    x: Array, size: int, stride: int, rounding: Rounding = 'up'
+) -> tuple[Array, tuple[Array, Array]]:
     x = computed_once(x)
-    padded = _padded(x, size, stride, -jnp.inf)
-    slices = _window_slices(padded, size, stride, _positions(x, size, stride))
+    padded = _padded(x, size, stride, -jnp.inf, rounding)
+    slices = _window_slices(padded, size, stride, _positions(x, size, stride, rounding=rounding))
     y = computed_once(functools.reduce(jnp.maximum, slices))
     return y, (x, y)
 
 
-def _max_pooling_backward(size: int, stride: int, residuals: tuple[Array, Array], gradient: Array) -> tuple[Array]:
+def _max_pooling_backward(
+    size: int, stride: int, rounding: Rounding, residuals: tuple[Array, Array], gradient: Array
+) -> tuple[Array]:
     # For each pixel: the last windows along each axis that contain it, and those before them.
     x, y = residuals
     gradient = computed_once(gradient)
@@ -204,10 +231,10 @@ def _spread_to_pixels(values: Array, sides: tuple[int, ...], stride: int, steps:
 max_pooling.defvjp(_max_pooling_forward, _max_pooling_backward)
 
 
-def average_pooling(x: Array, *, size: int, stride: int) -> Array:
+def average_pooling(x: Array, *, size: int, stride: int, rounding: Rounding = 'up') -> Array:
     """The mean of each window, summed in float32; a window past the far edge averages the pixels there are."""
-    positions = _positions(x, size, stride)
-    padded = _padded(x.astype(jnp.float32), size, stride, 0.0)
+    positions = _positions(x, size, stride, rounding=rounding)
+    padded = _padded(x.astype(jnp.float32), size, stride, 0.0, rounding)
     pixels = [
         np.minimum(np.arange(outputs) * stride + size, length) - np.arange(outputs) * stride
         for outputs, length in zip(positions, x.shape[1:3], strict=True)
@@ -217,15 +244,15 @@ def average_pooling(x: Array, *, size: int, stride: int) -> Array:
     return (total / counts).astype(x.dtype)
 
 
-def _positions(x: Array, size: int, stride: int, pad: int = 0) -> tuple[int, int]:
+def _positions(x: Array, size: int, stride: int, pad: int = 0, rounding: Rounding = 'up') -> tuple[int, int]:
     """Rows and columns of windows."""
-    height, width = (outputs_along(length, size, stride, pad) for length in x.shape[1:3])
+    height, width = (outputs_along(length, size, stride, pad, rounding=rounding) for length in x.shape[1:3])
     return height, width
 
 
-def _padded(x: Array, size: int, stride: int, value: float) -> Array:
+def _padded(x: Array, size: int, stride: int, value: float, rounding: Rounding) -> Array:
     """x, extended by `value` at the far edges as far as the last windows reach."""
-    far = [(0, _far_padding(length, size, stride, 0), 0) for length in x.shape[1:3]]
+    far = [(0, _far_padding(length, size, stride, 0, rounding), 0) for length in x.shape[1:3]]
     return lax.pad(x, jnp.array(value, x.dtype), [(0, 0, 0), *far, (0, 0, 0)])
 
 

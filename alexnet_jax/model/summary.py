@@ -36,6 +36,7 @@ class Line:
     parameters: int  # kernel values and biases
     multiply_adds: int  # of an image, forward
     precision: str = 'network'  # in which an exchange passes its values
+    edges: int = 0  # channels that a normalization takes of each neighboring column
 
 
 class ColumnExchange(NamedTuple):
@@ -73,6 +74,7 @@ def network_lines(layers: Mapping[str, Layer] | Table, columns: int = 2, crop_si
                 parameters=sum(math.prod(x.shape) for x in parameters.values()) if parameters else 0,
                 multiply_adds=math.prod(kernel) * uses if parameters else 0,
                 precision=layer.precision if isinstance(layer, Exchange) else 'network',
+                edges=layer.n // 2 if isinstance(layer, LocalResponseNormalization) and layer.across_columns else 0,
             )
         )
         if isinstance(layer, Exchange):
@@ -96,8 +98,8 @@ def _description(layer: Layer, kernel: tuple[int, ...]) -> str:
             return f'max pooling {size}x{size}, stride {stride}'
         case AveragePooling(size, stride):
             return f'average pooling {size}x{size}, stride {stride}'
-        case LocalResponseNormalization(k, n, alpha, beta):
-            return f'LRN k={k:g} n={n} alpha={alpha:g} beta={beta:g}'
+        case LocalResponseNormalization(k, n, alpha, beta, across_columns):
+            return f'LRN k={k:g} n={n} alpha={alpha:g} beta={beta:g}' + ' across columns' * across_columns
         case SpatialNormalization(k, size, alpha, beta):
             return f'spatial k={k:g} {size}x{size} alpha={alpha:g} beta={beta:g}'
         case Dropout(rate):
@@ -108,14 +110,21 @@ def _description(layer: Layer, kernel: tuple[int, ...]) -> str:
 
 
 def column_exchanges(lines: Sequence[Line], columns: int, bytes_per_value: int) -> list[ColumnExchange]:
-    """What a column receives from the others for one image: at each exchange layer, and the logits for the softmax."""
+    """What a column receives from the others for one image: at each exchange layer, and the logits for the softmax.
+
+    At a normalization across columns it is what a column between two others receives, or one of two from the other.
+    """
     if columns == 1:
         return []
     received = []
     for i, line in enumerate(lines):
+        others = math.prod(line.output) * (columns - 1) // columns
         if line.kind == 'Exchange':
             into = next((after.name for after in lines[i:] if after.parameters), 'softmax')
-            received.append((into, line.output, bytes_per_value if line.precision == 'network' else 2))
-    received.append(('softmax', lines[-1].output, bytes_per_value))
-    values = [math.prod(output) * (columns - 1) // columns for _, output, _ in received]
-    return [ColumnExchange(into, n, n * size) for (into, _, size), n in zip(received, values, strict=True)]
+            received.append((into, others, bytes_per_value if line.precision == 'network' else 2))
+        elif line.edges:
+            received.append(
+                (line.name, math.prod(line.output[:-1]) * line.edges * min(2, columns - 1), bytes_per_value)
+            )
+    received.append(('softmax', others, bytes_per_value))
+    return [ColumnExchange(into, values, values * size) for into, values, size in received]

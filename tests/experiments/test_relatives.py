@@ -1,4 +1,4 @@
-"""Guards LeNet-5 and the single tower of 2014: parameters counted by hand, sizes of maps, and that they learn."""
+"""Guards LeNet-5, the tower of 2014 and Caffe's networks: parameters, map sizes, and that they learn."""
 
 import pytest
 from configs import table_of, typed
@@ -6,7 +6,7 @@ from learning import losses
 
 from alexnet_jax.commands.inspect import lines_of
 from alexnet_jax.runtime.errors import UserError
-from experiments import lenet5, one_weird_trick
+from experiments import caffe_alexnet, caffenet, lenet5, one_weird_trick
 
 
 def counted(config):
@@ -48,6 +48,36 @@ def test_one_weird_trick_drops_out_before_its_dense_layers():
     names = list(one_weird_trick.get_config().network)
     assert names[-8:] == ['flatten5', 'drop6', 'fc6', 'relu6', 'drop7', 'fc7', 'relu7', 'fc8']
     assert not any('norm' in name for name in names)
+
+
+def test_conv1_of_one_weird_trick_sees_torchvisions_windows_or_those_of_2014():
+    first = dict(typed(one_weird_trick.get_config()).network)['conv1']
+    assert (first.pad, first.rounding) == (2, 'down')
+    first = dict(typed(one_weird_trick.get_config('cuda_convnet2')).network)['conv1']
+    assert (first.pad, first.rounding) == (0, 'up')
+    with pytest.raises(UserError, match="no variant 'x'; it has: cuda_convnet2"):
+        one_weird_trick.get_config('x')
+
+
+@pytest.mark.parametrize('experiment, order', [(caffe_alexnet, ['norm', 'pool']), (caffenet, ['pool', 'norm'])])
+def test_caffes_networks_have_the_papers_parameters_and_caffes_windows(experiment, order):
+    config = experiment.get_config()
+    found = counted(config)
+    assert sum(line.parameters for line in found.values()) == 60_965_224
+    sizes = [found[name].output[0] for name in ('conv1', 'pool1', 'conv2', 'pool2', 'conv5', 'pool5')]
+    assert sizes == [55, 27, 27, 13, 13, 6] and config.data.crop_size == 227
+    names = list(found)
+    for number in ('1', '2'):
+        assert names[names.index(f'relu{number}') + 1 :][:2] == [f'{kind}{number}' for kind in order]
+        assert found[f'norm{number}'].kernel == 'LRN k=1 n=5 alpha=2e-05 beta=0.75 across columns'
+    assert {layer.rounding for _, layer in typed(config).network if hasattr(layer, 'far_pad')} == {'down'}
+
+
+def test_caffes_rate_falls_every_hundred_thousand_iterations():
+    config = typed(caffe_alexnet.get_config())
+    assert config.epochs == 90  # 450,000 batches of 256
+    assert [epoch for epoch, _ in config.rate_control.schedule] == [20, 40, 60, 80]
+    assert [rate for _, rate in config.rate_control.schedule] == pytest.approx([1e-3, 1e-4, 1e-5, 1e-6])
 
 
 def test_one_weird_trick_learns_at_a_small_size():

@@ -446,10 +446,10 @@ def test_table_survives_being_a_config(lines):
 
 def test_table_of_every_type_survives_being_a_config():
     lines = {
-        'a': Convolution(kernels=4, size=3, stride=2, pad=1, std=0.5, bias=0.25),
+        'a': Convolution(kernels=4, size=3, stride=2, pad=1, std=0.5, bias=0.25, rounding='down', far_pad=2),
         'b': ReLU(),
-        'c': LocalResponseNormalization(k=1.0, n=3, alpha=0.5, beta=0.25),
-        'd': MaxPooling(size=2, stride=1),
+        'c': LocalResponseNormalization(k=1.0, n=3, alpha=0.5, beta=0.25, across_columns=True),
+        'd': MaxPooling(size=2, stride=1, rounding='down'),
         'e': Exchange(),
         'f': Flatten(),
         'g': Dropout(rate=0.25),

@@ -7,15 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference
 from configs import typed
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from alexnet_jax.commands.inspect import lowered_step
+from alexnet_jax.commands.inspect import lines_of, lowered_step
 from alexnet_jax.config import network_config
-from alexnet_jax.model.columns import COLUMN, DATA, check_batch, columns_on, make_mesh
+from alexnet_jax.model.alexnet import AlexNet
+from alexnet_jax.model.columns import COLUMN, DATA, Columns, check_batch, columns_on, make_mesh
 from alexnet_jax.model.compiled import collectives
-from alexnet_jax.model.layer_specs import Exchange
+from alexnet_jax.model.layer_specs import Dense, Exchange, Flatten, LocalResponseNormalization
+from alexnet_jax.model.summary import column_exchanges
 from alexnet_jax.runs.build import build, first_state
 from alexnet_jax.runtime.errors import UserError
 from experiments import digits, paper
@@ -208,3 +211,61 @@ def test_each_device_holds_its_own_columns_kernels_and_velocity():
             _, column = np.argwhere(experiment.mesh.devices == shard.device)[0]
             assert shard.data.shape == (1, *array.shape[1:])
             assert shard.index[0] == slice(column, column + 1)
+
+
+NORMALIZED = {
+    'norm': LocalResponseNormalization(k=1.0, n=5, alpha=0.3, beta=0.75, across_columns=True),
+    'flatten': Flatten(),
+    'exchange': Exchange(),
+    'fc': Dense(units=4),
+}
+
+
+@pytest.mark.parametrize(('columns', 'devices'), [(2, 1), (2, 2), (4, 1), (4, 2), (4, 4), (1, 1)])
+def test_a_normalization_across_columns_is_that_of_all_channels(columns, devices):
+    """Values and gradients, for columns of three channels, against the float64 reference over all of them."""
+    generator = np.random.default_rng(0)
+    x, cotangent = (np.float32(generator.standard_normal((columns, 2, 3, 3, 3))) for _ in range(2))
+    split = Columns(columns, columns // devices, COLUMN if devices > 1 else None)
+    network = AlexNet(NORMALIZED, split)
+
+    def normalized(own):
+        return jnp.stack(network._apply_layer('norm', NORMALIZED['norm'], list(own), None))
+
+    def both(x, cotangent):
+        y, vjp = jax.vjp(normalized, x)
+        return y, vjp(cotangent)[0]
+
+    if devices > 1:
+        spec = PartitionSpec(COLUMN)
+        mesh = make_mesh(columns, 1, devices)
+        both = jax.shard_map(both, mesh=mesh, in_specs=(spec, spec), out_specs=(spec, spec))
+    y, gradient = jax.jit(both)(x, cotangent)
+    together = [np.concatenate(list(each.astype(float)), axis=-1) for each in (x, cotangent)]
+    right, back = reference.local_response_normalization(together[0], k=1.0, n=5, alpha=0.3, beta=0.75)
+    for found, expected in ((y, right), (gradient, back(together[1]))):
+        assert reference.relative_error(found, np.stack(np.split(expected, columns, axis=-1))) < 1e-5
+
+
+@pytest.mark.parametrize('name, places', [('norm1', 55), ('norm2', 27)])
+def test_across_columns_two_channels_pass_each_edge_and_no_more(name, places, paper_exchanges):
+    def across(config):
+        config.network[name].across_columns = True
+
+    found = exchanges(1, 2, change=across)
+    extra = [one for one in found if one.kind == 'collective-permute']
+    assert sorted(summary(one for one in found if one not in extra)) == allowed(1)
+    # To and fro, and the gradients back: each time two channels of four images for one of the two devices.
+    assert {one.shapes for one in extra} == {(f'f32[4,{places},{places},2]',)} and len(extra) == 4
+    edge = 4 * 4 * places * places * 2
+    assert sum(one.received for one in extra) == 2 * edge
+    config = paper.get_config()
+    across(config)
+    predicted = {one.into: one.size for one in column_exchanges(lines_of(typed(config)), 2, 4)}
+    assert 4 * predicted[name] == edge
+
+
+def test_columns_too_narrow_to_be_normalized_together_are_a_clear_error():
+    network = AlexNet(NORMALIZED, 4)
+    with pytest.raises(UserError, match=r'config\.network\.norm: across_columns needs at least 2 channels .* are 1'):
+        network._apply_layer('norm', NORMALIZED['norm'], [jnp.zeros((1, 2, 2, 1))] * 4, None)

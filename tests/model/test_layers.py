@@ -3,6 +3,8 @@
 float32 results may deviate from the reference by 1e-5 of its largest value (measured: below 6e-7).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import reference
 
 from alexnet_jax.model import layers
+from alexnet_jax.model.fft_convolution import cpu_convolution
 
 TOLERANCE = 1e-5
 
@@ -72,6 +75,10 @@ REFERENCE_CASES = {
         lambda x, w, b: reference.convolution(x, w, b, stride=3, pad=1),
         [(2, 7, 6, 2), (4, 4, 2, 3), (3,)],
     ),
+    'convolution, rounded down': (
+        lambda x, w, b: reference.convolution(x, w, b, stride=3, pad=1, rounding='down', far_pad=0),
+        [(2, 9, 6, 2), (4, 4, 2, 3), (3,)],
+    ),
     'convolution, padded': (lambda x, w, b: reference.convolution(x, w, b, pad=2), [(2, 4, 5, 2), (5, 5, 2, 2), (2,)]),
     'dense': (reference.dense, [(3, 4), (4, 5), (5,)]),
     'relu': (reference.relu, [(3, 7)]),
@@ -93,6 +100,11 @@ REFERENCE_CASES = {
         [(2, 4, 5, 2), (3, 3, 18, 2), (3, 3, 2)],  # 1 + ceil(3 / 2) places, and 1 + 4 / 2
     ),
     'average pooling, overhanging': (lambda x: reference.average_pooling(x, size=3, stride=2), [(2, 6, 8, 2)]),
+    'average pooling, rounded down': (
+        lambda x: reference.average_pooling(x, size=3, stride=2, rounding='down'),
+        [(2, 6, 8, 2)],
+    ),
+    'pooling, rounded down': (lambda x: reference.max_pooling(x, size=3, stride=2, rounding='down'), [(2, 6, 8, 2)]),
     'pooling, overhanging': (lambda x: reference.max_pooling(x, size=3, stride=2), [(2, 6, 8, 2)]),
     'dropout, training': (lambda x: reference.dropout(x, np.eye(3, 5) == 1), [(3, 5)]),
     'dropout, test': (lambda x: reference.dropout(x, rate=0.3), [(3, 5)]),
@@ -142,6 +154,23 @@ def test_outputs_along(length, size, stride, pad, outputs):
     assert reference.outputs_along(length, size, stride, pad) == outputs
 
 
+@pytest.mark.parametrize(
+    'length, size, stride, pad, far_pad, outputs',
+    [
+        (224, 11, 4, 2, None, 55),  # torchvision's conv1
+        (224, 11, 4, 0, None, 54),  # that of ONNX's model zoo
+        (224, 11, 4, 0, 3, 55),  # the paper's, as other software says it
+        (54, 3, 2, 0, None, 26),
+        (8, 3, 2, 1, 0, 4),
+        (2, 3, 2, 0, None, 0),
+        (10, 11, 4, 0, None, 0),
+    ],
+)
+def test_outputs_along_rounded_down(length, size, stride, pad, far_pad, outputs):
+    assert layers.outputs_along(length, size, stride, pad, rounding='down', far_pad=far_pad) == outputs
+    assert reference.outputs_along(length, size, stride, pad, 'down', far_pad) == outputs
+
+
 def test_map_sizes_of_the_paper():
     def maps(x):
         seen = []
@@ -181,6 +210,17 @@ def test_convolution(height, width, channels, size, stride, pad):
         lambda x, w, b: reference.convolution(x, w, b, stride=stride, pad=pad),
         *draws(3, *shapes),
     )
+
+
+@pytest.mark.parametrize('far_pad', [None, 0, 3])
+@pytest.mark.parametrize('rounding', ['up', 'down'])
+@pytest.mark.parametrize('height, width, size, stride, pad', [(20, 18, 11, 4, 2), (8, 7, 4, 3, 1), (6, 5, 3, 1, 1)])
+def test_convolution_with_the_edges_of_other_software(height, width, size, stride, pad, rounding, far_pad):
+    edges = {'stride': stride, 'pad': pad, 'rounding': rounding, 'far_pad': far_pad}
+    inputs = draws(21, (2, height, width, 3), (size, size, 3, 5), (5,))
+    right = functools.partial(reference.convolution, **edges)
+    check(lambda x, w, b: layers.convolution(x, w, b, **edges), right, *inputs)
+    check(lambda x, w, b: cpu_convolution([x], w[None], b[None], **edges)[0], right, *inputs)
 
 
 @pytest.mark.parametrize(
@@ -298,6 +338,19 @@ def test_max_pooling(height, width, size, stride, shift):
         lambda x: layers.max_pooling(x, size=size, stride=stride),
         lambda x: reference.max_pooling(x, size=size, stride=stride),
         x + shift,
+    )
+
+
+@pytest.mark.parametrize(
+    'height, width, size, stride', [(8, 6, 3, 2), (7, 8, 3, 2), (9, 8, 5, 3), (11, 9, 2, 2), (6, 6, 2, 3)]
+)
+@pytest.mark.parametrize('kind', ['max_pooling', 'average_pooling'])
+def test_pooling_rounded_down(kind, height, width, size, stride):
+    windows = {'size': size, 'stride': stride, 'rounding': 'down'}
+    check(
+        lambda x: getattr(layers, kind)(x, **windows),
+        lambda x: getattr(reference, kind)(x, **windows),
+        *draws(22, (2, height, width, 3)),
     )
 
 
