@@ -122,14 +122,13 @@ class TorchAlexNet(nn.Module):
             match layer:
                 case Convolution(kernels, size, stride, pad):
                     self.layers[name] = nn.Conv2d(channels, kernels, size, stride, pad, groups=groups)
-                    outputs = outputs_along(side, size, stride, pad)
-                    if name != table[0][0] and (outputs - 1) * stride + size != side + 2 * pad:
-                        raise UserError(
-                            f'config.network.{name}: its last window runs past the edge; not built for PyTorch here.'
-                        )
+                    outputs = outputs_along(side, size, stride, pad, rounding=layer.rounding)
+                    runs_past = name != table[0][0] and (outputs - 1) * stride + size > side + 2 * pad
+                    if runs_past or layer.far_pad not in (-1, pad):
+                        raise UserError(f'config.network.{name}: its edges are not built for PyTorch here.')
                     channels, side, groups = kernels, outputs, columns
-                case MaxPooling(size, stride):
-                    outputs = outputs_along(side, size, stride)
+                case MaxPooling(size, stride, rounding):
+                    outputs = outputs_along(side, size, stride, rounding=rounding)
                     self.ceil[name] = (outputs - 1) * stride + size > side
                     side = outputs
                 case Flatten():
@@ -148,8 +147,8 @@ class TorchAlexNet(nn.Module):
                     x = self.layers[name](x)
                 case ReLU():
                     x = F.relu(x)
-                case LocalResponseNormalization(k, n, alpha, beta):
-                    x = self._normalized(x, n, k, alpha, beta)
+                case LocalResponseNormalization(k, n, alpha, beta, across_columns):
+                    x = self._normalized(x, 1 if across_columns else self.columns, n, k, alpha, beta)
                 case MaxPooling(size, stride):
                     x = F.max_pool2d(x, size, stride, ceil_mode=self.ceil[name])
                 case Flatten():
@@ -158,10 +157,10 @@ class TorchAlexNet(nn.Module):
                     x = F.dropout(x, rate) if self.training else x * (1 - rate)
         return x
 
-    def _normalized(self, x: Tensor, n: int, k: float, alpha: float, beta: float) -> Tensor:
+    def _normalized(self, x: Tensor, columns: int, n: int, k: float, alpha: float, beta: float) -> Tensor:
         if self.written_out:
-            return Normalization.apply(x, self.columns, n, k, alpha, beta)
-        parts = [F.local_response_norm(part, n, alpha * n, beta, k) for part in x.chunk(self.columns, 1)]
+            return Normalization.apply(x, columns, n, k, alpha, beta)
+        parts = [F.local_response_norm(part, n, alpha * n, beta, k) for part in x.chunk(columns, 1)]
         return torch.cat(parts, 1)
 
     def load(self, parameters: Parameters) -> None:
@@ -191,7 +190,8 @@ def padded(images: np.ndarray, table: Table) -> np.ndarray:
     """Images [batch, height, width, 3] as [batch, 3, ...], with the zeros that the first windows read past the edge."""
     _, first = table[0]
     side = images.shape[1]
-    far = (outputs_along(side, first.size, first.stride, first.pad) - 1) * first.stride + first.size - side - first.pad
+    outputs = outputs_along(side, first.size, first.stride, first.pad, rounding=first.rounding)
+    far = (outputs - 1) * first.stride + first.size - side - first.pad
     far = max(0, far - first.pad)
     return np.pad(images, ((0, 0), (0, far), (0, far), (0, 0))).transpose(0, 3, 1, 2)
 
