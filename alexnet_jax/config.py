@@ -99,6 +99,19 @@ class DataConfig(_Section):
     crop_size: int = _field(224, 'height and width of the patches that the network sees', gt=0, unit='pixels')
     random_crop: bool = _field(True, 'whether training patches are random; otherwise central')
     mirror: bool = _field(True, 'whether half of the training patches are mirrored')
+    mean_patch: Literal['matching', 'center'] = _field(
+        'matching',
+        "what is subtracted from a patch: the mean image's same pixels, or, as in the 2012 code, always its central "
+        'patch, after mirroring',
+    )
+    blend_probability: float = _field(
+        0.0,
+        'that 32 consecutive training images are blended with others, their labels kept; 0.05 in network 170-fade of '
+        'the 2012 code',
+        ge=0,
+        le=1,
+    )
+    blend_weight: float = _field(0.25, 'of the other image in such a blend', ge=0, le=1)
     color_std: float = _field(0.1, 'standard deviation of the color noise a_i; 0 for none', ge=0)
     color_scale: Literal['deviation', 'eigenvalue'] = _field(
         'deviation', 'what a_i multiplies: the standard deviation along p_i, as in the 2012 code, or the eigenvalue'

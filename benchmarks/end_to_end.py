@@ -123,7 +123,7 @@ def whole_run(case: str, config: Config, workdir: pathlib.Path) -> Speed:
 def bare_step(config: Config, data: PreparedDataSet):
     """A function that makes a number of steps on one batch, which is already on the device."""
     experiment = build(config)
-    constants = statistics_to_devices(statistics_of(data), experiment.mesh)
+    constants = statistics_to_devices(statistics_of(data, config.data), experiment.mesh)
     batch = to_devices(next(batches(config, data)), experiment.mesh)
     step, holder = training_step(experiment), [first_state(experiment)]
     rates = layer_rates(holder[0].parameters, config.learning_rate, 0.0, config.rate_control)

@@ -145,7 +145,7 @@ def main(argv: list[str]) -> None:
 
 def arithmetic_rate(data: PreparedDataSet) -> float:
     """Images per second of the augmentation that is left to the device."""
-    batch, constants = next(ours(data)), statistics_of(data)
+    batch, constants = next(ours(data)), statistics_of(data, DataConfig(crop_size=CROP))
     function = jax.jit(training_images)
     function(batch, constants).block_until_ready()
     start = time.perf_counter()

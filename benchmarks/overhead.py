@@ -95,7 +95,7 @@ def _reports(workdir: pathlib.Path, batch_size: int, count: int = 500) -> tuple[
 
 def _validation(experiment: Experiment, parameters, data: PreparedDataSet, rounds: int) -> float:
     """Seconds an image of the validation split, including reading it."""
-    constants = statistics_to_devices(statistics_of(data), experiment.mesh)
+    constants = statistics_to_devices(statistics_of(data, experiment.config.data), experiment.mesh)
     predict = Predictor(prediction_step(experiment, 'center'), parameters, constants, experiment.mesh)
     taken = []
     for _ in range(rounds + 1):

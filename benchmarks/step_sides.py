@@ -132,7 +132,7 @@ def torch_sides(
     if 'compiled' in kinds and not any(variant.compiled for variant in possible):
         console.print('torch.compile needs g++ here, which is not installed: PyTorch is measured without.')
     torch_alexnet.set_up()
-    config, constants = experiment.config, Statistics(*map(np.asarray, constants))
+    config, constants = experiment.config, jax.tree.map(np.asarray, constants)
     images = torch_alexnet.padded(np.asarray(jax.jit(training_images)(batch, constants)), experiment.config.network)
     parameters = jax.device_get(first_state(experiment).parameters)
     found = {}

@@ -48,8 +48,13 @@ def losses(config, steps, batch_size=16, learning_rate=0.003):
         'color': np.zeros((batch_size, 3), np.float32),
         'dropout_seed': np.arange(batch_size, dtype=np.uint32),
     }
+    if config.data.blend_probability:  # of half of the images here
+        batch |= {f'blend_{name}': batch[name][::-1] for name in ('image', 'top', 'left', 'mirror')}
+        batch['blend_weight'] = np.where(labels < 2, config.data.blend_weight, 0).astype(np.float32)
     mean = np.full((config.data.image_size, config.data.image_size, 3), 120, np.float32)
     statistics = Statistics(mean, np.zeros((3, 3), np.float32))
+    if config.data.mean_patch == 'center':
+        statistics = statistics._replace(mean_patch=mean[:crop, :crop])
     state, rate, found = drawn(experiment, generator), np.float32(learning_rate), []
     step = training_step(experiment).lower(state, batch, statistics, rate).compile()
     for _ in range(steps):

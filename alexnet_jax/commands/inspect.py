@@ -134,13 +134,19 @@ def step_arguments(experiment: Experiment) -> tuple[Any, ...]:
     }
     if config.data.color_rescale:
         fields['scale'] = ((batch,), np.float32)
+    if config.data.blend_probability:
+        fields |= {f'blend_{name}': fields[name] for name in ('image', 'top', 'left', 'mirror')}
+        fields['blend_weight'] = ((batch,), np.float32)
+    constants = {'mean_image': (size, size, 3), 'color_components': (3, 3)}
+    if config.data.mean_patch == 'center':
+        constants['mean_patch'] = (crop, crop, 3)
     everywhere = sharding(mesh, EVERYWHERE)
     shapes: TrainState = experiment.shapes
     rates = layer_rates(shapes.parameters, 0.0, 0.0, config.rate_control)
     return (
         jax.tree.map(lambda x, where: _placed(x.shape, x.dtype, where), shapes, state_sharding(shapes, mesh)),
         {name: _placed(shape, dtype, batch_sharding(mesh)) for name, (shape, dtype) in fields.items()},
-        Statistics(_placed((size, size, 3), np.float32, everywhere), _placed((3, 3), np.float32, everywhere)),
+        Statistics(**{name: _placed(shape, np.float32, everywhere) for name, shape in constants.items()}),
         jax.tree.map(lambda rate: _placed((), rate.dtype, everywhere), rates),
     )
 

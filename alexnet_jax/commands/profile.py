@@ -136,16 +136,17 @@ def _input(experiment: Experiment, console: Console) -> tuple[Iterator[Any], Sta
     if config.source.split(':')[0] in EMBEDDED or pathlib.Path(config.directory, MANIFEST).exists():
         data = open_data(experiment, console)
         batches = prefetch_to_devices(train.batches_of(experiment, data, 0), mesh)
-        return batches, statistics_to_devices(statistics_of(data, config.color_scale), mesh)
+        return batches, statistics_to_devices(statistics_of(data, config), mesh)
     say(console, f'There is no data set in {config.directory!r}: the profile is of batches that are made up.')
-    _, shapes, *_ = step_arguments(experiment)
+    _, shapes, constants, _ = step_arguments(experiment)
     size, random = config.image_size, np.random.default_rng(0)
-    largest = {'image': 256, 'dropout_seed': 2**32}
+    largest = {'image': 256, 'blend_image': 256, 'dropout_seed': 2**32}
     made = {name: random.integers(0, largest.get(name, 2), x.shape).astype(x.dtype) for name, x in shapes.items()}
     if size == config.crop_size:
-        made['top'], made['left'] = np.zeros_like(made['top']), np.zeros_like(made['left'])
+        made |= {name: np.zeros_like(x) for name, x in made.items() if name.endswith(('top', 'left'))}
     batch = jax.tree.map(lambda x, where: jax.device_put(x, where.sharding), made, shapes)
-    statistics = Statistics(np.full((size, size, 3), 128, np.float32), np.eye(3, dtype=np.float32))
+    means: Statistics = jax.tree.map(lambda x: np.full(x.shape, 128, x.dtype), constants)
+    statistics = means._replace(color_components=np.eye(3, dtype=np.float32))
     return itertools.repeat(batch), statistics_to_devices(statistics, mesh)
 
 

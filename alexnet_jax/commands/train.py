@@ -155,7 +155,7 @@ class _Loop:
     def run(self, state: TrainState, progress: Progress) -> tuple[Progress, bool]:
         """Trains to the end, or to the step at which a signal asks to stop; returns whether it was stopped."""
         config, mesh = self.experiment.config, self.experiment.mesh
-        statistics = statistics_to_devices(statistics_of(self.data, config.data.color_scale), mesh)
+        statistics = statistics_to_devices(statistics_of(self.data, config.data), mesh)
         train_step, validation_step = training_step(self.experiment), prediction_step(self.experiment, 'center')
         examples = self.data.examples('train')
         last_step = math.ceil(config.epochs * examples / config.batch_size)

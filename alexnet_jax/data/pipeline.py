@@ -15,7 +15,7 @@ import numpy as np
 from alexnet_jax.config import DataConfig
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.records import Shards
-from alexnet_jax.data.sampling import epoch_permutation, random_draws
+from alexnet_jax.data.sampling import blended_with, epoch_permutation, random_draws
 from alexnet_jax.runtime.devices import available_cores
 from alexnet_jax.runtime.errors import UserError
 
@@ -83,13 +83,14 @@ def training_batches(
     Yields:
       'image' uint8 [batch, crop, crop, 3]; 'label' int32 [batch]; 'top' and 'left' int32 [batch], offsets of the
       patch; 'mirror' bool [batch]; 'color' float32 [batch, 3], the a_i; 'dropout_seed' uint32 [batch]; with
-      `config.color_rescale` also 'scale' float32 [batch], 1 / (1 + color_std) where there is color noise.
+      `config.color_rescale` also 'scale' float32 [batch], 1 / (1 + color_std) where there is color noise; with
+      `config.blend_probability` also 'blend_weight' float32 [batch], 0 for most, and of the images with which the
+      others are blended 'blend_image', 'blend_top', 'blend_left' and 'blend_mirror', as in their own place.
     """
     shards, classes, crop = open_shards(data, 'train'), len(data.class_names), config.crop_size
     local = np.arange(batch_size) if positions is None else positions
 
-    def load(step: int) -> Batch:
-        epochs, indices = epoch_permutation(seed, step * batch_size + local, len(shards))
+    def patches(epochs: np.ndarray, indices: np.ndarray) -> Batch:
         draws = random_draws(seed, epochs, indices, data.image_size - crop + 1)
         if not config.random_crop:
             draws['top'][:] = draws['left'][:] = (data.image_size - crop) // 2
@@ -100,12 +101,29 @@ def training_batches(
             pixels, labels[i] = read(shards, index, classes)
             images[i] = pixels[top : top + crop, left : left + crop]
         draws['mirror'] &= config.mirror
+        return {'image': images, 'label': labels, **draws}
+
+    def others(positions: np.ndarray) -> Batch:
+        """What images are blended with; zeros where an image stays as it is."""
+        places = blended_with(seed, positions, config.blend_probability)
+        blended = places >= 0
+        found = patches(*epoch_permutation(seed, places[blended], len(shards)))
+        result = {'blend_weight': np.where(blended, config.blend_weight, 0).astype(np.float32)}
+        for name in ('image', 'top', 'left', 'mirror'):
+            result[f'blend_{name}'] = np.zeros((len(places), *found[name].shape[1:]), found[name].dtype)
+            result[f'blend_{name}'][blended] = found[name]
+        return result
+
+    def load(step: int) -> Batch:
+        positions = step * batch_size + local
+        epochs, indices = epoch_permutation(seed, positions, len(shards))
+        batch = patches(epochs, indices)
         noisy = (epochs < config.color_epochs) | (config.color_epochs == 0)
         noise = np.where(noisy, config.color_std, 0).astype(np.float32)
-        draws['color'] *= noise[:, None]
+        batch['color'] *= noise[:, None]
         if config.color_rescale:
-            draws['scale'] = 1 / (1 + noise)
-        return {'image': images, 'label': labels, **draws}
+            batch['scale'] = 1 / (1 + noise)
+        return batch | (others(positions) if config.blend_probability else {})
 
     return _in_threads(grain.MapDataset.range(first_step, _INFINITY).map(load), config.threads)
 

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ROUNDS = 4  # of the Feistel network; Luby and Rackoff (1988): four look random from either side
+CHUNK, FILE = 32, 1024  # images that the 2012 code crops alike, and those of one of its data files
+_BLENDING = np.int64(2**62)  # in place of a record's number: draws of their own
 _GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's increment
 
 Uint64s = NDArray[np.uint64]
@@ -88,3 +90,30 @@ def random_draws(seed: int, epochs: Int64s, records: Int64s, offsets: int) -> di
         'color': normal[:, :3].astype(np.float32),
         'dropout_seed': (bits[:, 3] >> np.uint64(32)).astype(np.uint32),
     }
+
+
+def blended_with(seed: int, positions: Int64s, probability: float) -> Int64s:
+    """The positions of the images with which those of a stream are blended; -1 for most, which are not.
+
+    As in the 2012 code (convdata_jpeg.py, of which network 170-fade is). It goes through the images in files of 1024
+    and, in these, in chunks of 32, all of whose images are blended or none; never those of a file's first chunk. The
+    others are 32 consecutive images of the same file that end before the chunk; they may lie across two chunks.
+
+    Args:
+      seed: of the run, 0 .. 2**32 - 1.
+      positions: int64 [batch], from 0, in the stream of `epoch_permutation`.
+      probability: that a chunk is blended.
+
+    Returns:
+      int64 [batch], each a function of (seed, position) alone.
+    """
+    chunks = positions // CHUNK
+    keys = _keys(seed, chunks, np.full_like(chunks, _BLENDING))
+    with np.errstate(over='ignore'):
+        bits = _mix(keys[:, None] + np.arange(1, 3, dtype=np.uint64) * _GOLDEN_GAMMA)
+    uniform = (bits >> np.uint64(11)) * 2.0**-53  # [batch, 2], in [0, 1)
+    file, within = positions - positions % FILE, positions % FILE
+    before = within - within % CHUNK  # images of the file before the chunk
+    starts = (uniform[:, 1] * (before - CHUNK + 1)).astype(np.int64)
+    blended = (before > 0) & (uniform[:, 0] < probability)
+    return np.where(blended, file + starts + within % CHUNK, -1)

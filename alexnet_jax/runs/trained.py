@@ -243,7 +243,7 @@ def open_run(config: Config, workdir: str, which: str, say: Callable[[str], None
             _check_fits(experiment, data)
             state, progress = _restored(experiment, checkpoints, which, say)
         parameters = state['parameters']
-    statistics = statistics_to_devices(statistics_of(data), experiment.mesh)
+    statistics = statistics_to_devices(statistics_of(data, config.data), experiment.mesh)
     return Run(workdir, experiment, progress, parameters, data, statistics)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from fakes import settings
 
+from alexnet_jax.config import DataConfig
 from alexnet_jax.data.augment import VIEWS, Statistics, statistics_of, training_images, view
 from alexnet_jax.data.dataset import MEAN_IMAGE, PreparedDataSet
 
@@ -74,6 +75,44 @@ def test_each_image_is_scaled_by_its_own_number_after_the_color_noise():
     np.testing.assert_allclose(scaled, np.asarray(plain, np.float64) * scale[:, None, None, None], rtol=1e-6)
 
 
+@pytest.mark.parametrize('crop', [CROP, SIZE])
+def test_as_in_the_2012_code_the_means_center_is_subtracted_after_mirroring(crop):
+    statistics, p, deviations = some_statistics()
+    near = (SIZE - crop) // 2
+    center = statistics.mean_image[near : near + crop, near : near + crop]
+    batch = a_batch(crop=crop)
+    result = np.asarray(training_images(batch, statistics._replace(mean_patch=center)))
+    for i in range(BATCH):
+        pixels = batch['image'][i].astype(np.float64)
+        shift = p @ (batch['color'][i].astype(np.float64) * deviations)
+        expected = (pixels[:, ::-1] if batch['mirror'][i] else pixels) - center + shift
+        np.testing.assert_allclose(result[i], expected, rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize('mean_patch', [False, True])
+def test_images_are_blended_with_others_before_the_color_noise(mean_patch):
+    statistics, p, deviations = some_statistics()
+    center = statistics.mean_image[2 : 2 + CROP, 2 : 2 + CROP]
+    batch, others = a_batch(1), a_batch(2)
+    weight = np.where(np.arange(BATCH) % 3 == 0, 0.25, 0).astype(np.float32)
+    batch |= {f'blend_{name}': others[name] for name in ('image', 'top', 'left', 'mirror')} | {'blend_weight': weight}
+    scale = np.linspace(0.5, 1.5, BATCH).astype(np.float32)
+    chosen = statistics._replace(mean_patch=center) if mean_patch else statistics
+    result = np.asarray(training_images(batch | {'scale': scale}, chosen))
+
+    def less_mean(drawn, i):
+        pixels, (top, left) = drawn['image'][i].astype(np.float64), (drawn['top'][i], drawn['left'][i])
+        own = 0 if mean_patch else statistics.mean_image[top : top + CROP, left : left + CROP]
+        seen = (pixels - own)[:, ::-1] if drawn['mirror'][i] else pixels - own
+        return seen - center if mean_patch else seen
+
+    for i in range(BATCH):
+        share = 0.25 if i % 3 == 0 else 0.0
+        blended = (1 - share) * less_mean(batch, i) + share * less_mean(others, i)
+        shift = p @ (batch['color'][i].astype(np.float64) * deviations)
+        np.testing.assert_allclose(result[i], (blended + shift) * scale[i], rtol=0, atol=ROUNDING)
+
+
 @pytest.mark.parametrize('component', range(3))
 def test_color_moves_every_pixel_of_an_image_alike_along_its_axis(component):
     statistics, p, deviations = some_statistics()
@@ -114,6 +153,17 @@ def test_ten_views_are_numpys_slices(crop, traced):
         np.testing.assert_allclose(result, expected[number], rtol=0, atol=ROUNDING)
 
 
+@pytest.mark.parametrize('crop', [8, SIZE])
+def test_the_means_center_is_subtracted_from_all_ten_views(crop):
+    statistics, _, _ = some_statistics()
+    near = (SIZE - crop) // 2
+    center = statistics.mean_image[near : near + crop, near : near + crop]
+    images = np.random.default_rng(2).integers(0, 256, (3, SIZE, SIZE, 3), np.uint8)
+    for number, pixels in enumerate(numpy_views(images, 0, crop)):
+        result = view(jnp.asarray(images), statistics._replace(mean_patch=center), number, crop)
+        np.testing.assert_allclose(result, pixels - center, rtol=0, atol=ROUNDING)
+
+
 def test_the_paper_looks_from_sixteen_pixels_inside():
     # 224 of 256: the center starts at 16, the corners at 0 and 32.
     rows, columns = np.mgrid[:256, :256]
@@ -129,10 +179,14 @@ def test_statistics_of_a_prepared_data_set(tmp_path):
     covariance = np.diag([4.0, 9.0, 1.0]).tolist()
     data = PreparedDataSet(tmp_path, settings(image_size=SIZE), ('a',), ('a',), {}, 0, [0.0, 0.0, 0.0], covariance)
     np.save(tmp_path / MEAN_IMAGE, statistics.mean_image)
-    result = statistics_of(data)
+    config = DataConfig(crop_size=CROP)
+    result = statistics_of(data, config)
     np.testing.assert_array_equal(result.mean_image, statistics.mean_image)
     np.testing.assert_array_equal(np.abs(result.color_components), [[0, 2, 0], [3, 0, 0], [0, 0, 1]])
     assert result.mean_image.dtype == result.color_components.dtype == np.float32
-    text = statistics_of(data, 'eigenvalue')
+    assert result.mean_patch is None
+    text = statistics_of(data, config.model_copy(update={'color_scale': 'eigenvalue'}))
     np.testing.assert_array_equal(text.mean_image, statistics.mean_image)
     np.testing.assert_array_equal(np.abs(text.color_components), [[0, 4, 0], [9, 0, 0], [0, 0, 1]])
+    source = statistics_of(data, config.model_copy(update={'mean_patch': 'center'}))
+    np.testing.assert_array_equal(source.mean_patch, statistics.mean_image[2:10, 2:10])  # 8 of 13 pixels

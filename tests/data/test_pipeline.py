@@ -381,7 +381,7 @@ def test_an_image_that_is_the_mean_becomes_nothing_at_any_place(tmp_path, storag
     stream = joined(train(one, 10, color_std=0.0))
     assert stream['mirror'].any() and len(np.unique(stream['top'])) > 3
     assert stream['image'].any()
-    np.testing.assert_array_equal(training_images(stream, statistics_of(one)), 0)
+    np.testing.assert_array_equal(training_images(stream, statistics_of(one, DataConfig(crop_size=CROP))), 0)
 
 
 # --- evaluation ---

@@ -432,7 +432,7 @@ def run(data, tmp_path, monkeypatch, coarse):
     for own in parameters.values():
         shape = own['kernel'].shape
         own['kernel'] = np.float32(2 * rng.normal(size=shape) / np.sqrt(np.prod(shape[1:-1])))
-    statistics = statistics_to_devices(statistics_of(data), experiment.mesh)
+    statistics = statistics_to_devices(statistics_of(data, experiment.config.data), experiment.mesh)
     opened = Run(str(tmp_path), experiment, Progress(34, 3, None), parameters, data, statistics)
     checkpoints = types.SimpleNamespace(steps=lambda: [34], close=lambda: None)
     monkeypatch.setattr(figures, 'Checkpoints', lambda *_, **__: checkpoints)

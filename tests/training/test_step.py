@@ -10,7 +10,7 @@ import optax
 import pytest
 from configs import typed
 
-from alexnet_jax.commands.inspect import lowered_step
+from alexnet_jax.commands.inspect import lowered_step, step_arguments
 from alexnet_jax.data.augment import Statistics, training_images
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
 from alexnet_jax.model.alexnet import AlexNet, Columns
@@ -34,9 +34,9 @@ def small_config(data, column, **fields):
     return config
 
 
-def made_up_batches(steps=STEPS, batch=32, size=72, crop=64):
+def made_up_batches(steps=STEPS, batch=32, size=72, crop=64, seed=0):
     """Bright blobs whose place tells the class, so that there is something to learn, and all the draws."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     for _ in range(steps):
         labels = random.integers(0, 10, batch).astype(np.int32)
         images = random.integers(0, 60, (batch, crop, crop, 3), np.uint8)
@@ -108,6 +108,29 @@ def test_ten_steps_are_the_same_in_four_parts(mesh):
     # at most 7.8e-7 of the largest of their array. On two parts and (2, 2) a value that rounding lets pass a ReLU in
     # one run alone changes one kernel of conv1 by 2 % of its velocity, and no other array.
     check_the_same(run(*mesh), run(*mesh, accumulation_steps=4))
+
+
+@pytest.mark.parametrize('mesh', [(1, 2), (2, 1), (2, 2)])
+def test_blended_images_less_the_means_center_are_the_same_on_any_mesh(mesh):
+    def losses(data, column):
+        config = small_run.get_config()
+        config.mesh.data, config.mesh.column = data, column
+        config.data.mean_patch, config.data.blend_probability, config.data.color_rescale = 'center', 1.0, True
+        experiment = build(typed(config))
+        step, state, found = training_step(experiment), first_state(experiment), []
+        constants = Statistics(*statistics()[:2], mean_patch=np.full((21, 21, 3), 90, np.float32))
+        others = made_up_batches(3, crop=21, size=24, seed=1)
+        for batch, other in zip(made_up_batches(3, crop=21, size=24), others, strict=True):
+            batch |= {f'blend_{name}': other[name] for name in ('image', 'top', 'left', 'mirror')}
+            batch['blend_weight'] = np.float32(np.arange(32) % 4 == 1) / 4
+            batch['scale'] = np.full(32, 1 / 1.1, np.float32)
+            assert jax.tree.map(np.shape, batch) == jax.tree.map(lambda x: x.shape, step_arguments(experiment)[1])
+            on_devices = statistics_to_devices(constants, experiment.mesh)
+            state, metrics = step(state, to_devices(batch, experiment.mesh), on_devices, np.float32(0.001))
+            found.append(float(metrics['loss']))
+        return found
+
+    np.testing.assert_allclose(losses(*mesh), losses(1, 1), rtol=1e-6)
 
 
 def test_bfloat16_follows_float32():
