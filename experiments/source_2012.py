@@ -8,9 +8,8 @@ source_2012.py       ILSVRC-2010, as logged
 source_2012.py:2012  the same network on ILSVRC-2012: 40.66 % and 18.21 %, with that run's epochs
 
 The code was published by the Computer History Museum in 2025 (github.com/computerhistory/AlexNet-Source-Code). The
-changes to paper.py below are its differences from the paper's text. Two are left out: the code lets 32 neighbors in a
-batch share offset and mirror, where here each image has its own random draws; and it subtracts the central patch of
-the mean image from every patch, after mirroring, where here it is the mean of the same pixels.
+changes to paper.py below are its differences from the paper's text. One is left out: the code lets 32 neighbors in a
+batch share offset and mirror, where here each image has its own random draws.
 """
 
 from ml_collections import ConfigDict
@@ -64,4 +63,5 @@ def get_config(variant: str = '') -> ConfigDict:
         config.data.source, config.data.directory = 'imagenet2010', 'data/imagenet2010'
     config.data.color_epochs = log['color_off']
     config.data.color_rescale = True
+    config.data.mean_patch = 'center'  # of the mean image, from every patch after mirroring
     return config

@@ -2,6 +2,7 @@
 
 import bisect
 import math
+import re
 
 import jax
 import learning
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from configs import typed
 
+from alexnet_jax.commands.inspect import lowered_step
 from alexnet_jax.runs.build import build
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.training.optimizer import layer_rates
@@ -68,7 +70,29 @@ def test_the_layers_are_those_of_145_but_for_what_the_notes_say(name):
     assert sum(math.prod(x.shape) for x in jax.tree.leaves(shapes)) == 60_965_224
 
 
-@pytest.mark.parametrize('name', ['166', '177', '170_quant'])
+# The others have the layers of one of these, as the test above says.
+@pytest.mark.parametrize('name', ['170', '166', '167', '177', '170_quant'])
+def test_columns_meet_where_those_of_145_do_and_in_170_quant_with_half_the_bytes(name):
+    config = networks_2012.get_config(name)
+    config.mesh.data, config.mesh.column, config.batch_size = 1, 2, 2
+    text = lowered_step(build(typed(config))).as_text()
+    found = re.findall(r'stablehlo\.all_gather.*-> tensor<2x([\dx]+)x(f16|f32)>', text)
+    kind, size = ('f16', 2) if name == '170_quant' else ('f32', 4)
+    assert found == [(one, kind) for one in ('13x13x256', '9216', '4096', '4096')] + [('1000', 'f32')]
+    received = sum(size * math.prod(map(int, shape.split('x'))) for shape, kind in found[:-1])
+    assert received == 2 * size * (21_632 + 4_608 + 2_048 + 2_048)  # half of it is a column's own
+
+
+def test_in_170_fade_five_percent_of_chunks_are_blended():
+    base, config = (networks_2012.get_config(name).data.to_dict() for name in ('170', '170_fade'))
+    assert {name: value for name, value in config.items() if base[name] != value} == {
+        'blend_probability': 0.05,
+        'color_epochs': 61,
+    }
+    assert config['blend_weight'] == 0.25 and config['mean_patch'] == 'center'
+
+
+@pytest.mark.parametrize('name', ['166', '167', '177', '170_quant', '170_fade'])
 def test_it_learns(name):
     config = networks_2012.get_config(name)
     for layer, fields in learning.TINY.items():
@@ -83,7 +107,9 @@ def test_it_learns(name):
     'name, words',
     [
         ('131', 'network 131 has a branch of low resolution'),
+        ('137_2010', 'network 137_2010 has a branch of low resolution'),
         ('146', r'take experiments/six_convolutions\.py'),
+        ('146_2012_2009', r'take experiments/six_convolutions\.py:from_fall2009'),
         ('', "no variant ''; it has: 166, 167"),
     ],
 )

@@ -152,8 +152,14 @@ def test_the_run_of_2012_has_the_rates_of_its_log():
     assert (config.epochs, config.data.color_epochs, config.decay_biases) == (93, 68, False)
 
 
-def test_fine_tuning_on_2012_has_the_rates_of_its_log():
-    config = six_convolutions.get_config()
+@pytest.mark.parametrize('variant', ['', 'from_fall2009'])
+def test_fine_tuning_on_2012_has_the_rates_of_its_log(variant):
+    config = six_convolutions.get_config(variant)
+    assert (config.pretrained.workdir, config.pretrained.new_layers) == (
+        'runs/fall2009' if variant else 'runs/fall2011',
+        ('fc8',),
+    )
+    assert (config.epochs, config.data.color_epochs, config.data.source) == (52 if variant else 54, 38, 'imagenet2012')
 
     def rates(epochs):
         rate = ([config.learning_rate] + [rate for first, rate in config.rate_control.schedule if first <= epochs])[-1]
@@ -161,6 +167,10 @@ def test_fine_tuning_on_2012_has_the_rates_of_its_log():
         found = layer_rates(names, rate, epochs, config.rate_control)
         return [round(float(found[name]['kernel']), 9) for name in names]
 
+    if variant:
+        assert rates(0) == [0.0001, 0.001, 0.001] and rates(3) == [0.00001, 0.001, 0.001]
+        assert rates(4) == [0, 0.001, 0.001] and rates(22) == [0, 0.0001, 0.0001] and rates(42) == [0, 1e-5, 1e-5]
+        return
     files = 1024 / 1281167  # the log's batches are data files of 1,024 images
     assert rates(0) == rates(299 * files) == [0.0001, 0.001, 0.001]
     assert rates(0.2399) == rates(300.01 * files) == [0.0001, 0.001, 0.01]
@@ -192,6 +202,7 @@ def test_fall_2009_has_the_rates_of_its_logs():
         (source_2012.get_config('2012'), 60_965_224),
         # a sixth convolution of 256 kernels of 3 x 3 x 256 with their biases; other last layers
         (six_convolutions.get_config(), 60_965_224 + 256 * (9 * 256 + 1)),
+        (six_convolutions.get_config('from_fall2009'), 60_965_224 + 256 * (9 * 256 + 1)),
         (six_convolutions.get_config('fall2009'), 60_965_224 + 256 * (9 * 256 + 1) + 9_184 * 4097),
         (six_convolutions.get_config('fall2009_half'), 60_965_224 + 256 * (9 * 256 + 1) + 9_184 * 4097),
         # a linear bottleneck of 2,048 in place of fc8; 21,841 classes are dealt to two columns as 21,842
@@ -204,7 +215,7 @@ def test_networks_have_as_many_parameters_as_arithmetic_says(config, parameters)
 
 
 @pytest.mark.parametrize(
-    'module, variants', [(source_2012, '2012'), (six_convolutions, 'fall2009_half, fall2009, fall2011')]
+    'module, variants', [(source_2012, '2012'), (six_convolutions, 'fall2009_half, fall2009, fall2011, from_fall2009')]
 )
 def test_unknown_variants_are_told(module, variants):
     with pytest.raises(UserError, match=f"no variant 'other'; it has: {variants}"):
