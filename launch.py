@@ -17,8 +17,9 @@ MODES = {
     'neighbors': 'the training images nearest in feature space, and binary codes to find them faster',
     'figures': 'figures of a run, and report.html',
     'figure1': 'epochs to 25 % training error, ReLU against tanh (Figure 1); --config=experiments/figure1.py',
+    'export': 'the trained network for PyTorch, ONNX or a model hub, or as a workdir of its own',
     'prepare': 'prepare a data set, resuming where it stopped; needs no --workdir',
-    'inspect': 'tables of the network and of the exchanges between devices; with --workdir, the network drawn too',
+    'inspect': 'tables of the network and of the exchanges between devices; needs no --workdir',
     'profile': 'the time of a training step by layer and by kind of operation; a trace in WORKDIR/profile',
     'study': 'variants and seeds of an experiment trained one after another, then compared',
     'compare': 'runs beside each other and the paper; with --workdir, comparison.json and a figure too',
@@ -31,7 +32,8 @@ CONFIG = config_flags.DEFINE_config_file(
 )
 WORKDIR = arguments.define_path('workdir', 'Where the run leaves its files.')
 OUTPUT = arguments.define_path(
-    'output', 'For eval, predict, features, neighbors and figures: where the results go, by default the workdir.'
+    'output',
+    'For eval, predict, features, neighbors, figures and export: where the results go, by default the workdir.',
 )
 MODE = flags.DEFINE_enum('mode', 'train', list(MODES), '; '.join(f'{mode}: {what}' for mode, what in MODES.items()))
 CHECKPOINT = flags.DEFINE_string('checkpoint', 'newest', 'Of an existing run: newest, best, or a step.')
@@ -50,6 +52,8 @@ ENSEMBLE = arguments.define_list('ensemble', 'For eval: directories of runs, who
 IMAGES = arguments.define_list('images', 'For predict and features: image files, or folders of them.')
 JSON = flags.DEFINE_bool('json', False, 'For predict: print one JSON object a line and draw nothing.')
 STEPS = flags.DEFINE_integer('steps', 10, 'For profile: number of steps to measure.', lower_bound=1)
+TO = flags.DEFINE_enum('to', None, ['torch', 'onnx', 'safetensors', 'huggingface'], 'For export: what is written.')
+HALF = flags.DEFINE_bool('half', False, 'For export to safetensors and huggingface: numbers in half precision.')
 LAYER = flags.DEFINE_string('layer', 'fc7', 'For features and neighbors: a layer of config.network.')
 
 ALLOW_CHANGES = arguments.define_list(
@@ -117,6 +121,10 @@ def call(config: Config | None, workdir: str | None, console: Console) -> None:
             from alexnet_jax.commands.figure1 import draw_figure_1
 
             draw_figure_1(config, workdir, console)
+        case 'export':
+            from alexnet_jax.commands.export import export
+
+            export(config, workdir, CHECKPOINT.value, TO.value, HALF.value, console, OUTPUT.value)
         case 'prepare':
             from alexnet_jax.data.opening import prepare_data
 
@@ -128,7 +136,7 @@ def call(config: Config | None, workdir: str | None, console: Console) -> None:
         case 'inspect':
             from alexnet_jax.commands.inspect import inspect
 
-            inspect(config, console, workdir)
+            inspect(config, console)
         case 'profile':
             from alexnet_jax.commands.profile import profile
 

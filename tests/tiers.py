@@ -48,6 +48,8 @@ SLOW: dict[str, tuple[str, ...]] = {
     'commands/test_features.py': (),
     'commands/test_inspect.py': (),
     'commands/test_evaluate.py': (),
+    'commands/test_export.py': (),
+    'weights/test_channels_first.py': ('test_random_tables_of_layers', 'test_our_experiments_on_photographs'),
     'commands/test_study.py': (),
     'experiments/test_networks_2012.py': ('test_it_learns',),
     'commands/test_profile.py': (),

@@ -1,0 +1,1 @@
+"""Trained networks of other libraries, read and written."""
