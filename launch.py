@@ -19,7 +19,7 @@ MODES = {
     'figure1': 'epochs to 25 % training error, ReLU against tanh (Figure 1); --config=experiments/figure1.py',
     'export': 'the trained network for PyTorch, ONNX or a model hub, or as a workdir of its own',
     'prepare': 'prepare a data set, resuming where it stopped; needs no --workdir',
-    'inspect': 'tables of the network and of the exchanges between devices; needs no --workdir',
+    'inspect': 'tables of the network and of the exchanges between devices; with --workdir, the network drawn too',
     'profile': 'the time of a training step by layer and by kind of operation; a trace in WORKDIR/profile',
     'study': 'variants and seeds of an experiment trained one after another, then compared',
     'compare': 'runs beside each other and the paper; with --workdir, comparison.json and a figure too',
@@ -136,7 +136,7 @@ def call(config: Config | None, workdir: str | None, console: Console) -> None:
         case 'inspect':
             from alexnet_jax.commands.inspect import inspect
 
-            inspect(config, console)
+            inspect(config, console, workdir)
         case 'profile':
             from alexnet_jax.commands.profile import profile
 

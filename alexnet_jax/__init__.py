@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alexnet_jax.config import Config, default_config, network_config
+    from alexnet_jax.figures.figure2 import network_figure
     from alexnet_jax.model.alexnet import AlexNet, initial_parameters
     from alexnet_jax.model.columns import Columns, make_mesh
     from alexnet_jax.model.figure_2 import figure_2
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         SpatialNormalization,
         Tanh,
     )
+    from alexnet_jax.model.summary import network_lines
     from alexnet_jax.runs.trained import Run, load_run
     from alexnet_jax.runtime.errors import UserError
     from alexnet_jax.training.optimizer import update_rule
@@ -42,10 +44,12 @@ _LAYERS = (
 )
 _MODULES = {
     'config': ('Config', 'default_config', 'network_config'),
+    'figures.figure2': ('network_figure',),
     'model.alexnet': ('AlexNet', 'initial_parameters'),
     'model.columns': ('Columns', 'make_mesh'),
     'model.figure_2': ('figure_2',),
     'model.layer_specs': _LAYERS,
+    'model.summary': ('network_lines',),
     'runs.trained': ('Run', 'load_run'),
     'runtime.errors': ('UserError',),
     'training.optimizer': ('update_rule',),
@@ -76,6 +80,8 @@ __all__ = [
     'load_run',
     'make_mesh',
     'network_config',
+    'network_figure',
+    'network_lines',
     'update_rule',
 ]
 

@@ -27,6 +27,8 @@ from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.files import write_json
 from alexnet_jax.runtime.formatting import format_percent, format_top5
 
+_VIEWS = {'ten': 'ten views', 'center': 'center view'}
+
 
 def compare(
     workdirs: Sequence[str], workdir: str | None, console: Console, missing: Sequence[str] = ()
@@ -55,7 +57,7 @@ def compare(
     if workdir:
         make_workdir(workdir)
     console.print(_variants_table(variants, measurement))
-    if any(one.published for one in variants):
+    if any(one.published or one.logged for one in variants):
         console.print(_published_table(variants, measurement))
     console.print(_runs_table(runs, measurement))
     for note in notes:
@@ -96,7 +98,7 @@ def _check_names(workdirs: Sequence[str], workdir: str | None) -> None:
 
 
 def _words(measurement: Measurement) -> str:
-    views = 'ten views' if measurement.views == 'ten' else 'center view'  # of some runs five, see the notes
+    views = _VIEWS[measurement.views]  # of some runs five, see the notes
     last = ', last validation' if measurement.file == 'metrics.jsonl' else ''
     return f'{measurement.source}, {measurement.split} images, {views}{last}'
 
@@ -144,13 +146,25 @@ def _difference(published: Difference) -> str:
 
 def _published_table(variants: Sequence[Variant], measurement: Measurement) -> Table:
     table = new_table(
-        'Sources of the published differences',
-        f'They are from the unchanged network, on the images and views given; ours are on {_words(measurement)}.',
-        ['variant', 'measured on', 'source'],
+        'What is published of these networks',
+        "Errors are those of the authors' logs of 2012, which docs/networks_2012.md describes; differences are from "
+        f'the unchanged network. Ours are on {_words(measurement)}. Where these are other images, or the network is '
+        'smaller, errors do not compare, and differences at most in their sign.',
+        ['variant', 'network, images, views', 'source of the difference'],
+        ['top-1 / top-5 error', 'difference'],
     )
     for one in variants:
-        if one.published:
-            add_row(table, one.name, one.published.images, one.published.where)
+        logged, difference = one.logged, one.published
+        if logged or difference:
+            measured_on = f'{logged.network}, {logged.images}, {_VIEWS[logged.views]}' if logged else ''
+            add_row(
+                table,
+                one.name,
+                measured_on or (difference.images if difference else ''),
+                difference.where if difference else '',
+                f'{logged.top1:.2f}% / {logged.top5:.2f}%' if logged else '',
+                _difference(difference) if difference else '',
+            )
     return table
 
 

@@ -14,6 +14,7 @@ from alexnet_jax.evaluation.color import color_columns, color_shares
 from alexnet_jax.figures import report
 from alexnet_jax.figures.curves import color_curves, learning_curves
 from alexnet_jax.figures.examples import Example, example_of, figure_4_left
+from alexnet_jax.figures.figure2 import write_network
 from alexnet_jax.figures.kernels import figure_3
 from alexnet_jax.figures.style import write_figure
 from alexnet_jax.runs.checkpoint import Checkpoints
@@ -31,8 +32,9 @@ def draw_figures(
     """Draws a run's figures into WORKDIR/figures, and writes WORKDIR/report.html.
 
     learning_curves.png and .svg; color.png and .svg, if the metrics have shares of color; kernels.png (Figure 3), if
-    the network sees three channels; predictions.png (Figure 4, left), if the data set is here. Without a checkpoint
-    there are only curves; a network without its training's log has none.
+    the network sees three channels; predictions.png (Figure 4, left), if the data set is here; network.png and .svg
+    (Figure 2), also for phones. Without a checkpoint there are only curves and the network; a network without its
+    training's log has no curves.
 
     Args:
       config: of the run.
@@ -78,6 +80,7 @@ def draw_figures(
             tell(f'no predictions: {images}')
         else:
             write('predictions', figure_4_left(_examples(run, images), f'{title}: random validation images'))
+    written.extend(write_network(config, place / 'figures', console))
     written.append(report.write_report(config, workdir, console, output))
     return written
 

@@ -1,6 +1,7 @@
 """`--mode=inspect`: tables of a config's network and of what its devices hold and exchange, or of two networks."""
 
 import dataclasses
+import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -29,11 +30,16 @@ _DIFFERENT = '*'
 # One network.
 
 
-def inspect(config: Config, console: Console) -> None:
-    """Prints the layers, the placement of parameters, and what devices exchange.
+def inspect(config: Config, console: Console, workdir: str | None = None) -> None:
+    """Prints the layers, the placement of parameters, and what devices exchange; draws the network (Figure 2).
+
+    Args:
+      config: of the network.
+      console: for output.
+      workdir: for figures/network.png and .svg, and the same for phones (network_narrow); None to print only.
 
     Raises:
-      UserError: the config is not valid, or does not fit the devices.
+      UserError: the config is not valid, or does not fit the devices; or a picture cannot be written.
     """
     experiment = build(config)
     console.print(_layers_table(config))
@@ -45,6 +51,11 @@ def inspect(config: Config, console: Console) -> None:
             compiled = lowered_step(experiment).compile(known_options({'xla_backend_optimization_level': '0'}))
             found = collectives(compiled.as_text() or '', experiment.mesh)
     console.print(_exchanges_table(experiment, found))
+    if workdir:
+        from alexnet_jax.figures.figure2 import devices_of, write_network  # imports Matplotlib, which takes a while
+
+        devices = devices_of(experiment.mesh, config.columns)
+        write_network(config, pathlib.Path(workdir) / 'figures', console, devices)
 
 
 def lines_of(config: Config) -> list[Line]:

@@ -3,6 +3,7 @@
 import dataclasses
 
 from alexnet_jax.data.sources.published import images_of
+from alexnet_jax.evaluation.logs_2012 import LOGGED, PAPERS_NETWORK
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Difference:
     images: str = 'ImageNet, ten views'
 
 
+_170 = 'ILSVRC-2012 validation, against 170'
 _MIDDLE = Difference(2.0, None, "section 7: any middle layer removed, 'about 2% for the top-1'; no log", 'about')
 
 # By the variant's name in configs, after the colon; 'center_patch' is one view of the unchanged network.
@@ -82,7 +84,13 @@ DIFFERENCES: dict[str, Difference] = {
         'section 3.3: 1.4 and 1.2; log of network 148, ILSVRC-2012 validation: no spatial normalization either',
     ),
     'pooling_2': Difference(0.39, 0.30, 'section 3.4: 0.4 and 0.3; log of network 147, ILSVRC-2012 validation'),
+    'no_normalization_2': Difference(
+        -0.11, 0.01, 'not in the paper; log of network 167, ILSVRC-2012 validation, against 169, whose rates end higher'
+    ),
     'no_exchange': Difference(1.16, 1.12, 'not in the paper; log of network 150, ILSVRC-2012 validation'),
+    'float16_exchange': Difference(0.00, 0.37, f'not in the paper; log of network 170-quant, {_170}'),
+    'blending': Difference(-0.28, 0.07, f'not in the paper; log of network 170-fade, {_170}'),
+    'dropout_4': Difference(0.16, 0.26, f'not in the paper; log of network 177, {_170}'),
     'no_color': Difference(1.0, None, "section 4.1: 'over 1%'; no log", 'over'),
     'no_conv2': _MIDDLE,
     'no_conv3': _MIDDLE,
@@ -91,9 +99,8 @@ DIFFERENCES: dict[str, Difference] = {
     'center_patch': Difference(1.55, 1.30, 'section 6: 39.0 % and 18.3 %; log of network 145, ILSVRC-2010 test'),
 }
 
-# By the config's name before the colon: the paper's network at any size, and cifar10's.
-_NETWORKS: dict[str, dict[str, Difference]] = {
-    **dict.fromkeys(('paper', 'source_2012', 'digits', 'photographs', 'imagenette', 'tiny_imagenet'), DIFFERENCES),
+# By the config's name before the colon.
+_OTHER_NETWORKS: dict[str, dict[str, Difference]] = {
     'cifar10': {'no_normalization': Difference(2.0, None, 'section 3.3: 13 % and 11 %', images='CIFAR-10')},
 }
 
@@ -106,4 +113,19 @@ def difference_for(base: str, change: str) -> Difference | None:
       change: the variant's name, as in 'no_normalization', or 'center_patch'.
     """
     network, _, variant = base.partition(':')
-    return None if variant in DIFFERENCES else _NETWORKS.get(network, {}).get(change)
+    if variant in DIFFERENCES:
+        return None
+    known = DIFFERENCES if network in PAPERS_NETWORK else _OTHER_NETWORKS.get(network, {})
+    return known.get(change)
+
+
+def difference_between(base: str, name: str) -> Difference | None:
+    """The published difference of one network from another, if any; both by the names of their configs."""
+    family, _, change = name.rpartition(':')
+    if family == base:
+        return difference_for(base, change)
+    one, other = LOGGED.get(base), LOGGED.get(name)
+    if one is None or other is None or one.images != other.images:
+        return None
+    where = f'logs of networks {other.network} and {one.network}, {one.images}'
+    return Difference(round(other.top1 - one.top1, 2), round(other.top5 - one.top5, 2), where)

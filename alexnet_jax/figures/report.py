@@ -28,7 +28,7 @@ from alexnet_jax.runtime.formatting import format_count, format_percent, format_
 
 _BYTES = {'float32': 4, 'bfloat16': 2}  # per activation
 _KINDS = (('.svg', 'image/svg+xml'), ('.png', 'image/png'))  # the sharper first
-_PICTURES = ('learning_curves', 'color', 'kernels', 'predictions', 'neighbors', 'codes')
+_PICTURES = ('learning_curves', 'color', 'kernels', 'predictions', 'neighbors', 'codes', 'network', 'network_narrow')
 _EARLIER_NAMES = {'color': 'colour', 'neighbors': 'neighbours'}  # of early runs' files
 
 

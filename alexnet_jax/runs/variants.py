@@ -10,7 +10,8 @@ from typing import Any
 from alexnet_jax.config import Config, resume_rule, schema
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.sources.published import images_of
-from alexnet_jax.evaluation.published import Difference, difference_for
+from alexnet_jax.evaluation.logs_2012 import LOGGED_CHANGES, Logged, logged_for
+from alexnet_jax.evaluation.published import Difference, difference_between, difference_for
 from alexnet_jax.runs.eval_json import EVAL_JSON, Evaluation
 from alexnet_jax.runs.resume import differences
 from alexnet_jax.runs.summary import Errors, Summary
@@ -68,6 +69,7 @@ class Variant:
       top1_standard_error, top5_standard_error: of these differences, the two means taken as independent.
       published: effect of the same change on the paper's network, if published.
       more_color: number of runs by the column, from 1, whose first layer has the largest share of color.
+      logged: errors of this network, or of the paper's with the same change, in the authors' logs of 2012.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Variant:
     top5_standard_error: float
     published: Difference | None
     more_color: dict[int, int]
+    logged: Logged | None = None
 
 
 def check_comparable(runs: Sequence[Summary]) -> list[str]:
@@ -225,20 +228,21 @@ def group_by_variant(runs: Sequence[Summary], measurement: Measurement) -> list[
             for field, _, now in _config_differences(named.setdefault(config.name, config), config)
         ]
         hidden = [f'{len(fields) - _MOST_SHOWN} more'] if len(fields) > _MOST_SHOWN else []
-        family, _, change = config.name.rpartition(':')
-        published = difference_for(family, change) if family == base[0].config.name and not fields else None
+        published = difference_between(base[0].config.name, config.name) if not fields else None
+        logged = logged_for(config.name) if not fields else None
         name = ', '.join([config.name, *fields[:_MOST_SHOWN], *hidden])
         errors = (
             base_errors
             if group is base
             else _spreads([errors_of(run, measurement) for run in group], measurement.examples)
         )
-        variants.append(_variant(name, group, errors, base_errors, published))
+        variants.append(_variant(name, group, errors, base_errors, published, logged))
         center = [run.evaluated['center'] for run in group if 'center' in run.evaluated]
         if group is base and measurement.views == 'ten' and len(center) == len(group):
             published = difference_for(config.name, 'center_patch')
             errors = _spreads(center, measurement.examples)
-            variants.append(_variant(f'{config.name}, center patch alone', group, errors, base_errors, published))
+            name, logged = f'{config.name}, center patch alone', LOGGED_CHANGES['center_patch'] if published else None
+            variants.append(_variant(name, group, errors, base_errors, published, logged))
     return variants
 
 
@@ -270,6 +274,7 @@ def _variant(
     errors: tuple[Spread, Spread],
     base: tuple[Spread, Spread],
     published: Difference | None,
+    logged: Logged | None,
 ) -> Variant:
     more = collections.Counter(
         1 + run.colors.index(max(run.colors))
@@ -290,4 +295,5 @@ def _variant(
         top5_standard_error=top5,
         published=published,
         more_color=dict(sorted(more.items())),
+        logged=logged,
     )

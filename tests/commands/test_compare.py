@@ -14,7 +14,8 @@ from rich.console import Console
 
 from alexnet_jax.commands.compare import compare
 from alexnet_jax.config import config_dict
-from alexnet_jax.evaluation.published import DIFFERENCES, difference_for
+from alexnet_jax.evaluation.logs_2012 import LOGGED, LOGGED_CHANGES, logged_for
+from alexnet_jax.evaluation.published import DIFFERENCES, difference_between, difference_for
 from alexnet_jax.figures.comparison import difference_bars
 from alexnet_jax.figures.style import BLUE, ORANGE
 from alexnet_jax.runs.build import build
@@ -23,6 +24,7 @@ from alexnet_jax.runs.summary import summarize
 from alexnet_jax.runs.variants import Spread, Variant, choose_measurement, group_by_variant
 from alexnet_jax.runs.workdir import read_config
 from alexnet_jax.runtime.errors import UserError
+from experiments import networks_2012, six_convolutions, source_2012
 from experiments.ablations import ABLATIONS
 
 
@@ -266,11 +268,16 @@ def test_an_evaluation_of_an_earlier_step_is_told(made):
 
 # Top-1 and top-5 errors in percent, from the 2012 logs: of a changed network, and of network 145 on the same images.
 _TEST_2010, _VALIDATION_2012 = (37.4727, 16.9987), (40.6640, 18.2100)
-LOGGED = {
+_NETWORK_170 = (40.5280, 18.0480)
+IN_THE_LOGS = {
     'one_gpu': ((39.1680, 18.2287), _TEST_2010, '145-half'),
     'no_normalization': ((42.0340, 19.3620), _VALIDATION_2012, '148'),
     'pooling_2': ((41.0580, 18.5100), _VALIDATION_2012, '147'),
     'no_exchange': ((41.8280, 19.3300), _VALIDATION_2012, '150'),
+    'no_normalization_2': ((40.4880, 18.1180), (40.5960, 18.1120), '167'),  # beside 169
+    'float16_exchange': ((40.5240, 18.4160), _NETWORK_170, '170-quant'),
+    'blending': ((40.2500, 18.1160), _NETWORK_170, '170-fade'),
+    'dropout_4': ((40.6900, 18.3040), _NETWORK_170, '177'),
     'center_patch': ((39.0247, 18.2953), _TEST_2010, '145'),
 }
 
@@ -278,11 +285,15 @@ LOGGED = {
 @pytest.mark.parametrize('change', DIFFERENCES)
 def test_published_differences(change):
     found = DIFFERENCES[change]
-    if change in LOGGED:
-        errors, base, network = LOGGED[change]
+    if change in IN_THE_LOGS:
+        errors, base, network = IN_THE_LOGS[change]
         assert (found.top1, found.top5) == pytest.approx(tuple(np.subtract(errors, base)), abs=0.0051)
         assert f'network {network},' in found.where and ('2010' in found.where) == (base == _TEST_2010)
         assert found.bound == ''
+        logged = LOGGED_CHANGES[change]
+        assert (logged.top1, logged.top5) == pytest.approx(errors, abs=0.0006)
+        assert logged.network.removesuffix('-2010') == network and ('2010' in logged.images) == (base == _TEST_2010)
+        assert ('against 170' in found.where) == (base == _NETWORK_170)
     else:
         assert (found.bound, found.top1) == (('over', 1) if change == 'no_color' else ('about', 2))
         assert found.top5 is None and 'no log' in found.where
@@ -290,6 +301,11 @@ def test_published_differences(change):
 
 def test_what_is_published_is_of_variants_that_there_are():
     assert set(DIFFERENCES) - {'center_patch'} <= set(ABLATIONS)
+    assert set(LOGGED_CHANGES) - {'', 'small', 'center_patch'} <= set(ABLATIONS)
+    modules = {'source_2012': source_2012, 'six_convolutions': six_convolutions, 'networks_2012': networks_2012}
+    for name in LOGGED:
+        family, _, variant = name.partition(':')
+        assert modules[family].get_config(variant).name == name
 
 
 def test_published_differences_are_of_the_papers_network():
@@ -299,6 +315,30 @@ def test_published_differences_are_of_the_papers_network():
     cifar10 = difference_for('cifar10', 'no_normalization')
     assert (cifar10.top1, cifar10.top5, cifar10.images) == (2, None, 'CIFAR-10')
     assert difference_for('cifar10', 'pooling_2') is None
+
+
+@pytest.mark.parametrize(
+    ('base', 'name', 'expected'),
+    [
+        ('networks_2012:170', 'networks_2012:170_fade', (-0.28, 0.07)),
+        ('source_2012:2012', 'networks_2012:171', (-0.24, -0.07)),
+        ('source_2012:2012', 'six_convolutions:from_fall2009', (-1.56, -1.33)),
+        ('source_2012', 'networks_2012:170', None),  # of other images
+        ('paper', 'networks_2012:170', None),
+        ('fashion_mnist', 'fashion_mnist:one_gpu', (1.70, 1.23)),
+    ],
+)
+def test_networks_of_the_logs_are_compared_with_each_other(base, name, expected):
+    found = difference_between(base, name)
+    assert (found and (found.top1, found.top5)) == expected
+
+
+def test_what_the_logs_have_of_a_network_is_found_on_any_images():
+    assert logged_for('paper').network == logged_for('photographs:small').network == '145'
+    assert logged_for('digits:one_gpu') == logged_for('paper:one_gpu') == LOGGED_CHANGES['one_gpu']
+    assert logged_for('networks_2012:170_quant').network == '170-quant' and logged_for('source_2012').top5 == 16.999
+    for name in ('cifar10', 'lenet5', 'paper:deeper', 'paper:one_gpu:blending', 'mine', 'finetune:runs/paper'):
+        assert logged_for(name) is None
 
 
 def test_published_differences_stand_beside_ours(made):
@@ -314,17 +354,22 @@ def test_published_differences_stand_beside_ours(made):
     assert 'digits:no_normalization 1 21.00% 5.25% +1.00 ± 3.01 +1.37 / +1.15' in joined
     assert 'digits:no_color 1 22.00% 5.50% +2.00 ± 3.03 over +1' in joined
     assert 'digits:no_conv4 1 23.00% 5.75% +3.00 ± 3.06 about +2' in joined
-    assert any(line[:4] == ['digits:no_normalization', 'ImageNet,', 'ten', 'views'] for line in words)
+    assert any(line[:4] == ['digits:no_color', 'ImageNet,', 'ten', 'views'] for line in words)
     text = ' '.join(on.file.getvalue().split())
-    assert 'Sources of the published differences' in text and 'log of network 148' in text
-    assert 'ours are on digits, validation images, center view' in text
+    assert 'What is published of these networks' in text and 'log of network 148' in text
+    assert 'Ours are on digits, validation images, center view, last validation. Where these are other images' in text
+    assert '148, ILSVRC-2012 validation, ten views' in text and '42.03% / 19.36% +1.37 / +1.15' in text
+    assert {one['name']: one['logged']['network'] for one in variants if one['logged']} == {
+        'digits': '145',
+        'digits:no_normalization': '148',
+    }
 
 
 def test_no_difference_is_published_for_a_base_that_was_changed(made):
     runs = [made('a', 'digits:pooling_2', top1=0.2), made('b', 'digits:no_color'), made('c', 'digits')]
     on = console()
     assert not any(one['published'] for one in compare(runs, None, on)['variants'])
-    assert 'Sources of the published' not in on.file.getvalue()
+    assert '+' not in on.file.getvalue().split('What is published')[1].split('The runs')[0]
 
 
 # The figure.

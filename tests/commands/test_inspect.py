@@ -122,6 +122,11 @@ COMMANDS = {
         0,
         ['fc7 * 512 256'],
     ),
+    'drawn into a workdir': (
+        [*INSPECT, '--config.mesh.column=2', '--workdir={tmp}/drawn'],
+        0,
+        ['wrote {tmp}/drawn/figures/network.png', 'wrote {tmp}/drawn/figures/network_narrow.svg'],
+    ),
     'no such file': ([*INSPECT, '--beside=nothing.py'], 2, ['--beside=nothing.py', 'no such file']),
     'no Python file': ([*INSPECT, '--beside=README.md'], 2, ['--beside=README.md', 'not a Python file']),
     'a field without a file': ([*INSPECT, '--beside.seed=3'], 2, ['--beside.seed=3 needs --beside=FILE']),
@@ -189,3 +194,5 @@ def test_what_commands_leave(commands):
     left = sorted(str(path.relative_to(commands[0]['tmp'])) for path in commands[0]['tmp'].glob('result/**/*.*'))
     assert left == ['result/comparison.json', 'result/figures/comparison.png', 'result/figures/comparison.svg']
     assert not (commands[0]['another'] / 'comparison.json').exists()
+    drawn = sorted(path.name for path in (commands[0]['tmp'] / 'drawn').glob('**/*.*'))
+    assert drawn == ['network.png', 'network.svg', 'network_narrow.png', 'network_narrow.svg']

@@ -585,7 +585,14 @@ def test_inspect_on_one_device(launch_anew, tmp_path):
 def test_figures_are_drawn(launch, finished, data):
     ended = launch(*tiny(finished, data), '--mode=figures').succeeded()
     written = sorted((finished / 'figures').iterdir())
-    pictures = {'color.png', 'kernels.png', 'learning_curves.png', 'predictions.png'}
+    pictures = {
+        'color.png',
+        'kernels.png',
+        'learning_curves.png',
+        'network.png',
+        'network_narrow.png',
+        'predictions.png',
+    }
     assert {path.name for path in written if path.suffix == '.png'} == pictures
     for path in [path for path in written if path.suffix == '.png']:
         assert str(path) in ended.out

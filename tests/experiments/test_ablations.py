@@ -21,7 +21,7 @@ from experiments import digits, paper
 from experiments.ablations import ABLATIONS, ablated
 
 ONE_COLUMN = ('one_gpu', 'single_tower')
-SAME_NETWORK = ('no_color', 'no_crop_no_mirror')  # as the paper's
+SAME_NETWORK = ('no_color', 'no_crop_no_mirror', 'blending')  # as the paper's
 
 # Layer by layer: how many outputs over all columns, and how many values each of them sees.
 PAPER = {
@@ -105,6 +105,7 @@ OTHER_SIDES = {
 # The lines that go, those that come (after which), and all fields that differ elsewhere.
 GONE = {
     'no_normalization': {'norm1', 'norm2'},
+    'no_normalization_2': {'norm2'},
     'one_gpu': {'exchange3', 'exchange6', 'exchange7', 'exchange8'},
     'single_tower': {'exchange3', 'exchange6', 'exchange7', 'exchange8'},
     'no_exchange': {'exchange3', 'exchange6', 'exchange7'},
@@ -117,6 +118,7 @@ GONE = {
 }
 COME = {
     'normalization_5': {'relu5': ['norm5']},
+    'dropout_4': {'relu4': ['drop4']},
     'deeper': {'relu3': ['conv3b', 'relu3b'], 'relu4': ['conv4b', 'relu4b'], 'relu5': ['conv5b', 'relu5b']},
 }
 FIELDS = {
@@ -135,6 +137,8 @@ FIELDS = {
     'single_tower': {'columns': 1},
     'no_exchange': {'network.conv2.kernels': 320, 'network.fc6.units': 8192},
     'exchange_from_fc6': {'network.conv2.kernels': 320},
+    'float16_exchange': {f'network.exchange{i}.precision': 'float16' for i in (3, 6, 7, 8)},
+    'blending': {'data.blend_probability': 0.05},
     'no_color': {'data.color_std': 0.0},
     'no_crop_no_mirror': {'data.random_crop': False, 'data.mirror': False},
     'tanh': {f'network.{new}.type': 'tanh' for new in [f'tanh{i}' for i in range(1, 8)]},
@@ -201,6 +205,8 @@ def test_new_lines_are_as_their_models():
             assert deeper[f'conv{number}b'] == base[f'conv{number}']
             assert deeper[f'relu{number}b'].type == 'relu'
         assert get_config('normalization_5').network.norm5 == base.norm2
+        drop = get_config('dropout_4').network.drop4
+        assert (drop.type, drop.rate) == ('dropout', 0.2)
 
 
 @pytest.mark.parametrize('name', ['', *ABLATIONS])
@@ -229,7 +235,9 @@ def test_maps_keep_their_sizes(name):
 def test_columns_meet_where_it_says_and_nowhere_else(name):
     text = lowered_step(build(typed(config_of('paper', name, column=2)))).as_text()
     received = RECEIVED.get(name, IN_THE_PAPER)
-    assert re.findall(r'stablehlo\.all_gather.*-> tensor<2x([\dx]+)xf32>', text) == received
+    kinds = ['f16' if name == 'float16_exchange' else 'f32'] * (len(received) - 1) + ['f32']  # the loss's logits
+    found = re.findall(r'stablehlo\.all_gather.*-> tensor<2x([\dx]+)x(f\d+)>', text)
+    assert found == list(zip(received, kinds, strict=True))
     assert text.count('stablehlo.reduce_scatter') == len(received) - 1  # backward; the loss needs none
     for other in ('all_to_all', 'collective_permute', 'collective_broadcast'):
         assert other not in text
@@ -256,7 +264,7 @@ WIDTHS = {
 }
 CROP, BATCH = 59, 16
 # Compiling takes seconds each: of variants that are alike, one.
-LEARNED = ('no_normalization', 'pooling_2', 'one_gpu', 'no_exchange', 'tanh', 'no_conv2', 'deeper')
+LEARNED = ('no_normalization', 'pooling_2', 'one_gpu', 'no_exchange', 'dropout_4', 'tanh', 'no_conv2', 'deeper')
 
 
 def tiny():

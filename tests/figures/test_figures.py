@@ -455,6 +455,7 @@ def run(data, tmp_path, monkeypatch, coarse):
 
 
 CURVES = [f'figures/{name}.{kind}' for name in ('learning_curves', 'color') for kind in ('png', 'svg')]
+NETWORK = [f'figures/{name}.{kind}' for name in ('network', 'network_narrow') for kind in ('png', 'svg')]
 
 
 def test_figures_of_a_run(run, data, tmp_path, monkeypatch):
@@ -462,7 +463,7 @@ def test_figures_of_a_run(run, data, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, 'figure_4_left', lambda *given: drawn.update(left=given) or figure_4_left(*given))
     monkeypatch.setattr(figures, 'figure_3', lambda *given: drawn.update(kernels=given) or figure_3(*given))
     written, on = run.draw()
-    assert written == [*CURVES, 'figures/kernels.png', 'figures/predictions.png', 'report.html']
+    assert written == [*CURVES, 'figures/kernels.png', 'figures/predictions.png', *NETWORK, 'report.html']
     said = on.file.getvalue().splitlines()
     assert said == [f'wrote {tmp_path / path}' for path in written[:-1]]
     assert all((tmp_path / path).exists() for path in written[:-1])
@@ -496,7 +497,7 @@ def test_figures_of_a_run(run, data, tmp_path, monkeypatch):
 def test_without_images_the_predictions_are_left_out(run, data, tmp_path):
     run.config.data.directory = str(tmp_path / 'nowhere')
     written, on = run.draw()
-    assert written == [*CURVES, 'figures/kernels.png', 'report.html']
+    assert written == [*CURVES, 'figures/kernels.png', *NETWORK, 'report.html']
     assert 'no predictions: there is no prepared data set' in on.file.getvalue().replace('\n', ' ')
     other = prepared(tinted(train=6, validation=4), tmp_path / 'other', image_size=24)
     run.config.data.directory = str(other.directory)
@@ -507,12 +508,12 @@ def test_kernels_that_see_no_colors_are_left_out(run, tmp_path, monkeypatch):
     run.config.data.directory = str(tmp_path / 'nowhere')
     monkeypatch.setattr(figures, 'first_kernels', lambda *_: np.ones((2, 12288, 8)))
     written, on = run.draw('34')
-    assert written == [*CURVES, 'report.html']
+    assert written == [*CURVES, *NETWORK, 'report.html']
     assert 'no kernels: those of the shape [2, 12288, 8] do not see red, green and blue' in on.file.getvalue()
 
 
 def test_without_a_checkpoint_there_are_curves(run, tmp_path):
     run.checkpoints.steps = lambda: []
     written, on = run.draw()
-    assert written == [*CURVES, 'report.html']
+    assert written == [*CURVES, *NETWORK, 'report.html']
     assert f'no kernels and no predictions: {tmp_path} has no checkpoint yet' in on.file.getvalue()

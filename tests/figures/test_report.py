@@ -45,8 +45,8 @@ def fill(workdir, metrics=METRICS, evaluation=EVALUATION, pictures=True):
     (workdir / 'eval.json').write_text(json.dumps(evaluation))
     if pictures:
         (workdir / 'figures').mkdir()
-        for name in ('learning_curves', 'color', 'codes'):
-            (workdir / 'figures' / f'{name}.svg').write_text(SVG)
+        for name in ('learning_curves', 'color', 'codes', 'network', 'network_narrow'):
+            (workdir / 'figures' / f'{name}.svg').write_text(SVG + f'<!-- {name} -->')
         for name in ('kernels', 'predictions', 'neighbors', 'color'):
             Image.new('RGB', (1800, 900), 'red').save(workdir / 'figures' / f'{name}.png')
 
@@ -155,17 +155,17 @@ def test_on_imagenet_the_paper_stands_beside(workdir):
 def test_pictures_are_in_the_file(whole):
     workdir, page = whole
     sources = re.findall(r'<img src="data:([^;]+);base64,([^"]+)" alt="([^"]+)"', page)
-    assert len(sources) == page.count('<img') == 6
+    assert len(sources) == page.count('<img') == 7
     assert [kind for kind, _, _ in sources] == [
         'image/svg+xml',
         'image/png',
         'image/svg+xml',
         *['image/png'] * 2,
-        'image/svg+xml',
+        *['image/svg+xml'] * 2,
     ]
-    assert base64.b64decode(sources[0][1]).decode() == SVG
+    assert base64.b64decode(sources[0][1]).decode().startswith(SVG)
     assert base64.b64decode(sources[1][1]) == (workdir / 'figures' / 'kernels.png').read_bytes()
-    assert len({alt for _, _, alt in sources}) == 6
+    assert len({alt for _, _, alt in sources}) == 7
     assert rows(page, 'kernels')[1:] == [['column 1', '0.125', '2.05'], ['column 2', '0.750', '2.05']]
 
 
@@ -190,6 +190,7 @@ def test_what_is_missing_is_said(workdir):
         ('The kernels have not been drawn yet; this needs a checkpoint. To make it: ', 'figures'),
         ('Predictions have not been drawn yet;', 'figures'),
         ('They have not been computed yet. To make it: ', 'neighbors'),
+        ('The network has not been drawn yet. To make it: ', 'figures'),
     ):
         assert sentence in said and command + mode in said[said.index(sentence) :][:300]
     fill(workdir, pictures=False)
@@ -310,10 +311,11 @@ LOOK = """() => ({
     .filter(part => part.getBoundingClientRect().right > window.innerWidth).map(part => part.textContent),
   page: getComputedStyle(document.body).backgroundColor, text: getComputedStyle(document.body).color,
   cards: [...document.querySelectorAll('figure .scroll')].map(card => getComputedStyle(card).backgroundColor),
+  network: document.querySelector('.network img')?.currentSrc,
   unscoped: document.querySelectorAll('th:not([scope])').length,
 })"""
 HEADINGS = ['What was run', 'Learning', 'Results beside the paper’s', 'First-layer kernels (Figure 3)']  # noqa: RUF001
-HEADINGS += ['Predictions (Figure 4)', 'Network']
+HEADINGS += ['Predictions (Figure 4)', 'Network (Figure 2)']
 
 
 @pytest.mark.parametrize('pictures', [True, False], ids=['whole', 'metrics alone'])
@@ -338,8 +340,11 @@ def test_a_browser_shows_it(pictures, browser, workdir):
             page.close()
             assert said == []
             assert [url for url in asked if not url.startswith('data:')] == [address]
-            assert len(seen['images']) == (6 if pictures else 0) and min(seen['images'], default=1) > 0
+            assert len(seen['images']) == (7 if pictures else 0) and min(seen['images'], default=1) > 0
             assert seen['across'] <= seen['window'] == width and seen['beyond'] == []
+            if pictures:
+                shown = base64.b64decode(seen['network'].split(',')[1])
+                assert (b'narrow' in shown) == (width == 360)
             assert seen['headings'] == [f'{config.name}: report of a run', *HEADINGS]
             assert seen['unscoped'] == 0 and set(seen['cards']) <= {'rgb(255, 255, 255)'}
             page_light, text_light = (sum(map(int, re.findall(r'\d+', seen[part]))) for part in ('page', 'text'))
