@@ -1,0 +1,112 @@
+"""The other methods of Table 1, against scikit-image and scikit-learn, and on images that they can tell apart."""
+
+import json
+
+import numpy as np
+import pytest
+from fakes import console
+from PIL import Image
+from skimage.feature import fisher_vector
+from sklearn.decomposition import sparse_encode
+from sklearn.mixture import GaussianMixture
+
+from alexnet_jax.config import Config
+from alexnet_jax.data.opening import prepare_data
+from experiments.table_1 import linear, sift_fisher, sparse_coding
+from experiments.table_1.baseline import measure
+from experiments.table_1.descriptors import CELLS, dense_sift, grid, in_cells
+
+
+def test_fisher_vectors_are_those_of_scikit_image():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(300, 6)).astype(np.float32)
+    mixture = GaussianMixture(5, covariance_type='diag', random_state=0).fit(x + random.normal(size=x.shape))
+    inside = np.zeros((2, 300), np.float32)
+    inside[0], inside[1, 100:180] = 1, 1
+    found = sift_fisher.fisher_vectors(
+        x, inside, *(a.astype(np.float32) for a in (mixture.weights_, mixture.means_, mixture.covariances_))
+    )
+    expected = [fisher_vector(some, mixture, improved=True) for some in (x, x[100:180])]
+    np.testing.assert_allclose(found, np.concatenate(expected) / np.sqrt(2), atol=2e-4)
+
+
+def test_codes_are_those_of_scikit_learn():
+    random = np.random.default_rng(0)
+    x, atoms = random.normal(size=(40, 16)).astype(np.float32), random.normal(size=(30, 16)).astype(np.float32)
+    expected = sparse_encode(x, atoms, algorithm='threshold', alpha=sparse_coding.PENALTY)
+    found = np.asarray(sparse_coding.codes(x, atoms))
+    np.testing.assert_allclose(found[:, :30] - found[:, 30:], expected, atol=1e-5)
+    assert found.min() == 0
+
+
+def test_largest_codes_are_of_their_cell():
+    inside = np.array([[True, True], [False, True]])
+    atoms = np.eye(2, dtype=np.float32)
+    found = np.asarray(sparse_coding.largest_codes(np.array([[1.15, 0], [0, 0.65]], np.float32), inside, atoms))
+    np.testing.assert_allclose(found * np.sqrt(1.5), [1, 0.5, 0, 0, 0, 0.5, 0, 0], atol=1e-6)
+
+
+def test_patches_lie_in_the_image_and_each_in_its_cells():
+    patches = grid(64)
+    assert len(patches) == 13**2 + 11**2 + 9**2
+    assert (patches[:, :2] - patches[:, 2:] / 2).min() == 0 and (patches[:, :2] + patches[:, 2:] / 2).max() == 64
+    inside = in_cells(patches, 64)
+    assert inside.shape == (len(CELLS), len(patches)) and inside[0].all() and inside[1:].any(axis=0).all()
+    assert (patches[inside[1]][:, :2] <= 32).all()  # top left
+
+
+def test_descriptors_see_the_direction_of_edges():
+    pytest.importorskip('cv2')
+    ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None] * 3, (64, 64))
+    down, right = (np.repeat(one[..., None], 3, axis=2) for one in (ramp, ramp.T))
+    patches = grid(64)[:1]
+    for image, direction in ((down, (2, 6)), (right, (0, 4))):  # of eight directions in each of 4 x 4 cells
+        found = dense_sift(image, patches).reshape(16, 8) ** 2
+        assert found.sum() == pytest.approx(1, abs=1e-3)
+        assert found[:, direction].sum() > 0.99
+
+
+def test_the_classifier_separates_what_can_be_separated():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 2000).astype(np.int32)
+    features = random.normal(size=(3, 20))[labels] + 0.3 * random.normal(size=(2000, 20))
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    weights = linear.fit(features[:1500], labels[:1500], 3, weight_decay=0.01, epochs=20, seed=0)
+    assert linear.errors(weights, features[1500:], labels[1500:])[0] < 0.01
+
+
+def test_errors_count_the_places_of_labels():
+    features, labels = np.eye(7, dtype=np.float32), np.arange(7)
+    scores = np.stack([np.roll(np.arange(7), i) for i in range(7)]).astype(np.float32)
+    places = (scores > scores[labels, labels][:, None]).sum(axis=1)
+    expected = (places > 0).mean(), (places > 4).mean()
+    assert linear.errors((scores, np.zeros(7, np.float32)), features, labels) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('method', [sift_fisher, sparse_coding])
+def test_a_method_learns(method, gratings, tmp_path, monkeypatch):
+    pytest.importorskip('cv2')
+    monkeypatch.setattr('experiments.table_1.baseline.SAMPLES', 2000)
+    monkeypatch.setattr(sift_fisher, 'GAUSSIANS', 4)
+    monkeypatch.setattr(sparse_coding, 'ATOMS', 32)
+    result = measure('a method', method.learn, str(gratings), str(tmp_path), 0, console())
+    assert result.examples == 60 and result.views['center'].top1_error < 0.1
+    assert json.loads((tmp_path / 'eval.json').read_text())['split'] == 'validation'
+
+
+@pytest.fixture(scope='module')
+def gratings(tmp_path_factory):
+    """Prepared images of gratings of two directions, of any color and phase."""
+    place, random = tmp_path_factory.mktemp('gratings'), np.random.default_rng(0)
+    y, x = np.mgrid[:32, :32]
+    for split, count in (('train', 300), ('validation', 30)):
+        for name, ramp in (('down', y), ('right', x)):
+            (place / 'source' / split / name).mkdir(parents=True)
+            for number in range(count):
+                wave = np.sin(ramp * random.uniform(0.5, 1.2) + random.uniform(0, 6)) * 60
+                pixels = wave[..., None] * random.uniform(0.5, 1, 3) + 128 + random.normal(0, 8, (32, 32, 3))
+                image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+                image.save(place / 'source' / split / name / f'{number}.png')
+    fields = {'source': 'folder', 'source_directory': str(place / 'source'), 'directory': str(place / 'data')}
+    prepare_data(Config().data.model_copy(update={**fields, 'image_size': 32, 'storage': 'raw'}), console())
+    return place / 'data'
