@@ -7,6 +7,7 @@ import pathlib
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.console import Console
 from alexnet_jax.config import Config
 from alexnet_jax.data.augment import patches_of
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.data.image_files import ImageFile, find_image_files
+from alexnet_jax.data.image_files import ImageFile, find_image_files, read_image_files
 from alexnet_jax.data.own_images import read_as_prepared
 from alexnet_jax.evaluation.predictor import most_probable
 from alexnet_jax.model.columns import DATA
@@ -22,6 +23,12 @@ from alexnet_jax.runs.trained import Run, most_views, open_run, predictor
 from alexnet_jax.runtime.errors import StoppedError, UserError, say, shown
 from alexnet_jax.runtime.progress_bar import Display
 from alexnet_jax.runtime.streams import has_reader
+
+if TYPE_CHECKING:
+    from alexnet_jax.figures.examples import Example
+
+_SHARP = 256  # pixels of a drawn image's side, at least
+_TOGETHER = 8  # images in one drawing
 
 
 def predict(
@@ -37,8 +44,9 @@ def predict(
 
     The views are those of `config.evaluation.views`, the ten if they are among them, and images are read as preparation
     reads them: predictions are those that `--mode=eval` measures. An image in a folder named after a class, as the
-    folder source has them, counts as of that class. Drawings go to WORKDIR/predictions, or OUTPUT/predictions; where
-    they cannot be written, a line says so and predictions are printed all the same.
+    folder source has them, counts as of that class. Drawings go to WORKDIR/predictions, or OUTPUT/predictions; several
+    images are also drawn together, the first eight of them, as predictions.png beside it. Where drawings cannot be
+    written, a line says so and predictions are printed all the same.
 
     Args:
       config: of the run.
@@ -55,7 +63,8 @@ def predict(
     """
     paths = find_image_files(images, lambda line: say(console, line))
     run = open_run(config, workdir, which)
-    draw = None if as_json else _Drawings(pathlib.Path(output or workdir) / 'predictions', run.data)
+    place = pathlib.Path(output or workdir)
+    draw = None if as_json else _Drawings(place / 'predictions', run.data, config.data.max_megapixels)
     names, broken = _drawing_names(paths), []
     patches = patches_of(most_views(config), config.data.mirror)
     say(
@@ -70,13 +79,15 @@ def predict(
             elif draw:
                 truth = class_of_folder(file.path, run.data)
                 display.line(_lines(file.path, scores, truth, run.data))
-                display.line(f'  {draw(names[done], file.pixels, scores, truth)}')
+                display.line(f'  {draw(names[done], file, scores, truth)}')
             if as_json:
                 sys.stdout.write(_as_json(file, scores, run.data) + '\n')
                 sys.stdout.flush()
                 if not has_reader():
                     raise StoppedError(signal.SIGPIPE)
             display.update(done + 1)
+        if draw and len(paths) > 1 and (line := draw.together()):
+            display.line(line)
     if broken:
         raise UserError(f'{len(broken)} of {len(paths)} images cannot be read, the first: {broken[0]}.')
 
@@ -154,20 +165,36 @@ def _drawing_names(paths: Sequence[str]) -> list[str]:
 class _Drawings:
     """Draws images with their predictions as PNG files, as long as these can be written."""
 
-    def __init__(self, directory: pathlib.Path, data: PreparedDataSet) -> None:
-        self._directory, self._data = directory, data
+    def __init__(self, directory: pathlib.Path, data: PreparedDataSet, max_megapixels: float) -> None:
+        self._directory, self._data, self._max_megapixels = directory, data, max_megapixels
+        self._first: list[Example] = []
         self._problem = ''
 
-    def __call__(self, name: str, pixels: np.ndarray, scores: np.ndarray, truth: int | None) -> str:
+    def __call__(self, name: str, file: ImageFile, scores: np.ndarray, truth: int | None) -> str:
         """Draws an image, and returns a line for the user."""
         if self._problem:
             return 'not drawn'
-        from alexnet_jax.figures.examples import example_of, figure_4_left  # unused with --json
+        from alexnet_jax.figures.examples import example_of  # unused with --json
+
+        size = max(self._data.image_size, _SHARP)
+        (seen,) = read_image_files([file.path], size, 1, self._max_megapixels)
+        pixels = file.pixels if seen.pixels is None else seen.pixels
+        assert pixels is not None, 'unreadable images are not predicted'
+        example = example_of(pixels, scores, self._data.class_names, truth)
+        if len(self._first) < _TOGETHER:
+            self._first.append(example)
+        return self._drawn([example], self._directory / name)
+
+    def together(self) -> str:
+        """Draws the first images in one figure, and returns a line for the user."""
+        return '' if self._problem or not self._first else self._drawn(self._first, self._directory)
+
+    def _drawn(self, examples: 'Sequence[Example]', path: pathlib.Path) -> str:
+        from alexnet_jax.figures.examples import figure_4_left
         from alexnet_jax.figures.style import save
 
-        figure = figure_4_left([example_of(pixels, scores, self._data.class_names, truth)])
         try:
-            return f'drawn: {save(figure, self._directory / name)[0]}'
+            return f'drawn: {save(figure_4_left(examples), path)[0]}'
         except UserError as error:
             if getattr(error.__cause__, 'errno', None) == errno.ENAMETOOLONG:
                 return f'not drawn: {error}'

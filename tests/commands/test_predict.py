@@ -128,6 +128,8 @@ def test_a_person_reads_lines_and_finds_pictures(run, pictures):
     for name in drawn:
         with Image.open(run[1] / 'predictions' / name) as picture:
             assert min(picture.size) > 200 and len(set(picture.convert('L').tobytes())) > 10
+    with Image.open(run[1] / 'predictions.png') as together, Image.open(run[1] / 'predictions' / 'color.png') as one:
+        assert together.width > 3 * one.width  # four beside each other
 
 
 def test_views_are_those_that_are_evaluated(run, pictures, capsys):
