@@ -73,7 +73,11 @@ class Side:
 
 def paper_experiment(batch: int, precision: str) -> Experiment:
     """The paper's network on one device."""
-    config = Config.from_fields(paper.get_config())
+    return on_one_device(Config.from_fields(paper.get_config()), batch, precision)
+
+
+def on_one_device(config: Config, batch: int, precision: str) -> Experiment:
+    """Any network on one device."""
     fields = {'batch_size': batch, 'precision': precision, 'mesh.data': 1, 'mesh.column': 1}
     return build(config.replace(**fields))
 

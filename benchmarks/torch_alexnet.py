@@ -23,10 +23,12 @@ from alexnet_jax.model.layer_specs import (
     Dropout,
     Exchange,
     Flatten,
+    LocallyConnected,
     LocalResponseNormalization,
     MaxPooling,
     ReLU,
     Table,
+    Tanh,
 )
 from alexnet_jax.model.layers import outputs_along
 from alexnet_jax.runtime.errors import UserError
@@ -108,8 +110,24 @@ def _sum_near(values: Tensor, columns: int, n: int) -> Tensor:
     return total.flatten(1, 2)
 
 
+class LocallyConnected2d(nn.Module):
+    """A convolution with other weights at each position; PyTorch has none."""
+
+    def __init__(self, channels: int, layer: LocallyConnected, positions: int) -> None:
+        super().__init__()
+        self.size, self.stride, self.pad = layer.size, layer.stride, layer.pad
+        self.weight = nn.Parameter(torch.empty(positions, channels * layer.size**2, layer.kernels))
+        self.bias = nn.Parameter(torch.empty(positions * layer.kernels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, channels, side, side] to [batch, kernels, outputs, outputs]."""
+        windows = F.unfold(x, self.size, padding=self.pad, stride=self.stride)
+        found = torch.einsum('bip,pik->bpk', windows, self.weight) + self.bias.view(len(self.weight), -1)
+        return found.transpose(1, 2).unflatten(2, (math.isqrt(len(self.weight)), -1))
+
+
 class TorchAlexNet(nn.Module):
-    """A table of layers, of the kinds in section 3.5."""
+    """A table of layers, of the kinds in section 3.5, and of those of cuda-convnet's CIFAR-10 networks."""
 
     def __init__(self, table: Table, columns: int, crop: int, written_out: bool = False) -> None:
         """Builds the layers, for images of `crop` pixels a side, padded as `padded` does."""
@@ -127,6 +145,12 @@ class TorchAlexNet(nn.Module):
                     if runs_past or layer.far_pad not in (-1, pad):
                         raise UserError(f'config.network.{name}: its edges are not built for PyTorch here.')
                     channels, side, groups = kernels, outputs, columns
+                case LocallyConnected(kernels, size, stride, pad):
+                    outputs = outputs_along(side, size, stride, pad)
+                    if columns > 1 or (outputs - 1) * stride + size > side + 2 * pad:
+                        raise UserError(f'config.network.{name}: its columns or edges are not built for PyTorch here.')
+                    self.layers[name] = LocallyConnected2d(channels, layer, outputs**2)
+                    channels, side = kernels, outputs
                 case MaxPooling(size, stride, rounding):
                     outputs = outputs_along(side, size, stride, rounding=rounding)
                     self.ceil[name] = (outputs - 1) * stride + size > side
@@ -138,15 +162,21 @@ class TorchAlexNet(nn.Module):
                     channels = units
                 case Exchange():
                     groups = 1
+                case ReLU() | Tanh() | LocalResponseNormalization() | Dropout():
+                    pass
+                case _:
+                    raise UserError(f'config.network.{name}: {type(layer).__name__} is not built for PyTorch here.')
 
     def forward(self, x: Tensor) -> Tensor:
         """Images, float [batch, 3, height, width], to logits [batch, classes]."""
         for name, layer in self.table:
             match layer:
-                case Convolution() | Dense():
+                case Convolution() | LocallyConnected() | Dense():
                     x = self.layers[name](x)
                 case ReLU():
                     x = F.relu(x)
+                case Tanh():
+                    x = torch.tanh(x)
                 case LocalResponseNormalization(k, n, alpha, beta, across_columns):
                     x = self._normalized(x, 1 if across_columns else self.columns, n, k, alpha, beta)
                 case MaxPooling(size, stride):
@@ -173,11 +203,18 @@ class TorchAlexNet(nn.Module):
 
     def weight_of(self, name: str, kernel: np.ndarray) -> np.ndarray:
         """A kernel of the JAX network as a weight of this one."""
-        if kernel.ndim == 5:
+        layer = dict(self.table)[name]
+        if isinstance(layer, LocallyConnected):  # a window's values are height, width, channel there
+            _, rows, columns, _, kernels = kernel.shape
+            windows = kernel.reshape(rows * columns, layer.size, layer.size, -1, kernels)
+            return windows.transpose(0, 3, 1, 2, 4).reshape(rows * columns, -1, kernels)
+        if isinstance(layer, Convolution):
             return kernel.transpose(0, 4, 3, 1, 2).reshape(-1, kernel.shape[3], *kernel.shape[1:3])
         if name == next(line for line, layer in self.table if isinstance(layer, Dense)):
             # Flattened, a map is height, width, channel there, and channel, height, width here.
-            channels = [layer.kernels for _, layer in self.table if isinstance(layer, Convolution)][-1] // self.columns
+            channels = [layer.kernels for _, layer in self.table if isinstance(layer, Convolution | LocallyConnected)][
+                -1
+            ] // self.columns
             side = math.isqrt(kernel.shape[1] // (self.columns * channels))
             kernel = kernel.reshape(len(kernel), self.columns, side, side, channels, -1).transpose(0, 5, 1, 4, 2, 3)
             kernel = kernel.reshape(len(kernel), kernel.shape[1], -1)

@@ -3,6 +3,7 @@
     pip install torch            # only for this comparison
     python -m benchmarks.train_step
     python -m benchmarks.train_step --batch=128,1024 --precision=bfloat16     # on a GPU
+    python -m benchmarks.train_step --config=experiments/tiny_imagenet.py     # another network
 
 Ours is the step that `launch.py` trains with, from uint8 patches and draws to the updated parameters. PyTorch gets
 images that are float, shifted and padded already, and is tried in every way it has: eager and compiled (on a GPU as
@@ -24,9 +25,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from absl import app, flags
+from ml_collections import config_flags
 from rich.console import Console
 from rich.table import Table
 
+from alexnet_jax.config import Config
 from alexnet_jax.runtime.devices import available_cores, choose_platform, keep_freed_memory
 from alexnet_jax.runtime.errors import UserError
 from benchmarks import limits
@@ -34,13 +37,14 @@ from benchmarks.step_sides import (
     Side,
     compare,
     made_batch,
+    on_one_device,
     our_steps,
-    paper_experiment,
     take_turns,
     torch_device,
     torch_sides,
 )
 
+CONFIG = config_flags.DEFINE_config_file('config', 'experiments/paper.py', 'The experiment, as for launch.py.')
 BATCH = flags.DEFINE_list('batch', ['128'], 'Images of a batch; several are measured one after the other.')
 PRECISION = flags.DEFINE_enum('precision', 'float32', ['float32', 'bfloat16'], 'Of activations, on all sides.')
 DEVICE = flags.DEFINE_enum('device', 'auto', ['auto', 'cpu', 'gpu'], 'auto: a GPU where there is one.')
@@ -55,7 +59,7 @@ CHECK = flags.DEFINE_bool('check', False, 'Compare what the networks compute, an
 def measure(batch_size: int, console: Console) -> dict[str, Any]:
     """Measures all sides with batches of one size; prints and returns the figures."""
     device, precision = torch_device(), PRECISION.value
-    experiment = paper_experiment(batch_size, precision)
+    experiment = on_one_device(Config.from_fields(CONFIG.value), batch_size, precision)
     batch, constants = made_batch(experiment)
     steps = {'ours': our_steps(experiment, batch, constants)} if 'ours' in SIDES.value else {}
     if set(SIDES.value) - {'ours'}:
@@ -75,6 +79,7 @@ def measure(batch_size: int, console: Console) -> dict[str, Any]:
         experiment, jnp.dtype(precision).itemsize
     )
     found = {
+        'config': experiment.config.name,
         'batch': batch_size,
         'precision': precision,
         'device': jax.devices()[0].device_kind,
@@ -88,8 +93,15 @@ def measure(batch_size: int, console: Console) -> dict[str, Any]:
         'own_processor_seconds_a_step': {name: side.own for name, side in sides.items()},
         'system_processor_seconds_a_step': {name: side.system for name, side in sides.items()},
     }
+    if memory := peak_memory(jax.devices()[0]):
+        found['peak_memory_bytes'] = memory
     _print(found, ahead, console)
     return found
+
+
+def peak_memory(device: jax.Device) -> int:
+    """Bytes that JAX has had in use on a device at most, of all that it has run; 0 where it does not count them."""
+    return int((device.memory_stats() or {}).get('peak_bytes_in_use', 0))
 
 
 def _print(found: dict[str, Any], ahead: list[str], console: Console) -> None:
@@ -97,7 +109,7 @@ def _print(found: dict[str, Any], ahead: list[str], console: Console) -> None:
     best = statistics.median(seconds[ahead[0]]) if ahead else None
     if ahead:
         best = min(statistics.median(seconds[name]) for name in ahead)
-    table = Table(title=f'batches of {batch}, {found["precision"]}, {found["device"]}')
+    table = Table(title=f'{found["config"]}, batches of {batch}, {found["precision"]}, {found["device"]}')
     for column in ('', 'images/s, median', 'least', 'most', 'times the best PyTorch', 'of arithmetic', 'of memory'):
         table.add_column(column, justify='right' if column else 'left')
     for name, each in sorted(seconds.items(), key=lambda one: statistics.median(one[1])):
@@ -119,6 +131,8 @@ def _print(found: dict[str, Any], ahead: list[str], console: Console) -> None:
         f'reached here: {batch / found["memory_limit_seconds"]:,.1f} images/s.',
     ):
         console.print(line, highlight=False, soft_wrap=True)
+    if 'peak_memory_bytes' in found:
+        console.print(f'JAX has had {found["peak_memory_bytes"] / 1e9:.2f} GB in use at most.', highlight=False)
 
 
 def main(argv: list[str]) -> None:
@@ -132,10 +146,11 @@ def main(argv: list[str]) -> None:
         jax.config.update('jax_platforms', os.environ['JAX_PLATFORMS'])
     console = Console(width=120)
     console.print(choose_platform(), highlight=False)
+    config = Config.from_fields(CONFIG.value)
     if CHECK.value:
         for written_out in (False, True):
             kind = 'own LRN' if written_out else "PyTorch's LRN"
-            for name, difference in compare(paper_experiment(16, 'float32'), written_out).items():
+            for name, difference in compare(on_one_device(config, 16, 'float32'), written_out).items():
                 console.print(f'{kind}, {name}: {difference:.1e} of the largest', highlight=False)
         return
     found = [measure(int(batch), console) for batch in BATCH.value]
