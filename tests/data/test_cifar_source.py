@@ -11,8 +11,8 @@ from made_archives import cifar10_files, cifar100_files, cifar_images, cifar_pic
 from alexnet_jax.data.sources import open_source
 from alexnet_jax.data.sources.cifar import Cifar10, Cifar100
 from alexnet_jax.data.sources.published import MissingFilesError
-from alexnet_jax.data.sources.python2_pickle import read_pickle
 from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.plain_pickle import read_pickle
 
 ARCHIVES = {
     'cifar-10-binary.tar.gz': ('cifar10', lambda: cifar10_files('bin')),

@@ -13,7 +13,7 @@ import numpy as np
 from alexnet_jax.data.sources.archives import Files, open_files
 from alexnet_jax.data.sources.base import Identity, Item
 from alexnet_jax.data.sources.published import missing
-from alexnet_jax.data.sources.python2_pickle import read_pickle
+from alexnet_jax.runtime.plain_pickle import read_pickle
 
 _SIDE = 32  # pixels
 _CIFAR10 = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
