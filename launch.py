@@ -17,6 +17,7 @@ MODES = {
     'neighbors': 'the training images nearest in feature space, and binary codes to find them faster',
     'figures': 'figures of a run, and report.html',
     'figure1': 'epochs to 25 % training error, ReLU against tanh (Figure 1); --config=experiments/figure1.py',
+    'import': 'a trained network of Caffe, torchvision, ONNX or cuda-convnet, as a workdir',
     'export': 'the trained network for PyTorch, ONNX or a model hub, or as a workdir of its own',
     'prepare': 'prepare a data set, resuming where it stopped; needs no --workdir',
     'inspect': 'tables of the network and of the exchanges between devices; with --workdir, the network drawn too',
@@ -54,6 +55,11 @@ JSON = flags.DEFINE_bool('json', False, 'For predict: print one JSON object a li
 STEPS = flags.DEFINE_integer('steps', 10, 'For profile: number of steps to measure.', lower_bound=1)
 TO = flags.DEFINE_enum('to', None, ['torch', 'onnx', 'safetensors', 'huggingface'], 'For export: what is written.')
 HALF = flags.DEFINE_bool('half', False, 'For export to safetensors and huggingface: numbers in half precision.')
+WEIGHTS = arguments.define_path('weights', 'For import: the file of a trained network.')
+MEAN = arguments.define_path('mean', 'For import: the mean of its images, a file, or numbers as in 104,117,123.')
+CLASS_NAMES = arguments.define_path('class_names', 'For import: a file with the names of its classes, one a line.')
+CHANNELS = flags.DEFINE_enum('channels', None, ['rgb', 'bgr'], "For import: the order of its images' channels.")
+CROP_SIZE = flags.DEFINE_integer('crop_size', None, 'For import: height and width of its images.', lower_bound=1)
 LAYER = flags.DEFINE_string('layer', 'fc7', 'For features and neighbors: a layer of config.network.')
 
 ALLOW_CHANGES = arguments.define_list(
@@ -121,6 +127,18 @@ def call(config: Config | None, workdir: str | None, console: Console) -> None:
             from alexnet_jax.commands.figure1 import draw_figure_1
 
             draw_figure_1(config, workdir, console)
+        case 'import':
+            from alexnet_jax.commands.import_weights import import_weights
+
+            import_weights(
+                WEIGHTS.value,
+                workdir,
+                console,
+                mean=MEAN.value,
+                class_names=CLASS_NAMES.value,
+                channels=CHANNELS.value,
+                crop_size=CROP_SIZE.value,
+            )
         case 'export':
             from alexnet_jax.commands.export import export
 

@@ -26,7 +26,7 @@ from alexnet_jax.runtime.quiet import silence_checkpoint_libraries
 _MOST_SIMULATED = 1024  # devices
 _CONFIG_FILES = ('config', 'beside')  # flags that take one
 _WITH_CONFIG = ('train', 'prepare', 'inspect', 'figure1', 'study')  # modes that need no existing run
-_WITHOUT_CONFIG = ('compare',)  # modes for several runs, each with its own config
+_WITHOUT_CONFIG = ('compare', 'import')  # modes that take none: networks have their own
 _RENAMED_MODES = {'neighbours': 'neighbors'}
 _WIDTH, _LEAST_WIDTH = 120, 20  # characters of a console
 _WITHOUT_WORKDIR = ('prepare', 'inspect', 'compare')

@@ -177,7 +177,7 @@ def open_prepared(directory: str | pathlib.Path, images: bool = True) -> Prepare
             size = data.checksums.get(file.name, [file.stat().st_size])[0]
             if file.stat().st_size != size:
                 raise UserError(f'{file} has {file.stat().st_size:,} bytes, {path} says {size:,}; {again}')
-        empty = [split for split in ('train', 'validation') if data.examples(split) < 1]
+        empty = [split for split in ('train', 'validation') if images and data.examples(split) < 1]
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -1,0 +1,230 @@
+"""torchvision's AlexNet: state dicts as PyTorch saves them, in both of its forms, and in safetensors.
+
+PyTorch's files hold a pickle. It is read as plain data (`runtime.plain_pickle`): the few functions that it may name
+have a stand-in here, and none of PyTorch is called. Since 2020 the file is a zip, with the numbers of each array in a
+member of their own; before that it was five pickles in a row, and then all numbers.
+"""
+
+import dataclasses
+import functools
+import math
+import mmap
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import IO, Any, NamedTuple, cast
+
+import numpy as np
+
+from alexnet_jax.model.layer_specs import Convolution, Dense, Dropout, Flatten, MaxPooling, ReLU
+from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.runtime.plain_pickle import Inert, read_pickle
+from alexnet_jax.weights.graph import ForeignNetwork, Step
+
+_LEGACY = b'\x80\x02\x8a\x0a' + (0x1950A86A20F9469CFC6C).to_bytes(10, 'little') + b'.'  # the pickle of this number
+_TYPES = {'FloatStorage': '<f4', 'HalfStorage': '<f2', 'DoubleStorage': '<f8'}
+_MOST_NUMBERS = 150_000_000  # in a file; AlexNet's has 61 million
+_LONGEST_PICKLE = 2**24  # bytes
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green and blue from 0 to 1
+# Of torchvision.models.alexnet: arrays by their prefix, and what stands between them.
+_TOWER: tuple[tuple[str, Any], ...] = (
+    ('features.0', Convolution(kernels=64, size=11, stride=4, pad=2, rounding='down')),
+    ('', ReLU()),
+    ('', MaxPooling(rounding='down')),
+    ('features.3', Convolution(kernels=192, size=5, pad=2)),
+    ('', ReLU()),
+    ('', MaxPooling(rounding='down')),
+    ('features.6', Convolution(kernels=384, size=3, pad=1)),
+    ('', ReLU()),
+    ('features.8', Convolution(kernels=256, size=3, pad=1)),
+    ('', ReLU()),
+    ('features.10', Convolution(kernels=256, size=3, pad=1)),
+    ('', ReLU()),
+    ('', MaxPooling(rounding='down')),
+    ('', Flatten()),
+    ('', Dropout()),
+    ('classifier.1', Dense(units=4096)),
+    ('', ReLU()),
+    ('', Dropout()),
+    ('classifier.4', Dense(units=4096)),
+    ('', ReLU()),
+    ('classifier.6', Dense(units=1000)),
+)
+
+
+def is_torchvision(names: Mapping[str, Any]) -> bool:
+    """Whether a state dict is that of a network such as torchvision's AlexNet, by the names of its arrays."""
+    return {'features.0.weight', 'classifier.1.weight'} <= set(names)
+
+
+def tower(arrays: Mapping[str, np.ndarray]) -> ForeignNetwork:
+    """The network of torchvision.models.alexnet with these arrays, of any widths and number of classes.
+
+    Args:
+      arrays: by their names in the state dict.
+
+    Raises:
+      UserError: an array is missing, is none of that network, or has another number of dimensions.
+    """
+    wanted = {f'{prefix}.{part}' for prefix, _ in _TOWER if prefix for part in ('weight', 'bias')}
+    for name in sorted(wanted - set(arrays)):
+        raise UserError(f"{name} is missing, which torchvision's AlexNet has.")
+    for name in sorted(set(arrays) - wanted):
+        raise UserError(f"{name}, {list(arrays[name].shape)}, is no array of torchvision's AlexNet.")
+    steps = []
+    for prefix, layer in _TOWER:
+        weight, bias = (arrays[f'{prefix}.{part}'] if prefix else None for part in ('weight', 'bias'))
+        if weight is not None:
+            width = max(1, len(weight) if weight.ndim else 0)
+            layer = dataclasses.replace(layer, **{'units' if isinstance(layer, Dense) else 'kernels': width})
+        steps.append(Step(prefix or type(layer).__name__, layer, weight, bias))
+    mean = np.array(_MEAN, np.float64) * 255
+    return ForeignNetwork('torchvision', tuple(steps), 224, 'rgb', mean, tuple(1 / (255 * std) for std in _STD))
+
+
+def is_torch_zip(archive: zipfile.ZipFile) -> bool:
+    """Whether a zip is a file of PyTorch."""
+    return any(name.rpartition('/')[2] == 'data.pkl' for name in archive.namelist())
+
+
+def read_torch_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
+    """Reads a state dict from PyTorch's zip.
+
+    Raises:
+      ValueError: it is damaged, or holds something else than a state dict.
+    """
+    names = archive.namelist()
+    pickle = next(name for name in names if name.rpartition('/')[2] == 'data.pkl')
+    folder = pickle.removesuffix('data.pkl')
+    if f'{folder}byteorder' in names and _member(archive, f'{folder}byteorder', 100) != b'little':
+        raise ValueError('its numbers are big-endian')
+    state = _state(_member(archive, pickle, _LONGEST_PICKLE))
+
+    @functools.cache
+    def storage(one: _Storage) -> np.ndarray:
+        content = _member(archive, f'{folder}data/{one.key}', one.numbers * np.dtype(one.kind).itemsize)
+        return np.frombuffer(content, one.kind)
+
+    return _arrays(state, storage)
+
+
+def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """A member of at most so many bytes."""
+    info = archive.getinfo(name)
+    if info.file_size > most:
+        raise ValueError(f'{name} has {info.file_size:,} bytes; {most:,} were expected')
+    with archive.open(info) as file:
+        return file.read(most)
+
+
+def begins_as_legacy(start: bytes) -> bool:
+    """Whether a file with these first bytes is as PyTorch wrote it before 2020."""
+    return start.startswith(_LEGACY)
+
+
+def read_torch_legacy(file: IO[bytes] | mmap.mmap) -> dict[str, np.ndarray]:
+    """Reads a state dict from a file of PyTorch of before 2020.
+
+    Raises:
+      ValueError: it is damaged, or holds something else than a state dict.
+    """
+    stream = cast(IO[bytes], file)
+    _, protocol, system = (read_pickle(stream) for _ in range(3))
+    if protocol != 1001 or not isinstance(system, dict) or not system.get('little_endian', True):
+        raise ValueError('it is of another version of the format, or big-endian')
+    state = _state(stream)
+    wanted = {one.storage.key: one.storage for one in state.values()}
+    storages: dict[str, np.ndarray] = {}
+    for key in read_pickle(stream):
+        one = wanted.get(key)
+        if one is None:
+            raise ValueError(f'it has numbers of {key!r:.50}, which is no array')
+        count, size = int.from_bytes(stream.read(8), 'little'), one.numbers * np.dtype(one.kind).itemsize
+        content = stream.read(size) if count == one.numbers else b''
+        if len(content) != size:
+            raise ValueError(
+                f'an array has {count:,} numbers, {one.numbers:,} by its pickle, and {len(content):,} bytes'
+            )
+        storages[key] = np.frombuffer(content, one.kind)
+    return _arrays(state, lambda one: storages[one.key])
+
+
+class _Storage(NamedTuple):
+    """Numbers that arrays are made of: of a NumPy type, under a key, so many."""
+
+    kind: str
+    key: str
+    numbers: int
+
+
+class _Tensor(NamedTuple):
+    """An array: the first of its numbers, how many along each axis, and how far apart."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def _ordered(items: Any = ()) -> dict[str, Any]:
+    return dict(items)
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+    numbers = [offset, *shape, *strides]
+    if not isinstance(storage, _Storage) or not all(type(one) is int and one >= 0 for one in numbers):
+        raise ValueError('an array is none of PyTorch')
+    last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+    if math.prod(shape) > storage.numbers or (0 not in shape and last >= storage.numbers):
+        raise ValueError(f'an array of shape {list(shape)!s:.100} has {storage.numbers:,} numbers')
+    return _Tensor(storage, offset, shape, strides)
+
+
+def _no_call(*_: Any) -> Any:
+    raise ValueError('it calls a type of numbers')
+
+
+def _storage(identity: Any) -> _Storage:
+    """What a persistent id stands for: ('storage', type, key, device, count), and in old files a view of it."""
+    if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[5:] not in ((), (None,)):
+        raise ValueError('a persistent id is none of PyTorch')
+    _, kind, key, _, count = identity[:5]
+    name = kind.name.removeprefix('torch ') if isinstance(kind, Inert) else ''
+    if name not in _TYPES or not isinstance(key, str) or type(count) is not int or not 0 <= count <= _MOST_NUMBERS:
+        raise ValueError(f'an array is of type {name!r:.50}, of {count!r:.50} numbers; known are {", ".join(_TYPES)}')
+    return _Storage(_TYPES[name], key, count)
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    'collections OrderedDict': _ordered,
+    'torch._utils _rebuild_tensor_v2': _tensor,
+    'torch._utils _rebuild_tensor': _tensor,
+    'torch._utils _rebuild_parameter': lambda tensor, *_: tensor,
+    **{f'torch {name}': _no_call for name in _TYPES},
+}
+
+
+def _state(data: bytes | IO[bytes]) -> dict[str, _Tensor]:
+    """The tensors of a state dict by name; it may be what a training script saved under 'state_dict' or 'model'."""
+    try:
+        state = read_pickle(data, functions=_FUNCTIONS, persistent=_storage)
+    except ValueError as error:
+        raise ValueError(f'{error}. A whole model cannot be read; save its model.state_dict()') from error
+    for key in ('state_dict', 'model'):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(one, _Tensor) for one in state.values()):
+        raise ValueError('it is no state dict: an object that is no array is among its values')
+    return {name.replace('module.', ''): tensor for name, tensor in state.items()}
+
+
+def _arrays(state: Mapping[str, _Tensor], storage: Callable[[_Storage], np.ndarray]) -> dict[str, np.ndarray]:
+    total = sum(one.storage.numbers for one in state.values())
+    if total > _MOST_NUMBERS:
+        raise ValueError(f'it has {total:,} numbers; the limit is {_MOST_NUMBERS:,}')
+
+    def array(tensor: _Tensor) -> np.ndarray:
+        numbers = storage(tensor.storage)[tensor.offset :]
+        strides = [stride * numbers.itemsize for stride in tensor.strides]
+        return np.lib.stride_tricks.as_strided(numbers, tensor.shape, strides, writeable=False)
+
+    return {name: array(tensor) for name, tensor in state.items()}
