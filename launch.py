@@ -19,6 +19,7 @@ MODES = {
     'figure1': 'epochs to 25 % training error, ReLU against tanh (Figure 1); --config=experiments/figure1.py',
     'import': 'a trained network of Caffe, torchvision, ONNX or cuda-convnet, as a workdir',
     'export': 'the trained network for PyTorch, ONNX or a model hub, or as a workdir of its own',
+    'demo': 'a page on this machine: what the network makes of a photograph, layer by layer',
     'prepare': 'prepare a data set, resuming where it stopped; needs no --workdir',
     'inspect': 'tables of the network and of the exchanges between devices; with --workdir, the network drawn too',
     'profile': 'the time of a training step by layer and by kind of operation; a trace in WORKDIR/profile',
@@ -60,6 +61,8 @@ MEAN = arguments.define_path('mean', 'For import: the mean of its images, a file
 CLASS_NAMES = arguments.define_path('class_names', 'For import: a file with the names of its classes, one a line.')
 CHANNELS = flags.DEFINE_enum('channels', None, ['rgb', 'bgr'], "For import: the order of its images' channels.")
 CROP_SIZE = flags.DEFINE_integer('crop_size', None, 'For import: height and width of its images.', lower_bound=1)
+HOST = flags.DEFINE_string('host', '127.0.0.1', 'For demo: address to listen at; by default no other machine can ask.')
+PORT = flags.DEFINE_integer('port', 8012, 'For demo: 0 for any that is free.', lower_bound=0, upper_bound=65535)
 LAYER = flags.DEFINE_string('layer', 'fc7', 'For features and neighbors: a layer of config.network.')
 
 ALLOW_CHANGES = arguments.define_list(
@@ -143,6 +146,10 @@ def call(config: Config | None, workdir: str | None, console: Console) -> None:
             from alexnet_jax.commands.export import export
 
             export(config, workdir, CHECKPOINT.value, TO.value, HALF.value, console, OUTPUT.value)
+        case 'demo':
+            from alexnet_jax.commands.demo import demo
+
+            demo(config, workdir, CHECKPOINT.value, HOST.value, PORT.value, console)
         case 'prepare':
             from alexnet_jax.data.opening import prepare_data
 

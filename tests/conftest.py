@@ -98,3 +98,22 @@ def run(trained, tmp_path):
 def forked(once):
     """Runs launch.py in processes that need not import anything."""
     return launching.Forked(once('forked', launching.serve))
+
+
+@pytest.fixture(scope='module')
+def browser():
+    """A headless Chromium: the system's, or Playwright's own."""
+    from playwright.sync_api import Error, sync_playwright
+
+    found = [shutil.which(name) for name in ('chromium', 'chromium-browser', 'google-chrome')]
+    path = next((path for path in found if path), None)
+    with sync_playwright() as playwright:
+        try:
+            started = playwright.chromium.launch(executable_path=path, args=['--no-sandbox'])
+        except Error as error:
+            words = f'no browser to open pages in (python -m playwright install chromium): {error}'
+            if os.environ.get('CI'):
+                pytest.fail(words)
+            pytest.skip(words)
+        yield started
+        started.close()

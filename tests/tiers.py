@@ -49,6 +49,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     'commands/test_inspect.py': (),
     'commands/test_evaluate.py': (),
     'commands/test_export.py': (),
+    'commands/test_demo.py': (),
     'weights/test_channels_first.py': ('test_random_tables_of_layers', 'test_our_experiments_on_photographs'),
     'commands/test_study.py': (),
     'experiments/test_networks_2012.py': ('test_it_learns',),

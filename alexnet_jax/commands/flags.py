@@ -29,6 +29,7 @@ _WITH_CONFIG = ('train', 'prepare', 'inspect', 'figure1', 'study')  # modes that
 _WITHOUT_CONFIG = ('compare', 'import')  # modes that take none: networks have their own
 _RENAMED_MODES = {'neighbours': 'neighbors'}
 _WIDTH, _LEAST_WIDTH = 120, 20  # characters of a console
+_TRAINED = pathlib.Path(__file__).parents[2] / 'trained' / 'tiny_imagenet'  # what comes with the software
 _WITHOUT_WORKDIR = ('prepare', 'inspect', 'compare')
 
 
@@ -76,6 +77,8 @@ def parse(argv: list[str]) -> list[str]:
     """
     argv = _with_new_names(argv)
     _check_mode(argv)
+    if _given('mode', argv)[-1:] == ['demo'] and not _given('workdir', argv) and _TRAINED.exists():
+        argv = [*argv, f'--workdir={_TRAINED}']
     argv = sys.argv = _with_config_of_run(_with_files_first(_with_home(argv)))  # where ml_collections looks for fields
     for flag in _CONFIG_FILES:
         _check_files(flag, argv)

@@ -3,9 +3,7 @@
 import base64
 import html
 import json
-import os
 import re
-import shutil
 
 import pytest
 from configs import typed
@@ -282,25 +280,6 @@ def test_shares_of_color_of_early_runs(workdir):
 
 
 # In a browser.
-
-
-@pytest.fixture(scope='module')
-def browser():
-    """A headless Chromium: the system's, or Playwright's own."""
-    from playwright.sync_api import Error, sync_playwright
-
-    found = [shutil.which(name) for name in ('chromium', 'chromium-browser', 'google-chrome')]
-    path = next((path for path in found if path), None)
-    with sync_playwright() as playwright:
-        try:
-            started = playwright.chromium.launch(executable_path=path, args=['--no-sandbox'])
-        except Error as error:
-            words = f'no browser to open the report in (python -m playwright install chromium): {error}'
-            if os.environ.get('CI'):
-                pytest.fail(words)
-            pytest.skip(words)
-        yield started
-        started.close()
 
 
 LOOK = """() => ({

@@ -1,0 +1,72 @@
+"""A page on this machine that shows what a trained network makes of a photograph: `--mode=demo`."""
+
+import ipaddress
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from alexnet_jax.config import Config
+from alexnet_jax.runs.trained import open_run
+from alexnet_jax.runtime.errors import UserError, say
+
+if TYPE_CHECKING:
+    from alexnet_jax.commands.demo_look import Looker
+
+
+def demo(config: Config, workdir: str, which: str, host: str, port: int, console: Console) -> None:
+    """Serves the page until it is interrupted.
+
+    Args:
+      config: of the run.
+      workdir: of the run; without its data set and features the page shows no nearest images.
+      which: 'newest', 'best', or a step.
+      host: address to listen at. At a loopback address no other machine can reach the page.
+      port: to listen at; 0 for any that is free.
+      console: for the page's address.
+
+    Raises:
+      UserError: the run cannot be used, a package is missing, or the address cannot be listened at.
+    """
+    try:
+        import flask  # noqa: F401 - the packages of the extra 'demo'
+        import waitress  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f'--mode=demo needs flask and waitress, and {error.name} is missing: pip install it.'
+        ) from error
+    from alexnet_jax.commands.demo_look import Looker
+
+    looker = Looker(open_run(config, workdir, which, lambda line: say(console, line)))
+    if looker.without_neighbors:
+        say(console, f'No nearest images in {workdir}: {looker.without_neighbors}.')
+    server = make_server(looker, host, port)
+    looker.compile()
+    where = f'[{host}]' if ':' in host else host
+    say(console, f'Open http://{where}:{server.effective_port} in a browser. Ctrl-C ends it.')
+    if not is_loopback(host):
+        say(console, 'Everyone who can reach this machine there can use the page; it has no password.')
+    server.run()
+
+
+def make_server(looker: 'Looker', host: str, port: int) -> Any:
+    """A server that listens already; `server.run()` answers until it is interrupted. Args and errors as for `demo`."""
+    import waitress
+
+    from alexnet_jax.commands.demo_page import LARGEST, application
+
+    app = application(looker, ['localhost', '127.0.0.1', '[::1]', host] if is_loopback(host) else None)
+    most = 2 * LARGEST  # bytes in memory, none of which goes to disk
+    options = {'threads': 4, 'ident': None, 'max_request_body_size': most, 'inbuf_overflow': most}
+    try:
+        return waitress.create_server(app, host=host, port=port, **options)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise UserError(f'--host={host} --port={port} cannot be listened at: {reason}. Name another --port.') from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == 'localhost'
