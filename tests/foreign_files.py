@@ -327,3 +327,55 @@ def cuda_convnet(layers, crop_size, suffixes=('a', 'b'), reverse=''):
         Global('options', 'OptionsParser'), {'options': {'gpu': Global('options', 'IntegerOptionParser')}}
     )
     return pickled({'model_state': state, 'op': options})
+
+
+# Networks to write.
+
+CROP, CLASSES = 35, 5
+
+
+def draw(generator, *shape, scale=None):
+    scale = 1.5 / np.sqrt(np.prod(shape[1:])) if scale is None else scale
+    return np.float32(scale * generator.standard_normal(shape))
+
+
+def small_network(first=0.05, kinds=('relu', 'lrn', 'pool'), flat=2):
+    """Maps of 16, 8, 4 and 2 pixels where pooling rounds up, 7, 3 and 1 (`flat`) where not; conv2 in two groups."""
+    generator = np.random.default_rng(0)
+    after = {
+        'relu': ('relu', {}, None, None),
+        'lrn': ('lrn', {'n': 5, 'alpha': 0.05, 'beta': 0.75}, None, None),
+        'pool': ('pool', {'size': 3, 'stride': 2}, None, None),
+    }
+    conv = {'size': 5, 'stride': 2, 'kernels': 8}
+    return [
+        ('conv', conv, draw(generator, 8, 3, 5, 5, scale=first), draw(generator, 8, scale=0.3)),
+        *(after[kind] for kind in kinds),
+        ('conv', {'size': 3, 'pad': 1, 'kernels': 12, 'group': 2}, draw(generator, 12, 4, 3, 3), draw(generator, 12)),
+        *(after[kind] for kind in kinds),
+        ('conv', {'size': 3, 'pad': 1, 'kernels': 8}, draw(generator, 8, 12, 3, 3), draw(generator, 8)),
+        after['relu'],
+        # A pooling right before the first dense layer, as in AlexNet.
+        ('pool', {'size': 2, 'stride': 2}, None, None),
+        ('fc', {'units': 16}, draw(generator, 16, 8 * flat**2), draw(generator, 16)),
+        after['relu'],
+        ('dropout', {'rate': 0.5}, None, None),
+        ('fc', {'units': 12}, draw(generator, 12, 16), draw(generator, 12)),
+        after['relu'],
+        ('dropout', {'rate': 0.25}, None, None),
+        ('fc', {'units': CLASSES}, draw(generator, CLASSES, 12), draw(generator, CLASSES)),
+        ('softmax', {}, None, None),
+    ]
+
+
+def torchvision_arrays(classes=CLASSES):
+    """A state dict of torchvision's AlexNet, an eighth as wide."""
+    generator = np.random.default_rng(5)
+    names = ('features.0', 'features.3', 'features.6', 'features.8', 'features.10')
+    names += ('classifier.1', 'classifier.4', 'classifier.6')
+    shapes = ((8, 3, 11, 11), (24, 8, 5, 5), (48, 24, 3, 3), (32, 48, 3, 3), (32, 32, 3, 3))
+    shapes += ((64, 32 * 36), (64, 64), (classes, 64))
+    arrays = {}
+    for name, shape in zip(names, shapes, strict=True):
+        arrays |= {f'{name}.weight': draw(generator, *shape), f'{name}.bias': draw(generator, shape[0], scale=0.3)}
+    return arrays

@@ -7,7 +7,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -79,8 +79,7 @@ def read_mean(given: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
         data = _mapped(given)
         start = bytes(data[:6])
         if start == b'\x93NUMPY':
-            with open_regular(given) as file:
-                mean = np.lib.format.read_array(cast(Any, file), allow_pickle=False)
+            mean = np.load(given, mmap_mode='r', allow_pickle=False)
         elif begins_as_pickle(start):
             mean, names = cuda_convnet.mean_and_names(cuda_convnet.read_checkpoint(data))
         else:
@@ -111,10 +110,11 @@ def _told_of(flag: str, path: str) -> Iterator[None]:
     except OSError as error:
         raise UserError(f'--{flag}={path} cannot be read: {error.strerror or error}.') from error
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        what = f'lacks {error}' if isinstance(error, KeyError) else f'is damaged, or no such file: {error}'
-        raise UserError(f'--{flag}={path} {what}. Take another copy, or name another file.') from error
+        what = f'it lacks {error}' if isinstance(error, KeyError) else str(error).rstrip('.')
+        raise UserError(f'--{flag}={path} cannot be used: {what}. Take another copy, or name another file.') from error
     except UserError as error:
-        raise UserError(f'--{flag}={path}: {str(error).removeprefix(f"{path} ")}') from error
+        what = str(error).removeprefix(path)  # which an error may name already
+        raise UserError(f'--{flag}={path}{what if what != str(error) else f": {what}"}') from error
 
 
 def _mapped(path: str) -> mmap.mmap:

@@ -42,7 +42,7 @@ class Node:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One layer of all columns: as `Node`, with totals; `groups` is the number of columns that see only their own."""
+    """One layer of all columns: as `Node`, with totals; `groups` is the number of columns that are computed apart."""
 
     name: str
     layer: Layer
@@ -117,7 +117,7 @@ def _together(nodes: Sequence[Node], groups: int) -> Step:
             _refuse(nodes[-1])
         if isinstance(layer, LocalResponseNormalization):
             layer = dataclasses.replace(layer, across_columns=groups == 1)
-        return Step(first.name, layer)
+        return Step(first.name, layer, groups=groups)
     if len(nodes) == 1:
         return Step(first.name, layer, first.weight, first.bias, first.groups)
     if first.groups != 1 or first.weight is None or any(node.weight is None for node in nodes):

@@ -2,13 +2,25 @@
 
 import functools
 
-from hostile import archives, checkpoints, commands, configs, data_sets, files, parquets, pictures, tars, workdirs
+from hostile import (
+    archives,
+    checkpoints,
+    commands,
+    configs,
+    data_sets,
+    files,
+    parquets,
+    pictures,
+    tars,
+    weights,
+    workdirs,
+)
 
 
 @functools.cache
 def cases():
     """All cases, by name."""
-    kinds = (pictures, files, tars, archives, parquets, data_sets, configs, workdirs, checkpoints)
+    kinds = (pictures, files, tars, archives, parquets, data_sets, configs, workdirs, checkpoints, weights)
     found = [case for kind in kinds for case in kind.cases()] + [*workdirs.ensembles(), *commands.cases()]
     by_name = {case.name: case for case in found}
     assert len(by_name) == len(found)

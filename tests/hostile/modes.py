@@ -7,6 +7,7 @@ from configs import typed
 from made_imagenet import picture, write_imagenet2010, write_imagenet2012
 from rich.console import Console
 
+from alexnet_jax.runtime.errors import UserError
 from hostile.ground import CLASSES, SIZE, small_config
 
 
@@ -154,7 +155,18 @@ def figures(place, console, config=None):
     launched('figures', place, config, lambda config, run: draw_figures(config, run, 'newest', console))
 
 
+def import_weights(place, console, **given):
+    from alexnet_jax.commands.import_weights import import_weights
+
+    try:
+        import_weights(given.pop('weights'), str(place.run), console, **given)
+    except UserError:
+        assert not place.run.exists(), 'nothing may be written'
+        raise
+
+
 MODES = {
+    'import': import_weights,
     'prepare': prepare,
     'train': train,
     'eval': evaluate,

@@ -15,7 +15,7 @@ import hostile
 from hostile import runner
 
 # Of the many that are alike, so many-th; `python tests/hostile/runner.py DIRECTORY` runs them all.
-_EVERY = {'eval': 5, 'command': 4, 'prepare': 3}
+_EVERY = {'eval': 5, 'command': 4, 'prepare': 3, 'import': 2}
 
 
 def by_default():

@@ -12,49 +12,24 @@ import numpy as np
 import pytest
 import reference
 import safetensors.numpy
+import small_run
 from configs import typed
 from fakes import console
+from PIL import Image
 
+from alexnet_jax.commands.evaluate import evaluate_run
+from alexnet_jax.commands.export import export
+from alexnet_jax.commands.features import extract
+from alexnet_jax.commands.figures import draw_figures
 from alexnet_jax.commands.import_weights import import_weights
+from alexnet_jax.commands.predict import predict
+from alexnet_jax.commands.train import train
+from alexnet_jax.runs.parameters_file import PARAMETERS
 from alexnet_jax.runs.trained import load_run
-from experiments import one_weird_trick
+from alexnet_jax.runtime.errors import UserError
+from experiments import finetune, one_weird_trick
 
-CROP, CLASSES = 35, 5
 MEAN = (104.0, 117.0, 123.0)
-
-
-def draw(generator, *shape, scale=None):
-    scale = 1.5 / np.sqrt(np.prod(shape[1:])) if scale is None else scale
-    return np.float32(scale * generator.standard_normal(shape))
-
-
-def small_network(first=0.05, kinds=('relu', 'lrn', 'pool'), flat=2):
-    """Maps of 16, 8, 4 and 2 pixels where pooling rounds up, 7, 3 and 1 (`flat`) where not; conv2 in two groups."""
-    generator = np.random.default_rng(0)
-    after = {
-        'relu': ('relu', {}, None, None),
-        'lrn': ('lrn', {'n': 5, 'alpha': 0.05, 'beta': 0.75}, None, None),
-        'pool': ('pool', {'size': 3, 'stride': 2}, None, None),
-    }
-    conv = {'size': 5, 'stride': 2, 'kernels': 8}
-    return [
-        ('conv', conv, draw(generator, 8, 3, 5, 5, scale=first), draw(generator, 8, scale=0.3)),
-        *(after[kind] for kind in kinds),
-        ('conv', {'size': 3, 'pad': 1, 'kernels': 12, 'group': 2}, draw(generator, 12, 4, 3, 3), draw(generator, 12)),
-        *(after[kind] for kind in kinds),
-        ('conv', {'size': 3, 'pad': 1, 'kernels': 8}, draw(generator, 8, 12, 3, 3), draw(generator, 8)),
-        after['relu'],
-        # A pooling right before the first dense layer, as in AlexNet.
-        ('pool', {'size': 2, 'stride': 2}, None, None),
-        ('fc', {'units': 16}, draw(generator, 16, 8 * flat**2), draw(generator, 16)),
-        after['relu'],
-        ('dropout', {'rate': 0.5}, None, None),
-        ('fc', {'units': 12}, draw(generator, 12, 16), draw(generator, 12)),
-        after['relu'],
-        ('dropout', {'rate': 0.25}, None, None),
-        ('fc', {'units': CLASSES}, draw(generator, CLASSES, 12), draw(generator, CLASSES)),
-        ('softmax', {}, None, None),
-    ]
 
 
 def computed(layers, x, *, convolutions='down', pooling='up', k=1.0, columns=1, dropped=1.0):
@@ -100,7 +75,7 @@ def computed(layers, x, *, convolutions='down', pooling='up', k=1.0, columns=1, 
     return x
 
 
-def pixels(count=3, size=CROP):
+def pixels(count=3, size=made.CROP):
     return np.random.default_rng(1).integers(0, 256, (count, size, size, 3)).astype(np.uint8)
 
 
@@ -130,9 +105,9 @@ ORDERS = {'AlexNet': ('relu', 'lrn', 'pool'), 'CaffeNet': ('relu', 'pool', 'lrn'
 @pytest.mark.parametrize('order', ORDERS)
 @pytest.mark.parametrize('old', [True, False])
 def test_caffe_in_both_versions(old, order, tmp_path):
-    layers = small_network(first=0.05 / 0.02, kinds=ORDERS[order])
-    run = load(made.caffemodel(layers, old, crop_size=CROP, scale=0.02, mean=MEAN), tmp_path)
-    assert run.config.columns == 2 and run.config.data.crop_size == CROP
+    layers = made.small_network(first=0.05 / 0.02, kinds=ORDERS[order])
+    run = load(made.caffemodel(layers, old, crop_size=made.CROP, scale=0.02, mean=MEAN), tmp_path)
+    assert run.config.columns == 2 and run.config.data.crop_size == made.CROP
     network = dict(run.config.network)
     assert network['norm1'].across_columns and network['norm1'].alpha == 0.05 / 5
     names = list(network)
@@ -144,7 +119,7 @@ def test_caffe_in_both_versions(old, order, tmp_path):
 
 
 def test_columns_on_two_devices_compute_the_same(tmp_path):
-    load(made.caffemodel(small_network(), old=False, crop_size=CROP, mean=MEAN), tmp_path)
+    load(made.caffemodel(made.small_network(), old=False, crop_size=made.CROP, mean=MEAN), tmp_path)
     one, two = (load_run(tmp_path / 'run', data=1, column=devices) for devices in (1, 2))
     np.testing.assert_allclose(two.predict(pixels()), one.predict(pixels()), atol=1e-6)
     np.testing.assert_allclose(two.features(pixels(), 'fc5'), one.features(pixels(), 'fc5'), rtol=2e-3)
@@ -152,16 +127,20 @@ def test_columns_on_two_devices_compute_the_same(tmp_path):
 
 def test_caffe_of_one_column_with_maps_normalized_within_and_averages(tmp_path):
     generator = np.random.default_rng(2)
-    layers = [one for one in small_network() if one[0] not in ('lrn', 'dropout')]
-    layers[3] = ('conv', {'size': 3, 'pad': 1, 'kernels': 12}, draw(generator, 12, 8, 3, 3), draw(generator, 12))
+    layers = [one for one in made.small_network() if one[0] not in ('lrn', 'dropout')]
+    layers[3] = (
+        'conv',
+        {'size': 3, 'pad': 1, 'kernels': 12},
+        made.draw(generator, 12, 8, 3, 3),
+        made.draw(generator, 12),
+    )
     layers.insert(3, ('lrn', {'n': 3, 'alpha': 0.05, 'beta': 0.75, 'within': 1}, None, None))
     layers[9] = ('pool', {'size': 3, 'stride': 2, 'average': 1}, None, None)
     assert ' '.join(one[0] for one in layers[:10]) == 'conv relu pool lrn conv relu pool conv relu pool'
     mean = np.random.default_rng(3).uniform(90, 130, (3, 40, 40))
     np.save(tmp_path / 'mean.npy', np.float32(mean))
-    run = load(
-        made.caffemodel(layers, old=True, crop_size=CROP), tmp_path, channels='rgb', mean=str(tmp_path / 'mean.npy')
-    )
+    content = made.caffemodel(layers, old=True, crop_size=made.CROP)
+    run = load(content, tmp_path, channels='rgb', mean=str(tmp_path / 'mean.npy'))
     assert run.config.columns == 1 and run.data.image_size == 40 and run.config.evaluation.views == ('center', 'ten')
     images = pixels(size=40)
     less = (images - np.float32(mean).transpose(1, 2, 0))[:, 2:37, 2:37]
@@ -169,19 +148,6 @@ def test_caffe_of_one_column_with_maps_normalized_within_and_averages(tmp_path):
     found = np.log(run.predict(images, views='center'))
     right -= np.log(np.exp(right).sum(1, keepdims=True))
     np.testing.assert_allclose(found, right, atol=2e-4)
-
-
-def torchvision_arrays(classes=CLASSES):
-    """A state dict of torchvision's AlexNet, an eighth as wide."""
-    generator = np.random.default_rng(5)
-    names = ('features.0', 'features.3', 'features.6', 'features.8', 'features.10')
-    names += ('classifier.1', 'classifier.4', 'classifier.6')
-    shapes = ((8, 3, 11, 11), (24, 8, 5, 5), (48, 24, 3, 3), (32, 48, 3, 3), (32, 32, 3, 3))
-    shapes += ((64, 32 * 36), (64, 64), (classes, 64))
-    arrays = {}
-    for name, shape in zip(names, shapes, strict=True):
-        arrays |= {f'{name}.weight': draw(generator, *shape), f'{name}.bias': draw(generator, shape[0], scale=0.3)}
-    return arrays
 
 
 def torchvision_layers(arrays):
@@ -212,7 +178,7 @@ FORMS = {
 @pytest.fixture(scope='module')
 def torchvision():
     """Arrays, images, and the logits that they have."""
-    arrays, images = torchvision_arrays(), pixels(2, 224)
+    arrays, images = made.torchvision_arrays(), pixels(2, 224)
     normal = (images / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
     return arrays, images, computed(torchvision_layers(arrays), normal, pooling='down')
 
@@ -230,7 +196,7 @@ def test_torchvision_in_every_form(form, torchvision, tmp_path):
 
 def onnx_layers(pool_pads=(0, 0, 1, 1)):
     """Windows as the model zoo's AlexNet has them: rounded down, but for a padded last pooling."""
-    layers = small_network(flat=2)
+    layers = made.small_network(flat=2)
     layers[3] = ('pool', {'size': 3, 'stride': 2}, None, None)  # 16 to 7
     layers[7] = ('pool', {'size': 3, 'stride': 2}, None, None)  # 7 to 3
     layers[10] = ('pool', {'size': 2, 'stride': 2, 'pads': pool_pads}, None, None)  # 3 to 2, not 1
@@ -240,7 +206,7 @@ def onnx_layers(pool_pads=(0, 0, 1, 1)):
 @pytest.mark.parametrize('raw', [True, False])
 def test_onnx(raw, tmp_path):
     layers = onnx_layers()
-    run = load(made.onnx_model(layers, CROP, raw=raw), tmp_path, channels='bgr', mean='104,117,123')
+    run = load(made.onnx_model(layers, made.CROP, raw=raw), tmp_path, channels='bgr', mean='104,117,123')
     network = dict(run.config.network)
     pools = [network[name].rounding for name in ('pool1', 'pool2', 'pool3')]
     assert run.config.columns == 2 and pools == ['down', 'up', 'up']  # 7 to 3 comes out even
@@ -253,9 +219,9 @@ def test_onnx(raw, tmp_path):
 def test_onnx_with_the_mean_in_its_graph_and_uneven_padding(tmp_path):
     layers = onnx_layers()
     layers[0][1]['pads'] = (2, 2, 0, 0)  # 35 to 17; pooled to 8, and to 3
-    mean = np.random.default_rng(4).uniform(90, 130, (3, CROP, CROP))
+    mean = np.random.default_rng(4).uniform(90, 130, (3, made.CROP, made.CROP))
     before = [('Sub', mean[None]), ('Div', np.array([58.0, 57.0, 57.5]).reshape(3, 1, 1)), ('Mul', 50.0)]
-    run = load(made.onnx_model(layers, CROP, before), tmp_path, channels='rgb')
+    run = load(made.onnx_model(layers, made.CROP, before), tmp_path, channels='rgb')
     np.testing.assert_allclose(run.data.mean_image(), mean.transpose(1, 2, 0), rtol=1e-6)
     conv1 = dict(run.config.network)['conv1']
     assert (conv1.pad, conv1.far_pad, conv1.rounding) == (2, 0, 'down')
@@ -270,12 +236,12 @@ def test_onnx_with_the_mean_in_its_graph_and_uneven_padding(tmp_path):
 @pytest.mark.parametrize('zipped', [False, True])
 def test_checkpoints_of_2012(zipped, tmp_path):
     """Both columns, each normalized by itself; one layer lists its inputs the other way round, as fc2048bb does."""
-    layers = small_network()
+    layers = made.small_network()
     layers[-2] = ('fc', {'units': 6}, *(np.concatenate([x, x[:1]]) for x in layers[-2][2:]))
     layers[7], layers[5] = layers[5], layers[7]  # the ReLU after the pooling
     reversed_in_b = 'fc14b'
     assert [one[0] for one in layers].index('dropout') == 13 and layers[14][0] == 'fc'
-    content = made.cuda_convnet(layers, CROP, reverse=reversed_in_b)
+    content = made.cuda_convnet(layers, made.CROP, reverse=reversed_in_b)
     if zipped:
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, 'w', zipfile.ZIP_DEFLATED) as writer:
@@ -294,3 +260,115 @@ def test_checkpoints_of_2012(zipped, tmp_path):
     right = computed(layers, less, convolutions='up', k=2.0, columns=2)
     found = np.log(run.predict(images, views='center'))
     np.testing.assert_allclose(found, right - np.log(np.exp(right).sum(1, keepdims=True)), atol=2e-4)
+
+
+# What an imported workdir is good for.
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A run of ours on digits."""
+    _, workdir = small_run.trained_in(tmp_path_factory.mktemp('import'), train=True)
+    return load_run(workdir)
+
+
+@pytest.fixture(scope='module')
+def digits_network(trained, tmp_path_factory):
+    """A Caffe network for the digits of that run, as a workdir, and its layers."""
+    generator, directory = np.random.default_rng(7), tmp_path_factory.mktemp('digits')
+    layers = [
+        ('conv', {'size': 5, 'stride': 2, 'kernels': 6}, made.draw(generator, 6, 3, 5, 5), made.draw(generator, 6)),
+        ('relu', {}, None, None),
+        ('pool', {'size': 3, 'stride': 2}, None, None),
+        ('fc', {'units': 10}, made.draw(generator, 10, 6 * 16), made.draw(generator, 10)),
+    ]
+    np.save(directory / 'mean.npy', trained.data.mean_image())
+    (directory / 'names.txt').write_text('\n'.join(trained.class_names) + '\n')
+    options = {'mean': str(directory / 'mean.npy'), 'class_names': str(directory / 'names.txt')}
+    run = load(made.caffemodel(layers, old=False, crop_size=21), directory, **options)
+    return run, layers
+
+
+def test_every_mode_reads_it(digits_network, trained, tmp_path):
+    run, _ = digits_network
+    data = {f'data.{name}': getattr(trained.config.data, name) for name in ('source', 'directory', 'storage', 'mirror')}
+    config = run.config.replace(**data, **{'evaluation.views': ('center',)})
+    result = evaluate_run(config, run.workdir, 'best', 'validation', console())
+    assert result.examples == small_run.VALIDATION and 0.5 < result.views['center'].top1_error <= 1
+    Image.fromarray(pixels(1, 40)[0]).save(tmp_path / 'picture.png')
+    predict(config, run.workdir, 'newest', [str(tmp_path / 'picture.png')], False, console(), str(tmp_path))
+    assert (tmp_path / 'predictions').is_dir()
+    extract(config, run.workdir, 'newest', 'conv1', 'validation', [], console(), str(tmp_path))
+    assert list((tmp_path / 'features').iterdir())
+    drawn = {path.name for path in draw_figures(config, run.workdir, 'newest', console(), str(tmp_path))}
+    assert 'report.html' in drawn
+
+
+def test_fine_tuning_begins_from_it(digits_network, trained, tmp_path):
+    run, _ = digits_network
+    config = finetune.get_config(run.workdir)
+    for name in ('source', 'source_directory', 'directory', 'storage', 'mirror'):
+        config.data[name] = getattr(trained.config.data, name)
+    config.epochs, config.batch_size, config.evaluation.views = 1, 64, ('center',)
+    config.learning_rate = 1e-6  # of kernels that are large, as drawn
+    train(typed(config), str(tmp_path / 'run'), console())
+    tuned = load_run(tmp_path / 'run')
+    before, after = (np.asarray(one.parameters['conv1']['kernel']) for one in (run, tuned))
+    assert 0 < np.abs(after - before).max() < 0.5 * np.abs(before).max()
+
+
+def test_our_own_networks_come_back(trained, tmp_path):
+    export(trained.config, trained.workdir, 'newest', 'safetensors', False, console(), str(tmp_path / 'exported'))
+    import_weights(str(tmp_path / 'exported' / PARAMETERS), str(tmp_path / 'back'), console())
+    back = load_run(tmp_path / 'back')
+    np.testing.assert_array_equal(back.predict(pixels()), trained.predict(pixels()))
+    assert back.progress.step == trained.progress.step and back.class_names == trained.class_names
+
+
+def test_our_own_onnx_models_come_back(trained, tmp_path):
+    pytest.importorskip('onnx')
+    export(trained.config, trained.workdir, 'newest', 'onnx', False, console(), str(tmp_path / 'exported'))
+    import_weights(str(tmp_path / 'exported' / 'alexnet.onnx'), str(tmp_path / 'back'), console(), channels='rgb')
+    back = load_run(tmp_path / 'back')
+    assert back.config.columns == 2 and 'exchange' in ' '.join(name for name, _ in back.config.network)
+    np.testing.assert_allclose(back.data.mean_image(), trained.data.mean_image()[1:22, 1:22], atol=1e-4)
+    x = np.float32(50 * np.random.default_rng(8).standard_normal((3, 21, 21, 3)))
+    found, right = (np.asarray(run.network.apply(run.variables, x)) for run in (back, trained))
+    assert reference.relative_error(found, right) < 1e-5
+
+
+# Messages.
+
+
+@pytest.mark.parametrize(
+    'content, options, message',
+    [
+        (made.caffemodel(made.small_network(), False), {}, 'what to subtract from images: --mean=FILE'),
+        (made.onnx_model(made.small_network(flat=1), made.CROP), {'mean': '0'}, 'in which order the .*--channels=rgb'),
+        (made.torch_zip(made.torchvision_arrays()), {'mean': '0'}, 'a network of torchvision subtracts its own'),
+        (
+            made.caffemodel(made.small_network(), False, mean=MEAN),
+            {'crop_size': 99},
+            r'fc11: its weight is \[16, 32\], the',
+        ),
+    ],
+    ids=['no mean', 'no order', 'two means', 'another size'],
+)
+def test_what_is_missing_or_does_not_fit_is_named(content, options, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        load(content, tmp_path, **options)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_lines_with_wordnet_ids_and_gray_images(tmp_path):
+    layers = [
+        ('conv', {'size': 5, 'stride': 1, 'kernels': 4}, np.ones((4, 1, 5, 5), np.float32), np.zeros(4)),
+        ('fc', {'units': 2}, made.draw(np.random.default_rng(9), 2, 4 * 16), np.zeros(2)),
+    ]
+    (tmp_path / 'names.txt').write_text('n01440764 tench, Tinca tinca\nn01443537 goldfish\n')
+    run = load(made.caffemodel(layers, True, scale=1 / 256), tmp_path, class_names=str(tmp_path / 'names.txt'))
+    assert run.data.class_ids == ('n01440764', 'n01443537') and run.class_names == ('tench, Tinca tinca', 'goldfish')
+    assert run.config.data.crop_size == run.data.image_size == 8 and not run.data.mean_image().any()
+    images = pixels(2, 8)
+    gray = images @ np.array([0.299, 0.587, 0.114]) / 256
+    check(run, images, computed(layers, gray[..., None]))
