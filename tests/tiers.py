@@ -42,6 +42,13 @@ SLOW: dict[str, tuple[str, ...]] = {
         'test_every_cell_runs_on_the_embedded_digits',
         'test_a_cell_that_fails_fails_the_notebook',
     ),
+    'experiments/test_tour.py': (
+        'test_every_cell_runs',
+        'test_what_it_prints',
+        'test_the_rule_by_hand_is_the_librarys',
+        'test_a_column_switched_off_is_missed',
+        'test_a_cell_that_fails_fails_the_page',
+    ),
     'experiments/test_imagenet_run.py': (),
     'runs/test_checkpoint.py': ('test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_taken',),
     'weights/test_import.py': (
