@@ -58,6 +58,7 @@ TO = flags.DEFINE_enum('to', None, ['torch', 'onnx', 'safetensors', 'huggingface
 HALF = flags.DEFINE_bool('half', False, 'For export to safetensors and huggingface: numbers in half precision.')
 WEIGHTS = arguments.define_path('weights', 'For import: the file of a trained network.')
 MEAN = arguments.define_path('mean', 'For import: the mean of its images, a file, or numbers as in 104,117,123.')
+STD = flags.DEFINE_string('std', None, 'For import: by what images less their mean are divided, as in 58.4,57.1,57.4.')
 CLASS_NAMES = arguments.define_path('class_names', 'For import: a file with the names of its classes, one a line.')
 CHANNELS = flags.DEFINE_enum('channels', None, ['rgb', 'bgr'], "For import: the order of its images' channels.")
 CROP_SIZE = flags.DEFINE_integer('crop_size', None, 'For import: height and width of its images.', lower_bound=1)
@@ -138,6 +139,7 @@ def call(config: Config | None, workdir: str | None, console: Console) -> None:
                 workdir,
                 console,
                 mean=MEAN.value,
+                std=STD.value,
                 class_names=CLASS_NAMES.value,
                 channels=CHANNELS.value,
                 crop_size=CROP_SIZE.value,

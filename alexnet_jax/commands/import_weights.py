@@ -8,7 +8,7 @@ from rich.console import Console
 from alexnet_jax.runs.parameters_file import PARAMETERS, write_network
 from alexnet_jax.runs.trained import load_run
 from alexnet_jax.runtime.errors import UserError, say
-from alexnet_jax.weights.files import is_own, read_class_names, read_mean, read_weights
+from alexnet_jax.weights.files import is_own, numbers, read_class_names, read_mean, read_weights
 from alexnet_jax.weights.imported import Given, imported
 
 
@@ -18,6 +18,7 @@ def import_weights(
     console: Console,
     *,
     mean: str | None = None,
+    std: str | None = None,
     class_names: str | None = None,
     channels: str | None = None,
     crop_size: int | None = None,
@@ -29,6 +30,7 @@ def import_weights(
       workdir: which must not hold a run or a network.
       console: for output.
       mean: a file, or numbers; see `files.read_mean`.
+      std: numbers by which images less their mean are divided, one or one for each channel.
       class_names: a file of names, one a line.
       channels: 'rgb' or 'bgr', the order in which the network takes an image's channels.
       crop_size: height and width of its images, in pixels.
@@ -39,7 +41,7 @@ def import_weights(
     if weights is None:
         raise UserError('--weights is missing: the file of a trained network.')
     if is_own(weights):
-        _copy(weights, workdir, console, given=[mean, class_names, channels, crop_size])
+        _copy(weights, workdir, console, given=[mean, std, class_names, channels, crop_size])
         return
     network = read_weights(weights)
     subtracted, names = read_mean(mean) if mean else (None, None)
@@ -48,7 +50,7 @@ def import_weights(
         found = imported(
             network,
             f'imported:{pathlib.Path(weights).name}',
-            Given(subtracted, names, channels, crop_size),
+            Given(subtracted, numbers('std', std) if std else None, names, channels, crop_size),
             lambda line: say(console, line),
         )
     except UserError as error:

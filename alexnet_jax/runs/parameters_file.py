@@ -81,7 +81,7 @@ def write_network(
     kind = np.float16 if half else np.float32
     with np.errstate(over='ignore'):
         arrays = {
-            f'{layer}.{array}': np.ascontiguousarray(values, np.float32).astype(kind)
+            f'{layer}.{array}': np.ascontiguousarray(values, np.float32).astype(kind, copy=False)
             for layer, arrays in parameters.items()
             for array, values in arrays.items()
         }

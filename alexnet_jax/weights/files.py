@@ -73,7 +73,7 @@ def read_mean(given: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
       UserError: it cannot be read, or is damaged.
     """
     if _NUMBERS.fullmatch(given):
-        return np.array([float(one) for one in given.split(',')]), None
+        return numbers('mean', given), None
     names = None
     with _told_of('mean', given):
         data = _mapped(given)
@@ -87,6 +87,17 @@ def read_mean(given: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
         if mean.dtype.kind not in 'fiu' or mean.size > 2**26 or not np.isfinite(mean).all():
             raise ValueError(f'its {mean.dtype} values {list(mean.shape)} are no mean image')
     return mean, names
+
+
+def numbers(flag: str, given: str) -> np.ndarray:
+    """The numbers of a flag: one, or one for each channel.
+
+    Raises:
+      UserError: it has others, or other text.
+    """
+    if not _NUMBERS.fullmatch(given) or given.count(',') == 1:
+        raise UserError(f'--{flag}={given} must be a number, or three with commas between.')
+    return np.array([float(one) for one in given.split(',')])
 
 
 def read_class_names(path: str) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ class Given(NamedTuple):
     """What the user says of a network; None where the file says it."""
 
     mean: np.ndarray | None = None  # as `files.read_mean` gives it
+    std: np.ndarray | None = None  # one number, or one for each channel in the order of the network
     class_names: tuple[str, ...] | None = None
     channels: str | None = None  # 'rgb' or 'bgr'
     crop_size: int | None = None
@@ -60,7 +61,7 @@ def imported(network: ForeignNetwork, name: str, given: Given, say: Callable[[st
             'the file does not say in which order the network takes red, green and blue: --channels=rgb or '
             '--channels=bgr does (networks that come from Caffe: bgr).'
         )
-    network = dataclasses.replace(network, channels=channels)
+    network = dataclasses.replace(network, channels=channels, scale=_scale(network, given.std))
     mean = _mean(network, given.mean, gray)
     crop_size = _crop_size(network, given.crop_size, mean.shape[0], say)
     table, columns, parameters = arranged(network, crop_size)
@@ -95,6 +96,17 @@ def imported(network: ForeignNetwork, name: str, given: Given, say: Callable[[st
     )
     whole = np.broadcast_to(mean, (image_size, image_size, 3))
     return Imported(config, data, np.ascontiguousarray(whole, np.float32), parameters)
+
+
+def _scale(network: ForeignNetwork, std: np.ndarray | None) -> tuple[float, ...]:
+    """By what images less their mean are multiplied, one number or one for each channel."""
+    if std is None:
+        return network.scale
+    if network.kind == 'torchvision':
+        raise UserError('--std is not for this file: a network of torchvision has its own.')
+    if not (std > 0).all() or std.size not in (1, first_channels(network)):
+        raise UserError(f'--std must be numbers above 0, 1 or {first_channels(network)} of them.')
+    return tuple(float(one) for one in np.array(network.scale) / std)
 
 
 def _mean(network: ForeignNetwork, given: np.ndarray | None, gray: bool) -> np.ndarray:

@@ -206,11 +206,13 @@ def onnx_layers(pool_pads=(0, 0, 1, 1)):
 @pytest.mark.parametrize('raw', [True, False])
 def test_onnx(raw, tmp_path):
     layers = onnx_layers()
-    run = load(made.onnx_model(layers, made.CROP, raw=raw), tmp_path, channels='bgr', mean='104,117,123')
+    std = {} if raw else {'std': '1.5,0.5,2'}
+    run = load(made.onnx_model(layers, made.CROP, raw=raw), tmp_path, channels='bgr', mean='104,117,123', **std)
     network = dict(run.config.network)
     pools = [network[name].rounding for name in ('pool1', 'pool2', 'pool3')]
     assert run.config.columns == 2 and pools == ['down', 'up', 'up']  # 7 to 3 comes out even
-    first = computed(layers[:8], pixels()[..., ::-1] - np.array(MEAN), pooling='down', dropped=0)
+    x = (pixels()[..., ::-1] - np.array(MEAN)) / (1 if raw else np.array([1.5, 0.5, 2]))
+    first = computed(layers[:8], x, pooling='down', dropped=0)
     assert first.shape[1] == 3
     right = computed(layers[8:], first, dropped=0)
     check(run, pixels(), right)
@@ -345,6 +347,13 @@ def test_our_own_onnx_models_come_back(trained, tmp_path):
     [
         (made.caffemodel(made.small_network(), False), {}, 'what to subtract from images: --mean=FILE'),
         (made.onnx_model(made.small_network(flat=1), made.CROP), {'mean': '0'}, 'in which order the .*--channels=rgb'),
+        (made.torch_zip(made.torchvision_arrays()), {'std': '2'}, 'a network of torchvision has its own'),
+        (
+            made.caffemodel(made.small_network(), True, mean=MEAN),
+            {'std': '1,2'},
+            '--std=1,2 must be a number, or three',
+        ),
+        (made.caffemodel(made.small_network(), True, mean=MEAN), {'std': '1,0,2'}, '--std must be numbers above 0'),
         (made.torch_zip(made.torchvision_arrays()), {'mean': '0'}, 'a network of torchvision subtracts its own'),
         (
             made.caffemodel(made.small_network(), False, mean=MEAN),
@@ -352,7 +361,7 @@ def test_our_own_onnx_models_come_back(trained, tmp_path):
             r'fc11: its weight is \[16, 32\], the',
         ),
     ],
-    ids=['no mean', 'no order', 'two means', 'another size'],
+    ids=['no mean', 'no order', 'two scales', 'two stds', 'a std of 0', 'two means', 'another size'],
 )
 def test_what_is_missing_or_does_not_fit_is_named(content, options, message, tmp_path):
     with pytest.raises(UserError, match=message):
