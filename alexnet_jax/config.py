@@ -188,7 +188,7 @@ class Config(_Section):
     precision: Literal['float32', 'bfloat16'] = _field('float32', "of activations; 'bfloat16' is faster on GPUs")
     batch_size: int = _field(128, 'images in a batch, over all devices', gt=0, le=2**16, resume='fixed')
     accumulation_steps: int = _field(
-        1, 'micro-batches, one after the other: less memory, the same update; slow on CPUs', gt=0, resume='free'
+        1, 'micro-batches, one after the other: less memory, the same update', gt=0, resume='free'
     )
     epochs: int = _field(90, 'passes over the training set, at most', gt=0, resume='free')
     momentum: float = _field(0.9, 'of the update rule', ge=0)

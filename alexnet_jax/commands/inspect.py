@@ -102,6 +102,7 @@ def _exchanges_table(experiment: Experiment, found: Sequence[Collective]) -> Tab
     mesh, batch = experiment.mesh, experiment.config.batch_size
     per_device = batch // mesh.shape[DATA]
     times = experiment.config.accumulation_steps  # what columns exchange they exchange in each micro-batch
+    found = list(dict.fromkeys(found)) if times > 1 else found  # once, where micro-batches are written out
     found = [dataclasses.replace(one, received=one.received * times) if COLUMN in one.axes else one for one in found]
     table = new_table(
         'What devices exchange in a training step, from the compiled program',

@@ -58,6 +58,7 @@ def make_train_step(
     decay_biases: bool = True,
     layer_decays: Sequence[tuple[str, float]] = (),
     accumulation_steps: int = 1,
+    in_loop: bool | None = None,
 ) -> Callable[[TrainState, Batch, Statistics, Any], tuple[TrainState, Metrics]]:
     """Builds the jitted training step.
 
@@ -67,8 +68,10 @@ def make_train_step(
       batch_size: examples in a batch, over all devices.
       momentum, weight_decay, decay_biases, layer_decays: of the update rule.
       accumulation_steps: micro-batches, computed one after the other. A device holds the activations of one and the
-        sum of gradients; the update is the same up to float32 rounding. On a CPU a step gets many times slower, as XLA
-        computes gradients of convolutions differently inside a loop.
+        sum of gradients; the update is the same up to float32 rounding.
+      in_loop: whether the program has the micro-batches in a loop; otherwise they are written out one after the other,
+        which takes longer to compile. None for a loop, but not on CPUs, where XLA's convolutions inside a loop are many
+        times slower.
 
     Returns:
       A function of (state, batch, statistics, learning rate or a tree of rates) that returns the next state and the
@@ -76,6 +79,8 @@ def make_train_step(
       exchange is: columns before the lines that see both of them, in each part, and once the sum of gradients along
       'data'.
     """
+
+    written_out = mesh.devices.flat[0].platform == 'cpu' if in_loop is None else not in_loop
 
     def share(parameters: Any, batch: Batch, statistics: Statistics) -> tuple[Any, Metrics]:
         """The contribution of these examples to the batch's gradients and metrics."""
@@ -104,13 +109,15 @@ def make_train_step(
             return cast(tuple[Any, Metrics], lax.psum(share(own, batch, statistics), DATA))
 
         def add(sums: tuple[Any, Metrics], part: Batch) -> tuple[tuple[Any, Metrics], None]:
+            if written_out:  # else all micro-batches might be begun at once
+                part = part | {'color': part['color'] + _zero_after(sums)}
             own_share = share(own, part, statistics)
             with jax.named_scope('accumulation'):
                 return jax.tree.map(jnp.add, sums, own_share), None
 
         parts = jax.tree.map(lambda x: x.reshape(accumulation_steps, -1, *x.shape[1:]), batch)
         none = {name: lax.pcast(jnp.float32(0), DATA, to='varying') for name in _METRICS}
-        sums, _ = lax.scan(add, (jax.tree.map(jnp.zeros_like, own), none), parts)
+        sums, _ = lax.scan(add, (jax.tree.map(jnp.zeros_like, own), none), parts, unroll=written_out)
         return cast(tuple[Any, Metrics], lax.psum(sums, DATA))
 
     gradients_and_metrics = jax.shard_map(
@@ -141,3 +148,13 @@ def make_train_step(
     sums_on_gpus = mesh.devices.flat[0].platform == 'gpu' and mesh.shape[DATA] > 1
     options = known_options({'xla_gpu_all_reduce_combine_threshold_bytes': 4_000_000}) if sums_on_gpus else None
     return jax.jit(train_step, donate_argnums=0, compiler_options=options)
+
+
+def _zero_after(values: Any) -> Array:
+    """0.0, which XLA does not know before it has computed all arrays of a tree.
+
+    Its CPU compiler drops an `optimization_barrier` before it decides in which order to compute.
+    """
+    firsts = jnp.stack([x[(0,) * x.ndim] for x in jax.tree.leaves(values)])
+    bits = lax.bitcast_convert_type(firsts, jnp.uint32).max()
+    return ((bits >> 16) >> 16).astype(jnp.float32)

@@ -4,6 +4,7 @@ import io
 import pathlib
 
 import pytest
+import small_run
 from configs import typed
 from rich.console import Console
 
@@ -83,6 +84,18 @@ def test_names_are_plain_text():
 def test_the_same_network_twice():
     found = rows(digits.get_config(), digits.get_config())
     assert ['ratio', '1.000', '1.000'] in found and not any('*' in line[1:2] for line in found)
+
+
+def test_in_micro_batches_columns_exchange_as_much():
+    def exchanged(parts):
+        config = small_run.get_config()
+        config.mesh.column, config.accumulation_steps = 2, parts
+        on = Console(file=io.StringIO(), width=160)
+        inspect(typed(config), on)
+        lines = [line.split() for line in on.file.getvalue().split('What devices exchange')[1].splitlines()]
+        return [(line[1], *line[-2:]) for line in lines if line[:1] == ['column']]  # their sum is the last
+
+    assert len(exchanged(1)) == 6 and exchanged(4) == exchanged(1)
 
 
 def test_no_devices_are_needed():
