@@ -127,6 +127,9 @@ def test_columns_meet_where_the_paper_says(beside):
     """Two arrows each into conv3, fc6, fc7, fc8 and the softmax; none in a single tower."""
     figure = network_figure(figure_2(), beside=beside)
     assert len(arrows_between_columns(figure)) == 10
+    # Within columns: the four edges of a cone into each of five convolutions, and an arrow into each of three layers.
+    assert sum(len(axes.lines) for axes in figure.axes) == 2 * 5 * 4
+    assert len(patches(figure, FancyArrowPatch)) == 10 + 2 * 3
     tower = network_figure(TOWER, 1, beside=beside)
     assert arrows_between_columns(tower) == [] and not any('Red' in text for text in words(tower))
 
