@@ -13,7 +13,9 @@ from PIL import Image
 
 from alexnet_jax.commands.evaluate import evaluate_run
 from alexnet_jax.commands.export import export
+from alexnet_jax.commands.import_weights import import_weights
 from alexnet_jax.config import Config
+from alexnet_jax.model.layer_specs import Dropout
 from alexnet_jax.runs.trained import load_run
 from alexnet_jax.runs.workdir import read_config
 from alexnet_jax.runtime.errors import UserError
@@ -76,6 +78,24 @@ def test_a_workdir_is_the_same_network(run):
     assert errors[0].views == errors[1].views
     again = exported((config, place), 'safetensors')  # of what was exported
     np.testing.assert_array_equal(load_run(again).predict(pixels()), original.predict(pixels()))
+
+
+def test_what_onnx_says_is_read_back(tmp_path):
+    """Out and in again by --mode=import, which follows the model's nodes: the same table, the same logits."""
+    pytest.importorskip('onnx')
+    workdir = pathlib.Path(__file__).parents[1] / 'runs' / 'old_run'  # of two columns that meet where the paper's do
+    place = exported((read_config(workdir).fields(), workdir), 'onnx', output=tmp_path / 'model')
+    names, back = str(place / 'classes.txt'), str(tmp_path / 'back')
+    import_weights(str(place / 'alexnet.onnx'), back, console(), class_names=names, channels='rgb')
+    copy, original = load_run(back), load_run(workdir)
+    assert copy.class_names == original.class_names and copy.config.columns == 2
+    kept = [
+        (name, layer) for name, layer in original.config.network if not isinstance(layer, Dropout)
+    ]  # now in weights
+    assert [(name, type(layer)) for name, layer in copy.config.network] == [(n, type(layer)) for n, layer in kept]
+    images = np.random.default_rng(0).integers(0, 256, (4, 72, 72, 3), np.uint8)
+    found, expected = copy.predict(images[:, 4:68, 4:68], 'center'), original.predict(images, 'center')
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_half_precision(trained, tmp_path):
