@@ -7,6 +7,7 @@ as `Inert`, which does nothing.
 """
 
 import pickletools
+import reprlib  # of what may hold itself many times over
 from collections.abc import Callable, Mapping
 from typing import IO, Any, NamedTuple
 
@@ -181,7 +182,7 @@ class _Reader:
             target.values = _values(kind, self._types, content).reshape(shape, order='F' if fortran else 'C')
         elif isinstance(target, _Type):
             if state[1] not in ('<', '|'):
-                raise ValueError(f'its numbers have the byte order {state[1]!r:.20}')
+                raise ValueError(f'its numbers have the byte order {reprlib.repr(state[1])}')
         elif not (isinstance(target, Inert) and self._inert) and not (isinstance(target, dict) and self._functions):
             raise ValueError('it sets the state of an object')
 
@@ -197,7 +198,7 @@ class _Reader:
 def _values(kind: _Type, types: tuple[str, ...], content: str) -> np.ndarray:
     """The numbers of a string of bytes."""
     if kind.name not in types:
-        raise ValueError(f'it has an array of type {kind.name!r:.20}; there may be {_known(types)}')
+        raise ValueError(f'it has an array of type {reprlib.repr(kind.name)}; there may be {_known(types)}')
     return np.frombuffer(content.encode('latin-1'), f'<{kind.name}')
 
 

@@ -24,7 +24,7 @@ from alexnet_jax.model.layer_specs import (
     Tanh,
 )
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.weights.graph import ForeignNetwork, Node, steps_of
+from alexnet_jax.weights.graph import ForeignNetwork, Node, described, steps_of
 from alexnet_jax.weights.protobuf import Message
 
 # Of a NetParameter; of its layers in both versions; of what layers of a type have.
@@ -89,7 +89,7 @@ def read_caffemodel(data: memoryview) -> ForeignNetwork:
         try:
             nodes.append(_READERS[kind](layer, numbers, name, inputs, output))
         except ValueError as error:
-            raise ValueError(f'layer {name}: {error}') from error
+            raise ValueError(f'layer {name}: {described(error)}') from error
     crop_size, channels, mean, scale = _input(facts, dimensions)
     steps = steps_of(nodes)
     return ForeignNetwork('Caffe', steps, crop_size, channels, mean, (scale,))

@@ -6,6 +6,7 @@ was found, so that what is here has been tried on made files alone.
 
 import math
 import mmap
+import reprlib
 from collections.abc import Mapping
 from typing import IO, Any, cast
 
@@ -25,7 +26,7 @@ from alexnet_jax.model.layer_specs import (
 )
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.plain_pickle import PlainArray, read_pickle
-from alexnet_jax.weights.graph import ForeignNetwork, Node, steps_of
+from alexnet_jax.weights.graph import ForeignNetwork, Node, described, steps_of
 
 _MOST_INSTRUCTIONS = 10**7  # a checkpoint has a record of every batch
 _TYPES = ('f4', 'f8', 'u1', 'i4', 'i8')
@@ -56,6 +57,8 @@ def network_of(content: dict[str, Any]) -> ForeignNetwork:
     layers = list(layers.values()) if isinstance(layers, dict) else layers
     if not isinstance(layers, list) or not all(isinstance(one, dict) for one in layers):
         raise ValueError('it has no layers')
+    if not all(isinstance(one.get(field), str) for one in layers for field in ('name', 'type')):
+        raise ValueError('a layer has no name or type')
     data = [one for one in layers if one.get('type') == 'data' and one.get('name') == 'data']
     if len(data) != 1:
         raise ValueError("it has no layer 'data', the images")
@@ -64,14 +67,14 @@ def network_of(content: dict[str, Any]) -> ForeignNetwork:
     nodes = []
     for layer in layers:
         inputs = _texts(layer, 'inputs')
-        kind = str(layer.get('type'))[:50]
+        kind = layer['type'][:50]
         if not inputs or kind == 'softmax' or kind.startswith('cost.') or ends & set(inputs):
             continue
-        name = str(layer.get('name'))[:100]
+        name = layer['name'][:100]
         try:
             nodes.append(_node(layer, name, kind, tuple('' if one == 'data' else one for one in inputs)))
         except ValueError as error:
-            raise ValueError(f'layer {name}: {error}') from error
+            raise ValueError(f'layer {name}: {described(error)}') from error
     nodes.sort(key=lambda node: node.name)  # a and b, the columns
     return ForeignNetwork('cuda-convnet', steps_of(nodes), side, 'rgb', inverted_dropout=False)
 
@@ -94,7 +97,7 @@ def mean_and_names(meta: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
 
 def _node(layer: Mapping[str, Any], name: str, kind: str, inputs: tuple[str, ...]) -> Node:
     """A layer of one column."""
-    output = str(layer.get('name'))
+    output = layer['name']
     match kind:
         case 'conv':
             return _convolution(layer, name, inputs, output)
@@ -112,7 +115,9 @@ def _convolution(layer: Mapping[str, Any], name: str, inputs: tuple[str, ...], o
         values = layer.get(field)
         values = values if isinstance(values, list) else [values]
         if not values or any(type(one) is not int or one != values[0] for one in values):
-            raise UserError(f'layer {name}: its {field} is {values!s:.100}, which is not one number for all inputs.')
+            raise UserError(
+                f'layer {name}: its {field} is {reprlib.repr(values)}, which is not one number for all inputs.'
+            )
         return int(values[0])
 
     if layer.get('groups') not in (None, 1) and same('groups') != 1:
@@ -155,7 +160,9 @@ def _fixed(layer: Mapping[str, Any], name: str, kind: str) -> Layer:
                 return ReLU()
             if what == 'tanh' and parameters in ({}, {'a': 1.0, 'b': 1.0}):
                 return Tanh()
-            raise UserError(f'layer {name} is of the nonlinearity {what!r:.50}, of which there are relu and tanh.')
+            raise UserError(
+                f'layer {name} is of the nonlinearity {reprlib.repr(what)}, of which there are relu and tanh.'
+            )
     raise UserError(f'layer {name} is of type {kind}, or of a variant of it, which a table of layers cannot say.')
 
 
@@ -181,14 +188,14 @@ def _values(array: Any, field: str, ndim: int) -> np.ndarray:
 def _whole(layer: Mapping[str, Any], field: str) -> int:
     value = layer.get(field)
     if type(value) is not int or value < 1:
-        raise ValueError(f'its {field} is {value!r:.50}')
+        raise ValueError(f'its {field} is {reprlib.repr(value)}')
     return value
 
 
 def _number(layer: Mapping[str, Any], field: str, default: float | None = None) -> float:
     value = layer.get(field, default)
     if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f'its {field} is {value!r:.50}')
+        raise ValueError(f'its {field} is {reprlib.repr(value)}')
     return float(value)
 
 

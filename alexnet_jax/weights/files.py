@@ -16,7 +16,7 @@ from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.files import open_regular
 from alexnet_jax.runtime.plain_pickle import begins_as_pickle
 from alexnet_jax.weights import caffe, cuda_convnet, onnx_files, torch_files
-from alexnet_jax.weights.graph import ForeignNetwork
+from alexnet_jax.weights.graph import ForeignNetwork, described
 from alexnet_jax.weights.protobuf import Message
 
 _KINDS = (
@@ -121,8 +121,10 @@ def _told_of(flag: str, path: str) -> Iterator[None]:
     except OSError as error:
         raise UserError(f'--{flag}={path} cannot be read: {error.strerror or error}.') from error
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        what = f'it lacks {error}' if isinstance(error, KeyError) else str(error).rstrip('.')
-        raise UserError(f'--{flag}={path} cannot be used: {what}. Take another copy, or name another file.') from error
+        what = described(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
+        raise UserError(
+            f'--{flag}={path} cannot be used: {what.rstrip(".")}. Take another copy, or name another file.'
+        ) from error
     except UserError as error:
         what = str(error).removeprefix(path)  # which an error may name already
         raise UserError(f'--{flag}={path}{what if what != str(error) else f": {what}"}') from error
@@ -149,7 +151,8 @@ def _of_zip(path: str) -> ForeignNetwork:
         if torch_files.is_torch_zip(archive):
             return torch_files.tower(torch_files.read_torch_zip(archive))
         members = [one for one in archive.infolist() if one.filename == 'data']
-        if len(members) != 1 or members[0].file_size > _LARGEST // 2:
+        known = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        if len(members) != 1 or members[0].file_size > _LARGEST // 2 or members[0].compress_type not in known:
             raise ValueError(f'it is a zip of none of: {_KINDS}')
         with archive.open(members[0]) as member:
             return _of_checkpoint(cuda_convnet.read_checkpoint(member.read(_LARGEST // 2)))

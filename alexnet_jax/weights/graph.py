@@ -5,10 +5,13 @@ as a node for each column, joined by a concatenation; or as such nodes that take
 """
 
 import dataclasses
+import re
+import reprlib
 from collections.abc import Sequence
 from typing import NoReturn
 
 import numpy as np
+import pydantic
 
 from alexnet_jax.model.layer_specs import Dense, Layer, Learned, LocalResponseNormalization
 from alexnet_jax.runtime.errors import UserError
@@ -74,6 +77,15 @@ class ForeignNetwork:
     scale: tuple[float, ...] = (1.0,)
     inverted_dropout: bool = True
     class_names: tuple[str, ...] | None = None
+
+
+def described(error: ValueError) -> str:
+    """An error of reading a layer in one line; of a layer's field with its value."""
+    if not isinstance(error, pydantic.ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    field = f'{".".join(map(str, first["loc"]))}={reprlib.repr(first["input"])}'
+    return f'{re.sub("(?<=[a-z])(?=[A-Z])", " ", error.title).lower()} of {field}: {first["msg"].lower()}'
 
 
 def steps_of(nodes: Sequence[Node]) -> tuple[Step, ...]:

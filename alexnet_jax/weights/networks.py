@@ -72,7 +72,9 @@ def arranged(network: ForeignNetwork, crop_size: int) -> tuple[Table, int, Array
             kernel, bias = _arrays(step, shape, columns, last=step is _last(network))
             if is_first:
                 kernel = _of_rgb(kernel, network)
-            parameters[name] = {'kernel': np.multiply(kernel, np.float32(1 / factor)), 'bias': bias}
+            with np.errstate(over='ignore'):  # to be refused where it is written
+                kernel *= np.float32(1 / factor)
+            parameters[name] = {'kernel': kernel, 'bias': bias}
             joined, factor, is_first = columns == 1, 1.0, False
         elif isinstance(layer, Dropout) and network.inverted_dropout:
             factor *= 1 - layer.rate
@@ -176,7 +178,7 @@ def _arrays(step: Step, shape: tuple[int, ...], columns: int, last: bool) -> tup
             raise UserError(f'{step.name} has {outputs} outputs, which {columns} columns do not divide.')
         weight = np.concatenate([weight, np.zeros((-outputs % columns, *weight.shape[1:]), weight.dtype)])
         bias = np.concatenate([bias, np.zeros(-outputs % columns, bias.dtype)])
-    bias = np.ascontiguousarray(bias.reshape(columns, -1), np.float32)
+    bias = np.array(bias.reshape(columns, -1), np.float32, order='C')
     if isinstance(layer, Convolution):
         kernel = weight.reshape(columns, -1, *weight.shape[1:]).transpose(0, 3, 4, 2, 1)
     elif len(shape) == 3:
@@ -186,7 +188,7 @@ def _arrays(step: Step, shape: tuple[int, ...], columns: int, last: bool) -> tup
         kernel = kernel.reshape(columns, -1, kernel.shape[-1])
     else:
         kernel = weight.reshape(columns, -1, weight.shape[1]).transpose(0, 2, 1)
-    return np.ascontiguousarray(kernel, np.float32), bias
+    return np.array(kernel, np.float32, order='C'), bias
 
 
 def _of_rgb(kernel: np.ndarray, network: ForeignNetwork) -> np.ndarray:

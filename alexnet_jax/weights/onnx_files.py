@@ -25,13 +25,14 @@ from alexnet_jax.model.layer_specs import (
 )
 from alexnet_jax.model.layers import outputs_along
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.weights.graph import ForeignNetwork, Node, steps_of
+from alexnet_jax.weights.graph import ForeignNetwork, Node, described, steps_of
 from alexnet_jax.weights.protobuf import Message
 
 _GRAPH = 7
 _TYPES = {1: '<f4', 6: '<i4', 7: '<i8', 10: '<f2', 11: '<f8'}  # of a TensorProto
 _OWN_FIELDS = {1: 4, 11: 10}  # where its numbers stand if they are not raw bytes
 _MOST_VALUES = 150_000_000  # numbers of a constant
+_LARGEST_MEAN = 2**24
 _OPERATORS = (
     *('AveragePool', 'Concat', 'Constant', 'ConstantOfShape', 'Conv', 'Dropout', 'Flatten', 'Gemm', 'Identity', 'LRN'),
     *('MatMul', 'MaxPool', 'Relu', 'Reshape', 'Softmax', 'Tanh', 'and Add, Sub, Mul, Div on the image'),
@@ -89,7 +90,7 @@ class _Reader:
             try:
                 self._follow(f'node {place + 1}, {name[:100]}', node)
             except ValueError as error:
-                raise ValueError(f'node {place + 1}, {name[:100]}: {error}') from error
+                raise ValueError(f'node {place + 1}, {name[:100]}: {described(error)}') from error
         steps = list(steps_of(self._nodes))
         if self._classes and steps and isinstance(steps[-1].layer, Dense):  # columns that are wider than needed
             last, classes = steps[-1], self._classes
@@ -160,7 +161,7 @@ class _Reader:
                 raise UserError(f'{name} transposes the image otherwise than from height, width, channels.')
             self._last_axis = False
             return
-        if len(constants) != 1 or constants[0].ndim > 4 or self._last_axis:
+        if len(constants) != 1 or constants[0].ndim > 4 or constants[0].size > _LARGEST_MEAN or self._last_axis:
             raise UserError(f'{name} changes the image by what is no constant, or before a transpose.')
         constant = np.asarray(constants[0], np.float64)
         constant = constant.reshape((1,) * (3 - constant.ndim) + constant.shape[max(0, constant.ndim - 3) :])

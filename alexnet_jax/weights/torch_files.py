@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import math
 import mmap
+import reprlib
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import IO, Any, NamedTuple, cast
@@ -97,7 +98,7 @@ def read_torch_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     folder = pickle.removesuffix('data.pkl')
     if f'{folder}byteorder' in names and _member(archive, f'{folder}byteorder', 100) != b'little':
         raise ValueError('its numbers are big-endian')
-    state = _state(_member(archive, pickle, _LONGEST_PICKLE))
+    state = _state(_member(archive, pickle, _LONGEST_PICKLE), _storage)
 
     @functools.cache
     def storage(one: _Storage) -> np.ndarray:
@@ -110,6 +111,8 @@ def read_torch_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
 def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     """A member of at most so many bytes."""
     info = archive.getinfo(name)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f'{name} is compressed in an unknown way')
     if info.file_size > most:
         raise ValueError(f'{name} has {info.file_size:,} bytes; {most:,} were expected')
     with archive.open(info) as file:
@@ -131,13 +134,21 @@ def read_torch_legacy(file: IO[bytes] | mmap.mmap) -> dict[str, np.ndarray]:
     _, protocol, system = (read_pickle(stream) for _ in range(3))
     if protocol != 1001 or not isinstance(system, dict) or not system.get('little_endian', True):
         raise ValueError('it is of another version of the format, or big-endian')
-    state = _state(stream)
-    wanted = {one.storage.key: one.storage for one in state.values()}
+    wanted: dict[str, _Storage] = {}  # those of arrays outside the state dict too
+
+    def noted(identity: Any) -> _Storage:
+        one = _storage(identity)
+        return wanted.setdefault(one.key, one)
+
+    state = _state(stream, noted)
     storages: dict[str, np.ndarray] = {}
-    for key in read_pickle(stream):
+    keys = read_pickle(stream)
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise ValueError('it does not say which numbers follow')
+    for key in keys:
         one = wanted.get(key)
         if one is None:
-            raise ValueError(f'it has numbers of {key!r:.50}, which is no array')
+            raise ValueError(f'it has numbers of {key:.50}, which is no array')
         count, size = int.from_bytes(stream.read(8), 'little'), one.numbers * np.dtype(one.kind).itemsize
         content = stream.read(size) if count == one.numbers else b''
         if len(content) != size:
@@ -175,7 +186,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Te
         raise ValueError('an array is none of PyTorch')
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
     if math.prod(shape) > storage.numbers or (0 not in shape and last >= storage.numbers):
-        raise ValueError(f'an array of shape {list(shape)!s:.100} has {storage.numbers:,} numbers')
+        raise ValueError(f'an array of shape {reprlib.repr(shape)} has {storage.numbers:,} numbers')
     return _Tensor(storage, offset, shape, strides)
 
 
@@ -190,7 +201,9 @@ def _storage(identity: Any) -> _Storage:
     _, kind, key, _, count = identity[:5]
     name = kind.name.removeprefix('torch ') if isinstance(kind, Inert) else ''
     if name not in _TYPES or not isinstance(key, str) or type(count) is not int or not 0 <= count <= _MOST_NUMBERS:
-        raise ValueError(f'an array is of type {name!r:.50}, of {count!r:.50} numbers; known are {", ".join(_TYPES)}')
+        raise ValueError(
+            f'an array is of type {name:.50}, of {reprlib.repr(count)} numbers; known are {", ".join(_TYPES)}'
+        )
     return _Storage(_TYPES[name], key, count)
 
 
@@ -203,10 +216,10 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _state(data: bytes | IO[bytes]) -> dict[str, _Tensor]:
+def _state(data: bytes | IO[bytes], persistent: Callable[[Any], _Storage]) -> dict[str, _Tensor]:
     """The tensors of a state dict by name; it may be what a training script saved under 'state_dict' or 'model'."""
     try:
-        state = read_pickle(data, functions=_FUNCTIONS, persistent=_storage)
+        state = read_pickle(data, functions=_FUNCTIONS, persistent=persistent)
     except ValueError as error:
         raise ValueError(f'{error}. A whole model cannot be read; save its model.state_dict()') from error
     for key in ('state_dict', 'model'):

@@ -102,6 +102,27 @@ SYSTEM = made.Global('os', 'system')
 TOUCH = 'touch ../outside/written outside/written'
 
 
+def nested(times=200):
+    """A list that holds the one before twice: small, and without end where it is written out."""
+    content = b']q\0'
+    for number in range(1, times + 1):
+        content = b']q%c(%sh%ce' % (number, content, number - 1)
+    return content
+
+
+def with_nested(field):
+    """A checkpoint of 2012 in which a layer's field, of the value 3, is such a list."""
+    name = made.pickled(field)[2:-1]
+    return authors().replace(name + made.pickled(3)[2:-1], name + nested())
+
+
+def storage_with_nested():
+    """A zip of PyTorch with a storage of so many numbers."""
+    parts = ('storage', made.Global('torch', 'FloatStorage'), '0', 'cpu')
+    identity = b'(' + b''.join(made.pickled(one)[2:-1] for one in parts) + nested() + b't'
+    return zipped('archive/data.pkl', b'\x80\x02' + identity + b'Q.')
+
+
 def npy(kind, count):
     """The header of a NumPy file."""
     text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': ({count},), }}".ljust(117) + '\n'
@@ -187,6 +208,13 @@ FILES = {
     'a checkpoint of a negative size': lambda: authors().replace(
         b'T\x05\0\0\0sizeXJ\x03\0\0\0', b'T\x05\0\0\0sizeXJ\xff\xff\xff\xff'
     ),
+}
+FILES |= {
+    'a checkpoint with an endless size': lambda: with_nested('sizeX'),
+    'a checkpoint whose name is a list': made.pickled({'model_state': {'layers': [{'name': [1], 'type': 'data'}]}}),
+    'a zip with an endless count': storage_with_nested,
+    'a zip of an unknown compression': zipped('archive/data.pkl', b'x' * 99, zipfile.ZIP_BZIP2),
+    'PyTorch of before 2020 without keys': lambda: torch('old')[: torch('old').index(b'_metadata') + 18] + b'K\1.',
 }
 WHOLE = {
     'Caffe V1': lambda: caffe(True),

@@ -27,6 +27,7 @@ from alexnet_jax.commands.train import train
 from alexnet_jax.runs.parameters_file import PARAMETERS
 from alexnet_jax.runs.trained import load_run
 from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.weights.files import read_weights
 from experiments import finetune, one_weird_trick
 
 MEAN = (104.0, 117.0, 123.0)
@@ -192,6 +193,22 @@ def test_torchvision_in_every_form(form, torchvision, tmp_path):
     assert table == [(name, type(layer)) for name, layer in typed(one_weird_trick.get_config()).network]
     x = images.astype(np.float32) - run.data.mean_image()[None, :224, :224]
     assert reference.relative_error(jax.jit(run.network.apply)(run.variables, x), right) < 2e-5
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_what_pytorch_itself_saves(zipped, tmp_path):
+    torch = pytest.importorskip('torch')
+    arrays = made.torchvision_arrays()
+    tensors = {name: torch.nn.Parameter(torch.tensor(x)) for name, x in arrays.items()}
+    tensors['features.3.weight'] = tensors['features.3.weight'].half()
+    options = {'_use_new_zipfile_serialization': zipped}
+    torch.save({'epoch': 3, 'state_dict': tensors, 'best': torch.tensor(0.5)}, tmp_path / 'weights', **options)
+    found = {
+        step.name: step.weight for step in read_weights(str(tmp_path / 'weights')).steps if step.weight is not None
+    }
+    for name, weight in found.items():
+        expected = arrays[f'{name}.weight']
+        np.testing.assert_array_equal(weight, np.float16(expected) if name == 'features.3' else expected)
 
 
 def onnx_layers(pool_pads=(0, 0, 1, 1)):
