@@ -76,9 +76,9 @@ def paper_experiment(batch: int, precision: str) -> Experiment:
     return on_one_device(Config.from_fields(paper.get_config()), batch, precision)
 
 
-def on_one_device(config: Config, batch: int, precision: str) -> Experiment:
-    """Any network on one device."""
-    fields = {'batch_size': batch, 'precision': precision, 'mesh.data': 1, 'mesh.column': 1}
+def on_one_device(config: Config, batch: int, precision: str, column: int = 1) -> Experiment:
+    """Any network on one device, or with its columns on `column` devices."""
+    fields = {'batch_size': batch, 'precision': precision, 'mesh.data': 1, 'mesh.column': column}
     return build(config.replace(**fields))
 
 

@@ -51,6 +51,7 @@ DEVICE = flags.DEFINE_enum('device', 'auto', ['auto', 'cpu', 'gpu'], 'auto: a GP
 ROUNDS = flags.DEFINE_integer('rounds', 3, 'How often the sides take turns, after the first look.', lower_bound=1)
 SECONDS = flags.DEFINE_float('seconds', 5.0, 'How long a measurement takes, in whole steps, at least one.')
 FINALISTS = flags.DEFINE_integer('finalists', 2, 'How many of PyTorch go on after the first look.', lower_bound=1)
+COLUMN = flags.DEFINE_integer('column', 1, 'Devices that the columns are split over, with --sides=ours.', lower_bound=1)
 SIDES = flags.DEFINE_list('sides', ['ours', 'eager', 'compiled'], 'Who takes part.')
 JSON = flags.DEFINE_string('json', '', 'File for the figures.')
 CHECK = flags.DEFINE_bool('check', False, 'Compare what the networks compute, and measure nothing.')
@@ -59,7 +60,9 @@ CHECK = flags.DEFINE_bool('check', False, 'Compare what the networks compute, an
 def measure(batch_size: int, console: Console) -> dict[str, Any]:
     """Measures all sides with batches of one size; prints and returns the figures."""
     device, precision = torch_device(), PRECISION.value
-    experiment = on_one_device(Config.from_fields(CONFIG.value), batch_size, precision)
+    if COLUMN.value > 1 and SIDES.value != ['ours']:
+        raise UserError(f'--column={COLUMN.value}: PyTorch is measured on one device; give --sides=ours.')
+    experiment = on_one_device(Config.from_fields(CONFIG.value), batch_size, precision, COLUMN.value)
     batch, constants = made_batch(experiment)
     steps = {'ours': our_steps(experiment, batch, constants)} if 'ours' in SIDES.value else {}
     if set(SIDES.value) - {'ours'}:
@@ -145,7 +148,7 @@ def main(argv: list[str]) -> None:
         os.environ['JAX_PLATFORMS'] = {'cpu': 'cpu', 'gpu': 'cuda'}[DEVICE.value]
         jax.config.update('jax_platforms', os.environ['JAX_PLATFORMS'])
     console = Console(width=120)
-    console.print(choose_platform(), highlight=False)
+    console.print(choose_platform(simulated=COLUMN.value), highlight=False)
     config = Config.from_fields(CONFIG.value)
     if CHECK.value:
         for written_out in (False, True):
