@@ -103,8 +103,7 @@ def check(run, images, right):
 ORDERS = {'AlexNet': ('relu', 'lrn', 'pool'), 'CaffeNet': ('relu', 'pool', 'lrn')}
 
 
-@pytest.mark.parametrize('order', ORDERS)
-@pytest.mark.parametrize('old', [True, False])
+@pytest.mark.parametrize('old, order', [(True, 'AlexNet'), (False, 'CaffeNet')])
 def test_caffe_in_both_versions(old, order, tmp_path):
     layers = made.small_network(first=0.05 / 0.02, kinds=ORDERS[order])
     run = load(made.caffemodel(layers, old, crop_size=made.CROP, scale=0.02, mean=MEAN), tmp_path)
