@@ -28,7 +28,7 @@ from alexnet_jax.model.layer_specs import (
 )
 from alexnet_jax.weights.channels_first import channels_first
 from alexnet_jax.weights.export_torch import torch_module
-from experiments import caffe_alexnet, cifar10, digits, lenet5, networks_2012, one_weird_trick, paper, source_2012
+from experiments import caffe_alexnet, cifar10, networks_2012, one_weird_trick, paper, source_2012
 
 
 @dataclasses.dataclass
@@ -159,7 +159,7 @@ def random_table(rng, columns, side):
     return tuple(table)
 
 
-@pytest.mark.parametrize('seed', range(6))
+@pytest.mark.parametrize('seed', range(5))
 def test_random_tables_of_layers(seed):
     rng = np.random.default_rng(seed)
     columns, crop = int(rng.integers(1, 4)), int(rng.integers(8, 16))
@@ -185,13 +185,11 @@ def photographs(crop):
 # An experiment's network with fewer kernels and units, for smaller images: its columns, and one column.
 SMALL = {
     'paper': (paper.get_config, (2, 1), 68),
-    'digits': (digits.get_config, (2,), 64),
     'no_exchange': (lambda: paper.get_config('no_exchange'), (2,), 68),
     'source_2012': (source_2012.get_config, (2,), 68),
     'halves between the columns': (lambda: networks_2012.get_config('170_quant'), (2,), 68),
     'caffe_alexnet': (caffe_alexnet.get_config, (2,), 67),
     'one_weird_trick': (one_weird_trick.get_config, (1,), 68),
-    'lenet5': (lenet5.get_config, (1,), 32),
     'cifar10': (cifar10.get_config, (1,), 24),
 }
 CASES = [(name, columns) for name, (_, each, _) in SMALL.items() for columns in each]
