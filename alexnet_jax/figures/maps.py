@@ -34,9 +34,10 @@ def map_sheet(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def gray_range(columns: list[np.ndarray]) -> tuple[float, float]:
-    """What is black and what is white in a layer: from 0 up; or, where values are negative, as far below as above."""
-    low, high = min(x.min() for x in columns), max(x.max() for x in columns)
-    if low >= 0:
-        return 0.0, float(high)
-    most = float(max(-low, high))
-    return -most, most
+    """What is black and what is white in a layer: from 0 up; or, where values are negative, as far below as above.
+
+    White are the largest half percent of the values, which are far above the rest after a ReLU.
+    """
+    values = np.concatenate([x.reshape(-1) for x in columns])
+    most = float(np.quantile(np.abs(values), 0.995) or np.abs(values).max())
+    return (0.0 if values.min() >= 0 else -most), most
