@@ -28,7 +28,7 @@ from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.plain_pickle import PlainArray, read_pickle
 from alexnet_jax.weights.graph import ForeignNetwork, Node, described, steps_of
 
-_MOST_INSTRUCTIONS = 10**7  # a checkpoint has a record of every batch
+_MOST_INSTRUCTIONS = 4 * 10**6  # a checkpoint has a record of every batch
 _TYPES = ('f4', 'f8', 'u1', 'i4', 'i8')
 
 

@@ -14,6 +14,7 @@ import pytest
 import requests
 from fakes import console, encoded
 from PIL import Image
+from small_run import copied
 
 from alexnet_jax.commands.demo import demo, is_loopback, make_server
 from alexnet_jax.commands.demo_look import Looker, shown_layers
@@ -55,8 +56,6 @@ def page(trained, tmp_path_factory):
     """The page of a run that has features."""
     pytest.importorskip('flask')
     pytest.importorskip('waitress')
-    from small_run import copied
-
     _, workdir = copied(trained, tmp_path_factory.mktemp('demo'))
     config = read_config(workdir)
     extract(config, str(workdir), 'newest', 'fc7', 'train', [], console())
@@ -192,15 +191,13 @@ def test_a_training_image_is_nearest_to_itself(page):
     assert look.neighbors[0][1] == str(label) and len(look.neighbors) == 6
 
 
-def test_without_features_it_says_so(trained):
-    looker = Looker(load_run(trained[1]))
+def test_without_features_it_says_so(trained, tmp_path):
+    looker = Looker(load_run(copied(trained, tmp_path)[1]))
     assert 'no features of the training images' in looker.without_neighbors
     assert looker.look(photograph()).neighbors == []
 
 
 def test_features_of_other_images_are_not_taken(page, trained, tmp_path):
-    from small_run import copied
-
     _, workdir = copied(trained, tmp_path)
     (workdir / 'features').mkdir()
     [made] = (page.workdir / 'features').iterdir()
@@ -266,14 +263,15 @@ def test_without_its_packages(trained, monkeypatch):
         demo(Config.from_fields(trained[0]), str(trained[1]), 'newest', '127.0.0.1', 0, console())
 
 
-def test_it_says_where_it_is(trained, monkeypatch):
+def test_it_says_where_it_is(trained, monkeypatch, tmp_path):
     pytest.importorskip('flask')
     waitress = pytest.importorskip('waitress')
     made = waitress.create_server
     monkeypatch.setattr('waitress.create_server', lambda *args, **options: Ended(made(*args, **options)))
+    config, workdir = copied(trained, tmp_path)
     for host, words in (('127.0.0.1', ()), ('0.0.0.0', ('it has no password',))):
         said = console()
-        demo(Config.from_fields(trained[0]), str(trained[1]), 'newest', host, 0, said)
+        demo(Config.from_fields(config), str(workdir), 'newest', host, 0, said)
         text = said.file.getvalue()
         assert re.search(rf'Open http://{host}:[1-9]\d+ in a browser', text) and 'No nearest images' in text
         assert ('it has no password' in text) == bool(words)

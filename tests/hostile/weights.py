@@ -144,7 +144,7 @@ FILES = {
     'a pickle without layers': made.pickled({'model_state': {}}),
     'a pickle of layers that are numbers': made.pickled({'model_state': {'layers': [1, 2]}}),
     'a pickle of a layer in itself': b'\x80\x02}T\x0b\0\0\0model_state}q\1T\6\0\0\0layersh\1ss.',
-    'a pickle of 12 million instructions': b'\x80\x02' + b'NN' * 6_000_000 + b'.',
+    'a pickle of 5 million instructions': b'\x80\x02' + b'NN' * 2_500_000 + b'.',
     'a .npy': b'\x93NUMPY\x01\x00' + bytes(100),
     'an empty zip': zipped('x', b''),
     'a zip with a pickle that runs a program': zipped('archive/data.pkl', PICKLE),

@@ -140,11 +140,11 @@ def workdir(data, tmp_path):
 
 OTHER_WORDS = {
     'network': 'float16',
+    'up': 'down',
     'float32': 'bfloat16',
     'jpeg': 'raw',
     'deviation': 'eigenvalue',
     'matching': 'center',
-    'convolution': 'locally_connected',
     'relu': 'tanh',
     'max_pooling': 'average_pooling',
     'exchange': 'flatten',
@@ -215,7 +215,10 @@ def test_another_source_of_the_same_images_does_no_harm(workdir, data):
 
 ONE_OF_A_KIND = [
     f'network.{name}.type'
-    for name in ['norm1', 'norm2', *(f'exchange{n}' for n in (3, 6, 7, 8)), 'drop6', 'drop7', 'fc6', 'fc7', 'fc8']
+    for name in [
+        *(f'conv{n}' for n in range(1, 6)),
+        *('norm1', 'norm2', *(f'exchange{n}' for n in (3, 6, 7, 8)), 'drop6', 'drop7', 'fc6', 'fc7', 'fc8'),
+    ]
 ]  # no other has its fields
 
 
