@@ -107,5 +107,5 @@ def _members(path: pathlib.Path, *names: str) -> list[bytes]:
         # Read at once: `zipfile` takes an error of the system for a file that is damaged.
         with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
             return [archive.read(name) for name in names]
-    except (KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
+    except (KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise ValueError(f'{path} is damaged: {error}') from error

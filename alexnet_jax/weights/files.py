@@ -120,7 +120,7 @@ def _told_of(flag: str, path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f'--{flag}={path} cannot be read: {error.strerror or error}.') from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         what = described(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
         raise UserError(
             f'--{flag}={path} cannot be used: {what.rstrip(".")}. Take another copy, or name another file.'

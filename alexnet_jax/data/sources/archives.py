@@ -177,7 +177,7 @@ class ZipFiles(_Archive):
             raise self.error(f'holds {path} with {size:,} bytes, more than {LARGEST:,}')
         try:
             return self._zip.read(self._zip.infolist()[number])
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
             raise self._refused(error, f'is damaged: {path} cannot be read ({error})') from error
 
     def _refused(self, error: Exception, damaged: str) -> UserError:
