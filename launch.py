@@ -49,7 +49,9 @@ VARIANTS = arguments.define_list(
     'For study: variants of --config, as in base,no_dropout; differences are from the first.',
     ['base'],
 )
-SEEDS = arguments.define_list('seeds', 'For study: seeds for each variant, as in 0,1,2.', ['0'])
+SEEDS = arguments.define_list(
+    'seeds', 'For study: seeds for each variant, as in 0,1,2; for figure1: of its runs.', ['0']
+)
 ENSEMBLE = arguments.define_list('ensemble', 'For eval: directories of runs, whose predictions are averaged.')
 IMAGES = arguments.define_list('images', 'For predict and features: image files, or folders of them.')
 JSON = flags.DEFINE_bool('json', False, 'For predict: print one JSON object a line and draw nothing.')
@@ -130,7 +132,7 @@ def call(config: Config | None, workdir: str | None, console: Console) -> None:
         case 'figure1':
             from alexnet_jax.commands.figure1 import draw_figure_1
 
-            draw_figure_1(config, workdir, console)
+            draw_figure_1(config, workdir, console, arguments.seeds(SEEDS.value))
         case 'import':
             from alexnet_jax.commands.import_weights import import_weights
 

@@ -55,6 +55,14 @@ class RateControlConfig(_Section):
     patience: int = _field(5, 'validations without improvement that count as having stopped', gt=0, unit='epochs')
     tolerance: float = _field(0.0005, 'an improvement is larger than this', ge=0, unit='error, 0..1')
     schedule: Schedule = _field((), 'pairs (epochs completed, learning rate from then on), in place of all that')
+    end_at_training_error: float = _field(
+        0.0,
+        'mean over a line of metrics.jsonl at which the run ends, as for Figure 1; 0 for never',
+        ge=0,
+        le=1,
+        unit='error, 0..1',
+        resume='free',
+    )
     layer_rates: LayerRules = _field(
         (),
         "rules (epochs, which, learning rate) for single arrays, as in (0, 'conv1', 0.0), (23, '*.bias', 0.02) or (0, "

@@ -46,6 +46,7 @@ def get_config(variant: str = 'relu') -> ConfigDict:
     config.data.crop_size = config.data.image_size
     config.data.mirror = False
     config.evaluation.views = ('center',)
+    config.rate_control.end_at_training_error = 0.24  # where 25 % has been passed
     config.epochs = 40
     config.log_every_steps = 39  # a tenth of an epoch
     if not variant.startswith('cifar10'):

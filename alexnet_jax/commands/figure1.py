@@ -4,7 +4,8 @@ import dataclasses
 import itertools
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -23,8 +24,7 @@ from alexnet_jax.training.metrics_window import NotFiniteLossError
 
 TARGET = 0.25  # training error
 NONLINEARITIES = {'relu': ReLU, 'tanh': Tanh}
-CIFAR10_RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)
-RATES = {'digits': (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)}  # by source; others take those of CIFAR-10
+RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +36,14 @@ class Trial:
       rate: the learning rate.
       curve: pairs of epoch and training error (0..1).
       diverged: whether the loss became NaN or infinite.
+      seed: of the run.
     """
 
     nonlinearity: str
     rate: float
     curve: tuple[tuple[float, float], ...]
     diverged: bool = False
+    seed: int = 0
 
     @property
     def epochs_to_target(self) -> float | None:
@@ -49,11 +51,22 @@ class Trial:
         return None if self.diverged else epochs_to(self.curve, TARGET)
 
 
-def training_errors(metrics: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, float], ...]:
-    """The training errors in a run's metrics, each at the middle of the steps that it is the mean of."""
-    lines = [line for line in metrics if line['split'] == 'train']
-    starts = [0.0, *(line['epoch'] for line in lines)]
-    return tuple(((start + line['epoch']) / 2, line['top1_error']) for start, line in zip(starts, lines, strict=False))
+def training_errors(metrics: Sequence[Mapping[str, Any]], steps: int = 1) -> tuple[tuple[float, float], ...]:
+    """The training errors in a run's metrics, each at the middle of the steps that it is the mean of.
+
+    Args:
+      metrics: lines of metrics.jsonl.
+      steps: of a point, at least; lines that are means of fewer, as where an epoch ends, are averaged with the next.
+    """
+    points, start, begun, wrong = [], 0.0, 0, 0.0
+    before = 0
+    for line in (line for line in metrics if line['split'] == 'train'):
+        wrong += line['top1_error'] * (line['step'] - before)
+        before = line['step']
+        if before - begun >= steps:
+            points.append(((start + line['epoch']) / 2, wrong / (before - begun)))
+            start, begun, wrong = line['epoch'], before, 0.0
+    return tuple(points)
 
 
 def epochs_to(curve: Sequence[tuple[float, float]], target: float) -> float | None:
@@ -76,17 +89,23 @@ def fastest(trials: Sequence[Trial]) -> Trial:
     return min(trials, key=key)
 
 
-def draw_figure_1(config: Config, workdir: str, console: Console, rates: Sequence[float] | None = None) -> float | None:
-    """Trains a network with ReLUs and with tanh at every rate, and draws the fastest of each.
+def draw_figure_1(
+    config: Config, workdir: str, console: Console, seeds: Sequence[int] = (0,), rates: Sequence[float] = RATES
+) -> float | None:
+    """Trains a network with ReLUs and with tanh, each at its fastest rate, and draws the two.
 
-    Leaves WORKDIR/figure1.json, WORKDIR/figures/figure1.png and .svg, and the runs in WORKDIR/NONLINEARITY-RATE, which
-    are resumed if interrupted.
+    The rates are searched with the first seed, from the config's own (see `search`); the others train at the fastest
+    alone. A run ends where its error is low enough, or has taken longer than at a rate tried before.
+
+    Leaves WORKDIR/figure1.json, WORKDIR/figures/figure1.png and .svg, and the runs in WORKDIR/NONLINEARITY-RATE and
+    WORKDIR/NONLINEARITY-RATE-seedN, which are resumed if interrupted.
 
     Args:
       config: of the experiment, with either nonlinearity.
       workdir: of the comparison.
       console: for output.
-      rates: learning rates to try; None for those of the data set.
+      seeds: one or more; curves are the first's, epochs to the target the mean.
+      rates: learning rates to try.
 
     Returns:
       Epochs that tanh needs, as a multiple of ReLU's; None if one of them never reaches the target.
@@ -97,32 +116,83 @@ def draw_figure_1(config: Config, workdir: str, console: Console, rates: Sequenc
     """
     if not any(isinstance(layer, ReLU | Tanh) for _, layer in config.network):
         raise UserError('config.network has neither ReLU nor tanh layers to exchange; take experiments/figure1.py.')
-    rates = rates or RATES.get(config.data.source, CIFAR10_RATES)
-    directory = pathlib.Path(workdir)
-    trials: list[Trial] = []
-    for nonlinearity, rate in itertools.product(NONLINEARITIES, rates):
-        say(console, f'--- {nonlinearity}, rate {rate:g}: run {len(trials) + 1} of {len(NONLINEARITIES) * len(rates)}')
-        trial_config = with_nonlinearity(config, nonlinearity).replace(learning_rate=rate)
-        trials.append(run_trial(trial_config, nonlinearity, directory / f'{nonlinearity}-{rate:g}', console))
-    best = {name: fastest([trial for trial in trials if trial.nonlinearity == name]) for name in NONLINEARITIES}
-    relu, tanh = best['relu'].epochs_to_target, best['tanh'].epochs_to_target
-    ratio = None if relu is None or tanh is None else tanh / relu
+    directory, trials = pathlib.Path(workdir), list[Trial]()
+
+    def run(nonlinearity: str, seed: int, rate: float, epochs: int) -> Trial:
+        name = f'{nonlinearity}-{rate:g}' + (f'-seed{seed}' if seed != seeds[0] else '')
+        say(console, f'--- {nonlinearity}, rate {rate:g}, seed {seed}: {directory / name}')
+        of_trial = with_nonlinearity(config, nonlinearity).replace(learning_rate=rate, seed=seed, epochs=epochs)
+        trials.append(run_trial(of_trial, nonlinearity, directory / name, console))
+        return trials[-1]
+
+    best: dict[str, list[Trial]] = {}
+    for name in NONLINEARITIES:
+
+        def run_first(rate: float, epochs: int, name: str = name) -> Trial:
+            return run(name, seeds[0], rate, epochs)
+
+        best[name] = [search(rates, config.learning_rate, config.epochs, run_first)]
+    for name, found in best.items():
+        found += [run(name, seed, found[0].rate, config.epochs) for seed in seeds[1:]]
+    ratio, error = ratio_of(best)
     write_json(
         directory / 'figure1.json',
         {
             'target': TARGET,
             'trials': [dataclasses.asdict(trial) | {'epochs_to_target': trial.epochs_to_target} for trial in trials],
-            'fastest': {name: trial.rate for name, trial in best.items()},
+            'fastest': {name: found[0].rate for name, found in best.items()},
             'ratio': ratio,
+            'ratio_standard_error': error,
         },
     )
-    curves = {_label(trial): trial.curve for trial in best.values()}
+    curves = {_label(found): found[0].curve for found in best.values()}
     title = f'{config.data.source.removeprefix("tfds:")}: training error, each at its fastest rate'
     write_figure(figure_1(curves, TARGET, title), directory / 'figures' / 'figure1', console, line_art=True)
     console.print(_table(trials, best))
-    for line in _conclusion(best, rates, ratio):
+    for line in _conclusion(best, rates, ratio, error):
         say(console, line)
     return ratio
+
+
+def search(rates: Sequence[float], first: float, epochs: int, run: Callable[[float, int], Trial]) -> Trial:
+    """The fastest trial of rates, from the one next to `first` on until both neighbors of the fastest are slower.
+
+    Farther rates are not tried: it is taken for granted that they are slower still.
+
+    Args:
+      rates: to try.
+      first: where to begin.
+      epochs: of a trial, at most; one at another rate than the first ends where it is slower than the fastest so far.
+      run: trains at a rate for so many epochs at most.
+    """
+    rates = sorted(rates)
+    places = {min(range(len(rates)), key=lambda place: abs(math.log(rates[place] / first)))}
+    trials: dict[int, Trial] = {}
+    while places:
+        for place in sorted(places):
+            soonest = fastest(list(trials.values())).epochs_to_target if trials else None
+            trials[place] = run(rates[place], epochs if soonest is None else min(epochs, math.ceil(soonest)))
+        at = next(place for place, trial in trials.items() if trial is fastest(list(trials.values())))
+        places = {place for place in (at - 1, at + 1) if 0 <= place < len(rates)} - trials.keys()
+    return fastest(list(trials.values()))
+
+
+def ratio_of(best: Mapping[str, Sequence[Trial]]) -> tuple[float | None, float | None]:
+    """tanh's mean epochs to the target over ReLU's, and its standard error over seeds.
+
+    The ratio is None where a run does not reach the target; the error where there is one seed.
+    """
+    means, variances = [], []
+    for name in ('tanh', 'relu'):
+        epochs = [trial.epochs_to_target for trial in best[name]]
+        reached = [one for one in epochs if one is not None]
+        if len(reached) < len(epochs):
+            return None, None
+        means.append(statistics.mean(reached))
+        if len(reached) > 1:
+            variances.append(statistics.variance(reached) / len(reached) / means[-1] ** 2)
+    ratio = means[0] / means[1]
+    return ratio, ratio * math.sqrt(sum(variances)) if variances else None
 
 
 def with_nonlinearity(config: Config, nonlinearity: str) -> Config:
@@ -149,37 +219,49 @@ def run_trial(config: Config, nonlinearity: str, directory: pathlib.Path, consol
         say(console, str(error))
         diverged = True
     has_lines = (directory / 'metrics.jsonl').stat().st_size > 0  # a run may diverge before its first line
-    curve = training_errors(read_metrics(directory)) if has_lines else ()
-    return Trial(nonlinearity, config.learning_rate, curve, diverged)
+    curve = training_errors(read_metrics(directory), config.log_every_steps) if has_lines else ()
+    return Trial(nonlinearity, config.learning_rate, curve, diverged, config.seed)
 
 
-def _result(trial: Trial, never: str, unit: str = '') -> str:
+def _result(trial: Trial) -> str:
     epochs = trial.epochs_to_target
-    return 'diverged' if trial.diverged else never if epochs is None else f'{epochs:.2f}{unit}'
+    if epochs is not None:
+        return f'{epochs:.2f}'
+    return 'diverged' if trial.diverged else f'not in {math.ceil(trial.curve[-1][0]) if trial.curve else 0}'
 
 
-def _label(trial: Trial) -> str:
-    name = {'relu': 'ReLU'}.get(trial.nonlinearity, trial.nonlinearity)
-    return f'{name}, rate {trial.rate:g}: {_result(trial, "not reached", " epochs")}'
+def _label(trials: Sequence[Trial]) -> str:
+    name = {'relu': 'ReLU'}.get(trials[0].nonlinearity, trials[0].nonlinearity)
+    return f'{name}, rate {trials[0].rate:g}: {", ".join(map(_result, trials))} epochs'
 
 
-def _table(trials: Sequence[Trial], best: Mapping[str, Trial]) -> Table:
+def _table(trials: Sequence[Trial], best: Mapping[str, Sequence[Trial]]) -> Table:
     table = new_table(f'Epochs to {TARGET:.0%} training error', right=['rate', *best])
-    found = {(trial.rate, trial.nonlinearity): trial for trial in trials}
-    for rate in dict.fromkeys(trial.rate for trial in trials):
-        row = {name: found[rate, name] for name in best}
-        cells = [_result(trial, 'never') + (' *' if trial is best[name] else '') for name, trial in row.items()]
+    for rate in sorted({trial.rate for trial in trials}):
+        cells = [
+            ', '.join(
+                _result(trial) + (' *' if trial in best[name] else '')
+                for trial in trials
+                if (trial.rate, trial.nonlinearity) == (rate, name)
+            )
+            for name in best
+        ]
         add_row(table, f'{rate:g}', *cells)
     return table
 
 
-def _conclusion(best: Mapping[str, Trial], rates: Sequence[float], ratio: float | None) -> list[str]:
+def _conclusion(
+    best: Mapping[str, Sequence[Trial]], rates: Sequence[float], ratio: float | None, error: float | None
+) -> list[str]:
     lines = []
-    for name, trial in best.items():
+    for name, (trial, *_) in best.items():
         if trial.epochs_to_target is None:
             lines.append(f'{name} does not reach {TARGET:.0%} at any of these rates.')
         elif trial.rate in (min(rates), max(rates)):
             lines.append(f'{name} is fastest at the last rate tried, {trial.rate:g}; beyond may be a faster one.')
     if ratio is not None:
-        lines.append(f'tanh needs {ratio:.2f} times as many epochs as ReLU. (The paper, on CIFAR-10: six times.)')
+        spread = f' (standard error {error:.2f})' if error is not None else ''
+        lines.append(
+            f'tanh needs {ratio:.2f} times as many epochs as ReLU{spread}. (The paper, on CIFAR-10: six times.)'
+        )
     return lines

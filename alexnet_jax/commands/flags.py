@@ -178,7 +178,7 @@ def seeds(given: list[str]) -> list[int]:
       UserError: one is not a number, or --config.seed sets one too.
     """
     if other := [field for field in _fields(sys.argv) if field.startswith('--config.seed')]:
-        raise UserError(f'{other[0]}: a study takes its seeds from --seeds, as in --seeds=0,1,2.')
+        raise UserError(f'{other[0]}: this mode takes its seeds from --seeds, as in --seeds=0,1,2.')
     if wrong := [seed for seed in given if not seed.isdecimal()]:
         raise UserError(f'--seeds={",".join(given)}: {wrong[0]!r} is not a whole number of 0 or more.')
     return [int(seed) for seed in given]

@@ -33,7 +33,7 @@ from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.interruption import Interruption
 from alexnet_jax.runtime.progress_bar import Display
 from alexnet_jax.training.metrics_window import NotFiniteLossError
-from alexnet_jax.training.optimizer import RateControl, after_epoch, layer_rates
+from alexnet_jax.training.optimizer import RateControl, after_epoch, after_training, layer_rates
 from alexnet_jax.training.step import TrainState
 
 _FEW_UPDATES = 100  # below these even a small network has learned little
@@ -179,9 +179,12 @@ class _Loop:
                 epochs_seen = step * config.batch_size // examples
                 due = epochs_seen > epoch or step % config.checkpoint_every_steps == 0
                 if due or step % config.log_every_steps == 0:
-                    report.training(step, rate)
+                    error = report.training(step, rate)
+                    if step % config.log_every_steps == 0:  # other lines may be of a few steps
+                        control = after_training(control, error, config.rate_control)
+                        due = due or control.finished
                 errors = None
-                if epochs_seen > epoch:
+                if epochs_seen > epoch or control.finished:
                     epoch = epochs_seen
                     report.validating(step)
                     errors = self._validate(Predictor(validation_step, state.parameters, statistics, mesh))

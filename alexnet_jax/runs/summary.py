@@ -16,7 +16,7 @@ from alexnet_jax.runs.eval_json import EVAL_JSON, Evaluation, read_evaluation
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runs.workdir import read_config, remembered_data
 from alexnet_jax.runtime.errors import UserError
-from alexnet_jax.training.optimizer import RateControl, after_epoch
+from alexnet_jax.training.optimizer import RateControl, after_epoch, after_training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ def summarize(workdir: str) -> Summary:
         data=remembered_data(workdir),
         step=metrics[-1]['step'],
         epoch=epoch,
-        ended=epoch >= config.epochs or _finished(config, errors),
+        ended=epoch >= config.epochs or _finished(config, errors, metrics),
         last=errors[-1],
         best=min(errors, key=lambda one: one.top1_error),
         evaluation=evaluation,
@@ -124,9 +124,12 @@ def _errors(line: Mapping[str, Any]) -> Errors:
     return Errors(step, *map(float, found))
 
 
-def _finished(config: Config, errors: Sequence[Errors]) -> bool:
-    """Whether the learning rate's control ended the run, given its validations."""
+def _finished(config: Config, errors: Sequence[Errors], metrics: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the learning rate's control ended the run, given its validations and all lines of its log."""
     control = RateControl(config.learning_rate)
     for epoch, one in enumerate(errors, 1):
         control = after_epoch(control, one.top1_error, epoch, config.rate_control)
+    for line in metrics:
+        if line['split'] == 'train' and line['step'] % config.log_every_steps == 0:
+            control = after_training(control, line.get('top1_error', 1.0), config.rate_control)
     return control.finished

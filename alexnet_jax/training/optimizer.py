@@ -114,6 +114,12 @@ def after_epoch(control: RateControl, error: float, epoch: int, config: RateCont
     return _on_plateau(control, error, config)
 
 
+def after_training(control: RateControl, error: float, config: RateControlConfig) -> RateControl:
+    """The state after steps whose mean training error is `error` (0..1): ended where that is low enough."""
+    reached = 0 < config.end_at_training_error >= error
+    return dataclasses.replace(control, finished=True) if reached else control
+
+
 def _on_plateau(control: RateControl, error: float, config: RateControlConfig) -> RateControl:
     """The paper's heuristic: divide the rate when the validation error stops improving, then end.
 

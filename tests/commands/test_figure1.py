@@ -8,6 +8,7 @@ import shlex
 import sys
 
 import fakes
+import numpy as np
 import pytest
 from configs import typed
 
@@ -17,13 +18,16 @@ from alexnet_jax.commands.figure1 import (
     draw_figure_1,
     epochs_to,
     fastest,
+    ratio_of,
     run_trial,
+    search,
     training_errors,
     with_nonlinearity,
 )
 from alexnet_jax.config import network_config
 from alexnet_jax.model.layer_specs import Dense, Flatten
 from alexnet_jax.runs.metrics_log import read_metrics
+from alexnet_jax.runs.summary import summarize
 from alexnet_jax.runtime.errors import UserError
 from experiments import figure1
 
@@ -35,6 +39,13 @@ def line(epoch, error, split='train'):
 def test_errors_stand_in_the_middle_of_the_steps_that_they_are_means_of():
     metrics = [line(0.5, 0.9), line(1.0, 0.6), line(1.0, 0.05, 'validation'), line(2.0, 0.2)]
     assert training_errors(metrics) == ((0.25, 0.9), (0.75, 0.6), (1.5, 0.2))
+
+
+def test_a_point_is_never_of_fewer_steps():
+    metrics = [line(1.0, 0.9), line(1.1, 0.5), line(2.0, 0.3), line(3.0, 0.2), line(3.1, 0.0)]
+    averaged = (2.0 - 1.0) / 2 + 1.0, (0.5 * 0.1 + 0.3 * 0.9) / 1.0
+    assert training_errors(metrics, 10) == ((0.5, 0.9), pytest.approx(averaged), (2.5, 0.2))
+    assert len(training_errors(metrics)) == 5
 
 
 @pytest.mark.parametrize(
@@ -63,6 +74,40 @@ def test_the_fastest_is_there_soonest():
     assert fastest([far, near, nothing]) is near  # none is there
 
 
+def searched(epochs_by_rate, first, epochs=40):
+    """The rates that a search tries, each with the epochs that it is given, and the one that it finds."""
+    tried = {}
+
+    def run(rate, most):
+        tried[rate] = most
+        needed = epochs_by_rate[rate]
+        return Trial(
+            'relu', rate, ((0.0, 0.25 + 1e-9), (needed, 0.25)) if needed <= most else ((0.0, 0.9), (most, 0.5))
+        )
+
+    return tried, search(list(epochs_by_rate), first, epochs, run).rate
+
+
+def test_a_search_ends_where_both_neighbors_are_slower():
+    epochs = {0.001: 30, 0.003: 9.5, 0.01: 5.2, 0.03: 6.1, 0.1: 50}
+    assert searched(epochs, 0.001) == ({0.001: 40, 0.003: 30, 0.01: 10, 0.03: 6}, 0.01)
+    assert searched(epochs, 0.011) == ({0.01: 40, 0.003: 6, 0.03: 6}, 0.01)
+    assert searched(epochs, 0.1) == ({0.1: 40, 0.03: 40, 0.01: 7, 0.003: 6}, 0.01)
+    assert searched({0.001: 5, 0.01: 6}, 0.001) == ({0.001: 40, 0.01: 5}, 0.001)  # no neighbor below
+
+
+def test_the_ratio_and_its_standard_error():
+    def trials(*epochs):
+        return [Trial('relu', 0.1, ((0.0, 0.5), (2 * one, 0.0))) for one in epochs]
+
+    assert ratio_of({'relu': trials(4), 'tanh': trials(12)}) == (3.0, None)
+    ratio, error = ratio_of({'relu': trials(4, 5, 6), 'tanh': trials(20, 24, 22)})
+    relative = [np.std(one, ddof=1) / np.sqrt(3) / np.mean(one) for one in ([4, 5, 6], [20, 24, 22])]
+    assert ratio == pytest.approx(22 / 5) and error == pytest.approx(22 / 5 * np.hypot(*relative))
+    never = [Trial('relu', 0.1, ((0.0, 0.5),))]
+    assert ratio_of({'relu': trials(4, 5), 'tanh': trials(5) + never}) == (None, None)
+
+
 @pytest.fixture(scope='module')
 def small(tmp_path_factory):
     """Makes experiments that take a moment: the digits of Figure 1, through a network of two layers."""
@@ -75,7 +120,7 @@ def small(tmp_path_factory):
             {'flatten': Flatten(), 'fc1': Dense(20, std=0.001), 'between': between, 'fc2': Dense(10, std=0.3)}
         )
         made.data.directory, made.data.image_size, made.data.crop_size = f'{data}/made', 8, 8
-        made.batch_size, made.log_every_steps, made.epochs = 32, 5, 1
+        made.batch_size, made.log_every_steps, made.epochs = 32, 5, 3
         made.mesh.data = made.mesh.column = 1
         return made
 
@@ -84,37 +129,48 @@ def small(tmp_path_factory):
 
 def test_the_whole_on_a_small_network(small, tmp_path):
     on = fakes.console()
-    ratio = draw_figure_1(typed(small('relu')), str(tmp_path), on, (0.001, 1e30))
+    ratio = draw_figure_1(typed(small('relu')), str(tmp_path), on, [0, 1], (0.001, 1e30))
     said = on.file.getvalue()
     found = json.loads((tmp_path / 'figure1.json').read_text())
-    assert [(trial['nonlinearity'], trial['rate'], trial['diverged']) for trial in found['trials']] == [
-        ('relu', 0.001, False),
-        ('relu', 1e30, True),
-        ('tanh', 0.001, False),
-        ('tanh', 1e30, False),  # it saturates, and learns no more
+    assert [(trial['nonlinearity'], trial['rate'], trial['seed'], trial['diverged']) for trial in found['trials']] == [
+        ('relu', 0.001, 0, False),
+        ('relu', 1e30, 0, True),
+        ('tanh', 0.001, 0, False),
+        ('tanh', 1e30, 0, False),  # it saturates
+        ('relu', 0.001, 1, False),
+        ('tanh', 0.001, 1, False),
     ]
     assert found['fastest'] == {'relu': 0.001, 'tanh': 0.001}
-    for trial in found['trials'][::2]:
-        metrics = read_metrics(tmp_path / f'{trial["nonlinearity"]}-0.001')
-        assert trial['curve'] == [list(point) for point in training_errors(metrics)]
-        assert len(trial['curve']) == 9  # 45 steps, five a line: the last one is where the epoch ends
-        assert trial['epochs_to_target'] == epochs_to(trial['curve'], 0.25)
-    relu, tanh = (trial['epochs_to_target'] for trial in found['trials'][::2])
-    assert 0 < relu < 1 and 0 < tanh < 1
-    assert found['ratio'] == ratio == tanh / relu
-    assert [trial['epochs_to_target'] for trial in found['trials'][1::2]] == [None, None]
+    epochs = {0: {}, 1: {}}
+    for trial in found['trials']:
+        if trial['rate'] == 0.001:
+            name = f'{trial["nonlinearity"]}-0.001{"-seed1" if trial["seed"] else ""}'
+            metrics = read_metrics(tmp_path / name)
+            assert trial['curve'] == [list(point) for point in training_errors(metrics, 5)]
+            assert min(error for _, error in trial['curve']) == trial['curve'][-1][1] <= 0.24  # there it ends
+            assert metrics[-1]['split'] == 'validation' and metrics[-1]['step'] < 135
+            assert trial['epochs_to_target'] == epochs_to(trial['curve'], 0.25)
+            epochs[trial['seed']][trial['nonlinearity']] = trial['epochs_to_target']
+            assert summarize(str(tmp_path / name)).ended
+    assert all(0 < one < 3 for of_seed in epochs.values() for one in of_seed.values())
+    relu, tanh = (epochs[0][name] + epochs[1][name] for name in ('relu', 'tanh'))
+    assert found['ratio'] == ratio == pytest.approx(tanh / relu)
     assert 'training has diverged' in said
-    assert re.search(r'1e\+30 .* diverged .* never', said)
-    assert f'tanh needs {ratio:.2f} times as many epochs' in said
+    assert found['trials'][1]['epochs_to_target'] is None and re.search(r'1e\+30 .* diverged ', said)
+    assert (
+        f'tanh needs {ratio:.2f} times as many epochs as ReLU (standard error {found["ratio_standard_error"]:.2f})'
+        in (' '.join(said.split()))
+    )
     assert 'relu is fastest at the last rate tried, 0.001' in said
     assert (tmp_path / 'figures' / 'figure1.png').stat().st_size > 10_000
     assert (tmp_path / 'figures' / 'figure1.svg').exists()
 
     before = (tmp_path / 'relu-0.001' / 'metrics.jsonl').read_text()
     again = fakes.console()
-    trial = run_trial(typed(small('relu')).replace(learning_rate=0.001), 'relu', tmp_path / 'relu-0.001', again)
+    config = typed(small('relu')).replace(learning_rate=0.001)
+    trial = run_trial(config, 'relu', tmp_path / 'relu-0.001', again)
     assert [list(point) for point in trial.curve] == found['trials'][0]['curve']
-    assert 'from step 45' in again.file.getvalue()  # what is trained is not trained again
+    assert re.search(r'from step \d\d', again.file.getvalue())  # what is trained is not trained again
     assert (tmp_path / 'relu-0.001' / 'metrics.jsonl').read_text() == before
 
 

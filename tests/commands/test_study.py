@@ -167,7 +167,7 @@ def test_seeds_that_are_no_numbers(given, words, monkeypatch):
 
 def test_a_seed_outside_the_list_of_seeds(monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['launch.py', '--config=x.py', '--config.seed=3'])
-    with pytest.raises(UserError, match='a study takes its seeds from --seeds'):
+    with pytest.raises(UserError, match='this mode takes its seeds from --seeds'):
         flags.seeds(['0'])
 
 

@@ -29,6 +29,7 @@ FREE = {
     'epochs',
     'log_every_steps',
     'checkpoint_every_steps',
+    'rate_control.end_at_training_error',
     'keep_checkpoints',
     'evaluation.views',
     'mesh.data',
