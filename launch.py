@@ -1,13 +1,18 @@
 """python launch.py --workdir=runs/ --config=experiments/paper.py [--mode=...] [--config.FIELD=VALUE ...]"""
 
+from typing import TYPE_CHECKING
+
 from absl import app, flags
 from ml_collections import config_flags
-from rich.console import Console
 
 from alexnet_jax.commands import flags as arguments
-from alexnet_jax.config import Config
 from alexnet_jax.runtime.errors import UserError, exit_codes
 from alexnet_jax.runtime.streams import check_printed, lasting_streams, tolerate_warnings
+
+if TYPE_CHECKING:  # --help needs neither
+    from rich.console import Console
+
+    from alexnet_jax.config import Config
 
 MODES = {
     'train': 'train, resuming from the latest checkpoint',
@@ -85,6 +90,8 @@ PROCESS = flags.DEFINE_integer('process', None, 'Number of this process, from 0.
 def main(argv: list[str]) -> None:
     """Checks the flags and calls the mode."""
     arguments.check(argv, CONFIG.value, WORKDIR.value, MODE.value, ensemble=bool(ENSEMBLE.value))
+    from alexnet_jax.config import Config
+
     config = Config.from_fields(CONFIG.value, arguments.note) if CONFIG.value else None
     from alexnet_jax.runtime import distributed  # imports JAX, which takes a while: the flags are checked by now
 
@@ -97,7 +104,7 @@ def main(argv: list[str]) -> None:
         check_printed()
 
 
-def call(config: Config | None, workdir: str | None, console: Console) -> None:
+def call(config: 'Config | None', workdir: str | None, console: 'Console') -> None:
     """Calls the mode; each imports only what it needs."""
     match MODE.value:
         case 'train':
@@ -160,6 +167,7 @@ def call(config: Config | None, workdir: str | None, console: Console) -> None:
             prepare_data(config.data, console)
         case 'inspect' if BESIDE.value is not None:
             from alexnet_jax.commands.inspect import inspect_beside
+            from alexnet_jax.config import Config
 
             inspect_beside(config, Config.from_fields(BESIDE.value, arguments.note), console)
         case 'inspect':

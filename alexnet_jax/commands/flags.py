@@ -10,18 +10,21 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from ml_collections import ConfigDict
-from rich.console import Console
 
-from alexnet_jax.config import RENAMED, Config
 from alexnet_jax.runtime.compilation_cache import enable_compilation_cache
 from alexnet_jax.runtime.devices import choose_platform, multiplies_in_tf32, settle_numerics
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.paths import local_path, split_list
 from alexnet_jax.runtime.quiet import silence_checkpoint_libraries
+
+if TYPE_CHECKING:  # --help needs neither
+    from rich.console import Console
+
+    from alexnet_jax.config import Config
 
 _MOST_SIMULATED = 1024  # devices
 _CONFIG_FILES = ('config', 'beside')  # flags that take one
@@ -120,6 +123,10 @@ def _with_new_names(argv: list[str]) -> list[str]:
         text, count = re.subn(rf'(?<=\0)(--?mode[=\0]){old}(?=\0|$)', rf'\g<1>{new}', text)
         if count:
             note(f'--mode={old} is now called --mode={new}.')
+    if not re.search(r'\0--?(?:config|beside|allow_changes)\b', text):
+        return text.split('\0')
+    from alexnet_jax.config import RENAMED
+
     for old, new in RENAMED.items():
         text, count = re.subn(rf'(?<=\0)(--?(?:config|beside)\.){re.escape(old)}(?=[=\0])', rf'\g<1>{new}', text)
         allowed = rf'(?<=\0)(--?allow_changes[=\0](?:[^\0]*,)?){re.escape(old)}(?=[,\0]|$)'
@@ -303,7 +310,7 @@ def check_directory() -> None:
         raise UserError(f'the current directory cannot be used ({error.strerror}); change to another one.') from error
 
 
-def check(argv: list[str], config: Config | None, workdir: str | None, mode: str, ensemble: bool = False) -> None:
+def check(argv: list[str], config: 'Config | None', workdir: str | None, mode: str, ensemble: bool = False) -> None:
     """Checks the flags other than the fields of the config.
 
     Args:
@@ -326,11 +333,13 @@ def check(argv: list[str], config: Config | None, workdir: str | None, mode: str
         )
 
 
-def new_console(to_stderr: bool = False, quiet: bool = False) -> Console:
+def new_console(to_stderr: bool = False, quiet: bool = False) -> 'Console':
     """A console as wide as its terminal, or as COLUMNS says; without either there is room for tables.
 
     It is interactive, with a moving progress bar, on a terminal that can draw one, whatever FORCE_COLOR says.
     """
+    from rich.console import Console
+
     console = Console(stderr=to_stderr, quiet=quiet)
     console.is_interactive = console.file.isatty() and not console.is_dumb_terminal
     if not console.file.isatty() and not os.environ.get('COLUMNS', '').isdigit():
@@ -340,7 +349,7 @@ def new_console(to_stderr: bool = False, quiet: bool = False) -> Console:
     return console
 
 
-def _precision_note(config: Config | None) -> list[str]:
+def _precision_note(config: 'Config | None') -> list[str]:
     """A line where a GPU's products of float32 are not float32's."""
     if config is None or config.precision != 'float32' or not multiplies_in_tf32():
         return []
@@ -350,7 +359,7 @@ def _precision_note(config: Config | None) -> list[str]:
     ]
 
 
-def start(config: Config | None, to_stderr: bool = False, processes: int = 1) -> Console:
+def start(config: 'Config | None', to_stderr: bool = False, processes: int = 1) -> 'Console':
     """Chooses the devices, reports them, and returns the console to print to.
 
     On the CPU, as many devices are simulated as `config.mesh` asks for, over all `processes`, of which only the first

@@ -7,8 +7,10 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _MAX_LENGTH = 3000  # characters of a message, as names in it may be of any length
 
@@ -96,6 +98,6 @@ def shown(name: str) -> str:
     return re.sub(r'[\ud800-\udfff]', escaped, name)
 
 
-def say(console: Console, line: str) -> None:
+def say(console: 'Console', line: str) -> None:
     """Prints a line as it is, without wrapping, markup or highlighting."""
     console.print(printable(line), highlight=False, markup=False, soft_wrap=True)

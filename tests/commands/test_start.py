@@ -34,17 +34,18 @@ finally:
         json.dump(sorted({name.split('.')[0] for name, module in sys.modules.items() if module}), file)
 """
 SLOW = {'flax', 'grain', 'jax', 'jinja2', 'matplotlib', 'optax', 'orbax', 'scipy', 'skimage', 'sklearn', 'tensorboardX'}
-SLOW |= {'tensorflow', 'tensorflow_datasets', 'torch'}
-NETWORK = {'jax', 'flax', 'optax'}
+SLOW |= {'tensorflow', 'tensorflow_datasets', 'torch', 'pydantic', 'rich'}
+EVER = {'jax', 'pydantic', 'rich'}  # where there is a config
+NETWORK = EVER | {'flax', 'optax'}
 CONFIG = '--config=alexnet_jax/commands/run_config.py:{run}'
 # By name: the arguments, the exit code, and the slow modules that are imported.
 COMMANDS = {
     'help': (['--help'], 1, set()),
     'an unknown flag': (['--wrkdir=runs'], 2, set()),
     'no workdir': (['--mode=eval'], 2, set()),
-    'no such config': (['--workdir={tmp}/run', '--config=experiments/nothing.py'], 2, set()),
+    'no such config': (['--workdir={tmp}/run', '--config=experiments/nothing.py'], 2, {'pydantic'}),
     'inspect': (['--mode=inspect', CONFIG], 0, NETWORK),
-    'prepare': (['--mode=prepare', CONFIG], 0, {'jax'}),
+    'prepare': (['--mode=prepare', CONFIG], 0, EVER),
     'train': (['--workdir={run}', CONFIG], 0, NETWORK | {'orbax', 'grain', 'tensorboardX'}),
     'predict': (['--workdir={run}', '--mode=predict', '--json', '--images={tmp}/gray.png'], 0, NETWORK | {'orbax'}),
     'predict, without checkpoints': (
