@@ -190,8 +190,8 @@ class _Reader:
         target = self.stack[-1]
         if isinstance(target, Inert) and self._inert:
             return
-        if type(target) is not dict or not all(isinstance(key, str) for key in keys):
-            raise TypeError('a dict with strings as keys was expected')
+        if type(target) is not dict or not all(isinstance(key, str | int) for key in keys):
+            raise TypeError('a dict with strings or whole numbers as keys was expected')
         target.update(zip(keys, values, strict=True))
 
 

@@ -102,7 +102,10 @@ def read_torch_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
 
     @functools.cache
     def storage(one: _Storage) -> np.ndarray:
-        content = _member(archive, f'{folder}data/{one.key}', one.numbers * np.dtype(one.kind).itemsize)
+        size = one.numbers * np.dtype(one.kind).itemsize
+        content = _member(archive, f'{folder}data/{one.key}', size)
+        if len(content) != size:
+            raise ValueError(f'{folder}data/{one.key} has {len(content):,} bytes; {size:,} were expected')
         return np.frombuffer(content, one.kind)
 
     return _arrays(state, storage)
@@ -225,8 +228,10 @@ def _state(data: bytes | IO[bytes], persistent: Callable[[Any], _Storage]) -> di
     for key in ('state_dict', 'model'):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(one, _Tensor) for one in state.values()):
-        raise ValueError('it is no state dict: an object that is no array is among its values')
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(one, _Tensor) for name, one in state.items()
+    ):
+        raise ValueError('it is not a state dict, which maps names to arrays')
     return {name.replace('module.', ''): tensor for name, tensor in state.items()}
 
 

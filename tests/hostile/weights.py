@@ -155,6 +155,7 @@ FILES = {
         made.Global('torch._utils', '_rebuild_tensor_v2'), 1, 0, (2,), (1,)
     ),
     'a zip with too few arguments': called(REBUILD),
+    'a zip with a name that is a number': called(made.Global('collections', 'OrderedDict'), [(1, 2)]),
     'a zip of a model': called(made.Global('torchvision.models.alexnet', 'AlexNet')),
     'a zip of 600 MB of zeros': lambda: zipped('data', bytes(600 << 20)),
     'a zip with a pickle of 100 MB': lambda: zipped('archive/data.pkl', bytes(100 << 20)),

@@ -165,12 +165,20 @@ def torchvision_layers(arrays):
     ]
 
 
+# As of torch.optim.SGD, whose state is by the numbers of the parameters.
+TRAINING = {
+    'epoch': 3,
+    'optimizer': {
+        'state': {0: {'momentum_buffer': None}, 1: {'momentum_buffer': None}},
+        'param_groups': [{'lr': 0.1, 'nesterov': False, 'params': [0, 1]}],
+    },
+}
 FORMS = {
     'zip': made.torch_zip,
     'before 2020': made.torch_legacy,
     'safetensors': safetensors.numpy.save,
     'a training script, in parallel': lambda arrays: made.torch_zip(
-        {name.replace('features.', 'features.module.'): x for name, x in arrays.items()}
+        {name.replace('features.', 'features.module.'): x for name, x in arrays.items()}, beside=TRAINING
     ),
 }
 
@@ -201,13 +209,27 @@ def test_what_pytorch_itself_saves(zipped, tmp_path):
     tensors = {name: torch.nn.Parameter(torch.tensor(x)) for name, x in arrays.items()}
     tensors['features.3.weight'] = tensors['features.3.weight'].half()
     options = {'_use_new_zipfile_serialization': zipped}
-    torch.save({'epoch': 3, 'state_dict': tensors, 'best': torch.tensor(0.5)}, tmp_path / 'weights', **options)
+    optimizer = torch.optim.SGD(tensors.values(), lr=0.1, momentum=0.9)
+    for tensor in tensors.values():
+        tensor.grad = torch.zeros_like(tensor)
+    optimizer.step()
+    content = {'epoch': 3, 'state_dict': tensors, 'best': torch.tensor(0.5), 'optimizer': optimizer.state_dict()}
+    torch.save(content, tmp_path / 'weights', **options)
     found = {
         step.name: step.weight for step in read_weights(str(tmp_path / 'weights')).steps if step.weight is not None
     }
     for name, weight in found.items():
         expected = arrays[f'{name}.weight']
         np.testing.assert_array_equal(weight, np.float16(expected) if name == 'features.3' else expected)
+
+
+def test_numbers_that_are_missing_from_a_zip_are_not_read_from_elsewhere(tmp_path):
+    whole = zipfile.ZipFile(io.BytesIO(made.torch_zip(made.torchvision_arrays())))
+    with zipfile.ZipFile(tmp_path / 'weights', 'w') as archive:
+        for name in whole.namelist():
+            archive.writestr(name, whole.read(name)[: -4 if name == 'archive/data/2' else None])
+    with pytest.raises(UserError, match=r'archive/data/2 has 19,196 bytes; 19,200 were expected'):
+        read_weights(str(tmp_path / 'weights'))
 
 
 def onnx_layers(pool_pads=(0, 0, 1, 1)):
