@@ -93,6 +93,9 @@ def caffemodel(layers, old, crop_size=None, scale=1.0, mean=()):
 
 def onnx_tensor(name, values, raw=True):
     values = np.asarray(values)
+    if values.dtype == np.float16 and not raw:  # the bits of each in a whole number
+        bits = values.view(np.uint16).ravel().tolist()
+        return fields([(1, packed(values.shape)), (2, 10), (8, name), (5, packed(bits))])
     kind = {'f': 1, 'i': 7}[values.dtype.kind]
     values = values.astype({1: '<f4', 7: '<i8'}[kind])
     head = [(1, packed(values.shape)), (2, kind), (8, name)]
@@ -111,21 +114,21 @@ def onnx_node(kind, inputs, output, **attributes):
     return fields([*pairs, *((5, attribute(*one)) for one in attributes.items())])
 
 
-def onnx_model(layers, crop_size, before=(), raw=True):
-    """A model; `before` are operators on the image, as in ('Sub', array)."""
+def onnx_model(layers, crop_size, before=(), raw=True, kind=np.float32, facts=()):
+    """A model; `before` are operators on the image, as in ('Sub', array), `facts` its metadata."""
     nodes, tensors, value = [], [], 'images'
-    for place, (kind, constant) in enumerate(before):
+    for place, (what, constant) in enumerate(before):
         tensors.append(onnx_tensor(f'constant{place}', np.float32(constant), raw))
-        nodes.append(onnx_node(kind, [value, f'constant{place}'], f'image{place}'))
+        nodes.append(onnx_node(what, [value, f'constant{place}'], f'image{place}'))
         value = f'image{place}'
-    for place, (kind, options, weight, bias) in enumerate(layers):
-        output = f'{kind}{place}'
+    for place, (what, options, weight, bias) in enumerate(layers):
+        output = f'{what}{place}'
         arrays = {f'{output}.w': weight, f'{output}.b': bias}
-        tensors += [onnx_tensor(name, np.float32(x), raw) for name, x in arrays.items() if x is not None]
+        tensors += [onnx_tensor(name, kind(x), raw) for name, x in arrays.items() if x is not None]
         inputs = [value, *(name for name, x in arrays.items() if x is not None)]
         size, stride, pad = (options.get(name, default) for name, default in (('size', 1), ('stride', 1), ('pad', 0)))
         windows = {'kernel_shape': [size] * 2, 'strides': [stride] * 2, 'pads': options.get('pads', [pad] * 4)}
-        match kind:
+        match what:
             case 'conv':
                 node = onnx_node('Conv', inputs, output, **windows, group=options.get('group', 1))
             case 'fc':
@@ -142,13 +145,14 @@ def onnx_model(layers, crop_size, before=(), raw=True):
             case 'dropout':
                 node = onnx_node('Dropout', inputs, output, ratio=options['rate'])
             case _:
-                node = onnx_node({'relu': 'Relu', 'tanh': 'Tanh', 'softmax': 'Softmax'}[kind], inputs, output)
+                node = onnx_node({'relu': 'Relu', 'tanh': 'Tanh', 'softmax': 'Softmax'}[what], inputs, output)
         nodes.append(node)
         value = output
     sides = fields([(1, fields([(1, n)])) for n in (1, 3, crop_size, crop_size)])
     images = fields([(1, 'images'), (2, field(1, fields([(1, 1), (2, sides)])))])
     graph = [*((1, node) for node in nodes), (2, 'made'), *((5, tensor) for tensor in tensors), (11, images)]
-    return fields([(1, 7), (7, fields([*graph, (12, field(1, value))])), (8, fields([(1, ''), (2, 13)]))])
+    model = [(1, 7), (7, fields([*graph, (12, field(1, value))])), (8, fields([(1, ''), (2, 13)]))]
+    return fields([*model, *((14, fields([(1, name), (2, text)])) for name, text in facts)])
 
 
 # Pickles of protocol 2, as Python 2 and PyTorch write them.

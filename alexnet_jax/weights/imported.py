@@ -159,7 +159,7 @@ def _classes(given: tuple[str, ...] | None, count: int) -> tuple[tuple[str, ...]
         return tuple(known.values()), tuple(known)
     names = given or tuple(str(label) for label in range(count))
     if len(names) != count:
-        raise UserError(f'--class_names has {len(names):,} lines; the network has {count:,} classes.')
+        raise UserError(f'{len(names):,} class names do not fit a network of {count:,} classes (--class_names).')
     found = [_WORDNET.fullmatch(name) for name in names]
     pairs = [(one[2], one[1]) for one in found if one]
     if len(pairs) == count:

@@ -5,6 +5,7 @@ image before its first convolution (a mean subtracted, a scale) becomes part of 
 """
 
 import dataclasses
+import json
 import math
 from typing import Any
 
@@ -28,8 +29,9 @@ from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.weights.graph import ForeignNetwork, Node, described, steps_of
 from alexnet_jax.weights.protobuf import Message
 
-_GRAPH = 7
-_TYPES = {1: '<f4', 6: '<i4', 7: '<i8', 10: '<f2', 11: '<f8'}  # of a TensorProto
+_GRAPH, _FACTS = 7, 14  # of a ModelProto
+_HALF = 10
+_TYPES = {1: '<f4', 6: '<i4', 7: '<i8', _HALF: '<f2', 11: '<f8'}  # of a TensorProto
 _OWN_FIELDS = {1: 4, 11: 10}  # where its numbers stand if they are not raw bytes
 _MOST_VALUES = 150_000_000  # numbers of a constant
 _LARGEST_MEAN = 2**24
@@ -54,7 +56,14 @@ def read_onnx(model: Message) -> ForeignNetwork:
       ValueError: it is damaged.
       UserError: it has an operator that a table of layers cannot say, or arrays in another file.
     """
-    return _Reader(model.message(_GRAPH)).network()
+    facts = {one.text(1): one.parts(2)[-1] for one in model.messages(_FACTS) if 2 in one}
+    channels = bytes(facts.get('channels', b'')).decode('latin-1')
+    network = _Reader(model.message(_GRAPH)).network()
+    return dataclasses.replace(
+        network,
+        channels=channels if channels in ('rgb', 'bgr') else None,
+        class_names=_class_names(bytes(facts.get('class_names', b''))),
+    )
 
 
 class _Reader:
@@ -71,6 +80,7 @@ class _Reader:
         if len(shape) != 4:
             raise UserError(f'its input has {len(shape)} dimensions; images have 4.')
         self._last_axis = shape[3] in (1, 3) and shape[1] not in (1, 3)  # of channels, where Transpose follows
+        self._channels = shape[3 if self._last_axis else 1]
         sides = shape[1:3] if self._last_axis else shape[2:]
         if sides[0] != sides[1]:
             raise UserError(f'its images are of {sides[1]} x {sides[0]} pixels; here they are squares.')
@@ -80,6 +90,7 @@ class _Reader:
         self._sides: dict[str, int | None] = {'': self._crop_size}
         self._nodes: list[Node] = []
         self._mean, self._scale = np.zeros((1, 1, 1)), np.ones((1, 1, 1))
+        self._subtracts = False
         self._classes: int | None = None
         self._graph = graph
 
@@ -99,7 +110,7 @@ class _Reader:
             steps[-1] = dataclasses.replace(last, layer=Dense(units=classes), weight=weight, bias=bias)
         mean = self._mean.reshape(-1) if self._mean.shape[1:] == (1, 1) else self._mean
         scale = tuple(map(float, self._scale.reshape(-1)))
-        return ForeignNetwork('ONNX', tuple(steps), self._crop_size, None, mean if mean.any() else None, scale)
+        return ForeignNetwork('ONNX', tuple(steps), self._crop_size, None, mean if self._subtracts else None, scale)
 
     def _follow(self, name: str, node: Message) -> None:
         kind, inputs, outputs = node.text(4)[:100], node.texts(1), node.texts(2)
@@ -114,7 +125,11 @@ class _Reader:
         constants = [self._constants[one] for one in inputs if one in self._constants]
         if not values or len(values) + len(constants) < len([one for one in inputs if one]):
             raise UserError(f'{name} takes a value that no node before it gives, or that follows the logits.')
+        if inputs[0] not in self._names and kind not in ('Add', 'Mul'):
+            raise UserError(f'{name} takes a constant first, and then a value; it must be the other way round.')
         value, side = values[0], self._sides[values[0]]
+        if self._last_axis and kind not in ('Identity', 'Transpose'):
+            raise UserError(f'{name} takes images whose channels are the last axis, which must be transposed first.')
         if kind == 'Identity':
             self._names[output] = value
         elif kind in ('Softmax', 'LogSoftmax'):
@@ -122,6 +137,8 @@ class _Reader:
         elif kind == 'Slice':
             self._classes = _classes(constants)
         elif kind == 'Concat':
+            if constants:
+                raise UserError(f'{name} joins a constant to what the layers give.')
             self._add(Node(name, tuple(values), output, None), side)
         elif value == '' and kind in ('Sub', 'Add', 'Mul', 'Div', 'Transpose'):
             self._change_image(name, kind, constants, given)
@@ -157,20 +174,31 @@ class _Reader:
     def _change_image(self, name: str, kind: str, constants: list[np.ndarray], given: dict[str, Message]) -> None:
         """Notes what is done to the image: (image - mean) * scale."""
         if kind == 'Transpose':
-            if not self._last_axis or given['perm'].integers(8) != [0, 3, 1, 2]:
+            if not self._last_axis or 'perm' not in given or given['perm'].integers(8) != [0, 3, 1, 2]:
                 raise UserError(f'{name} transposes the image otherwise than from height, width, channels.')
             self._last_axis = False
             return
-        if len(constants) != 1 or constants[0].ndim > 4 or constants[0].size > _LARGEST_MEAN or self._last_axis:
-            raise UserError(f'{name} changes the image by what is no constant, or before a transpose.')
+        if len(constants) != 1 or constants[0].ndim > 4 or constants[0].size > _LARGEST_MEAN:
+            raise UserError(f'{name} changes the image by something other than one constant.')
         constant = np.asarray(constants[0], np.float64)
         constant = constant.reshape((1,) * (3 - constant.ndim) + constant.shape[max(0, constant.ndim - 3) :])
         if kind in ('Sub', 'Add'):
             self._mean = self._mean + (constant if kind == 'Sub' else -constant) / self._scale
-        elif constant.shape[1:] != (1, 1) or not constant.all():
-            raise UserError(f'{name} multiplies the image by other numbers than one for each channel.')
+            self._subtracts = True
+        elif constant.shape not in ((1, 1, 1), (self._channels, 1, 1)) or not constant.all():
+            raise UserError(f'{name} scales the image by something other than one number, or one per channel, not 0.')
         else:
             self._scale = self._scale * (constant if kind == 'Mul' else 1 / constant)
+
+
+def _class_names(content: bytes) -> tuple[str, ...] | None:
+    """The class names in a model's metadata, where `export_onnx` or somebody else put them as JSON."""
+    try:
+        names = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    known = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return tuple(names) if known and names else None
 
 
 def _tensor(tensor: Message) -> np.ndarray:
@@ -184,6 +212,8 @@ def _tensor(tensor: Message) -> np.ndarray:
         values = tensor.floats(9, _TYPES[kind])
     elif kind in _OWN_FIELDS:
         values = tensor.floats(_OWN_FIELDS[kind], _TYPES[kind])
+    elif kind == _HALF:  # in whole numbers that have its bits
+        values = np.array(tensor.integers(5), np.uint16).view(np.float16)
     else:
         values = np.array(tensor.integers(7 if kind == 7 else 5), np.int64)
     if any(n < 0 for n in shape) or len(shape) > 8 or math.prod(shape) != len(values):
@@ -259,6 +289,8 @@ def _fixed(name: str, kind: str, constants: list[np.ndarray], given: dict[str, M
             return Dropout(rate=ratio)
         case 'LRN':
             size = given['size'].integer(3) if 'size' in given else 1
+            if size % 2 == 0:
+                raise UserError(f'{name} normalizes over {size} channels; there must be an odd number of them.')
             alpha, beta, k = number('alpha', 0.0001), number('beta', 0.75), number('bias', 1.0)
             return LocalResponseNormalization(k=k, n=size, alpha=alpha / size, beta=beta)
         case 'MaxPool' | 'AveragePool':
@@ -291,6 +323,6 @@ def _with_bias(name: str, node: Node, constant: np.ndarray) -> Node:
 def _classes(constants: list[Any]) -> int:
     """The end of a slice of the logits, from the first on."""
     numbers = [int(one.reshape(-1)[0]) for one in constants if one.size == 1]
-    if len(numbers) < 3 or numbers[0] != 0 or numbers[2] != 1 or not 0 < numbers[1] < 2**20:
+    if len(numbers) < 3 or numbers[0] != 0 or set(numbers[2:]) != {1} or not 0 < numbers[1] < 2**20:
         raise UserError('a slice takes other values than the first of the logits.')
     return numbers[1]

@@ -50,7 +50,7 @@ def test_onnx_predicts_as_the_run_does(trained, tmp_path):
     np.testing.assert_allclose(as_probabilities(logits), load_run(trained[1]).predict(pixels(), 'center'), atol=1e-5)
     facts = session.get_modelmeta().custom_metadata_map
     assert json.loads(facts['class_names']) == (place / 'classes.txt').read_text().split() == [*'0123456789']
-    assert facts['name'] == 'digits' and facts['step'] == '135'
+    assert facts['name'] == 'digits' and facts['step'] == '135' and facts['channels'] == 'rgb'
 
 
 def test_torch_predicts_as_the_run_does(trained, tmp_path):
@@ -85,8 +85,8 @@ def test_what_onnx_says_is_read_back(tmp_path):
     pytest.importorskip('onnx')
     workdir = pathlib.Path(__file__).parents[1] / 'runs' / 'old_run'  # of two columns that meet where the paper's do
     place = exported((read_config(workdir).fields(), workdir), 'onnx', output=tmp_path / 'model')
-    names, back = str(place / 'classes.txt'), str(tmp_path / 'back')
-    import_weights(str(place / 'alexnet.onnx'), back, console(), class_names=names, channels='rgb')
+    back = str(tmp_path / 'back')
+    import_weights(str(place / 'alexnet.onnx'), back, console())
     copy, original = load_run(back), load_run(workdir)
     assert copy.class_names == original.class_names and copy.config.columns == 2
     kept = [

@@ -4,6 +4,7 @@ The files are written by `foreign_files.py`, the arithmetic is that of `referenc
 """
 
 import io
+import json
 import zipfile
 
 import foreign_files as made
@@ -256,6 +257,49 @@ def test_onnx(raw, tmp_path):
     check(run, pixels(), right)
 
 
+def test_onnx_in_half_precision_and_what_its_metadata_say(tmp_path):
+    """Half precision stands in whole numbers that have its bits, as converters write it."""
+    names = ['ant', 'bee', 'cow', 'dog', 'eel']
+    facts = [('channels', 'bgr'), ('class_names', json.dumps(names))]
+    layers = onnx_layers()
+    before = [('Sub', np.zeros((3, 1, 1)))]
+    run = load(made.onnx_model(layers, made.CROP, before, raw=False, kind=np.float16, facts=facts), tmp_path)
+    assert run.class_names == tuple(names) and not run.data.mean_image().any()
+    kernel = np.asarray(run.parameters['conv1']['kernel'])[0]
+    np.testing.assert_array_equal(
+        kernel[:, :, ::-1], np.float32(np.float16(layers[0][2])).transpose(2, 3, 1, 0)[..., :4]
+    )
+
+
+def swapped(content, one, other):
+    """With two inputs of a node the other way round."""
+    one, other = made.field(1, one), made.field(1, other)
+    assert content.count(one + other) == 1
+    return content.replace(one + other, other + one)
+
+
+def small_onnx(*before, n=5):
+    layers = made.small_network(flat=1)
+    layers = [(kind, options | {'n': n} if kind == 'lrn' else options, *arrays) for kind, options, *arrays in layers]
+    return made.onnx_model(layers, made.CROP, before)
+
+
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        (swapped(small_onnx(('Sub', 110.0)), 'images', 'constant0'), 'node 1, image0 takes a constant first'),
+        (swapped(small_onnx(), 'flat11', 'fc11.w'), 'fc11 takes a constant first'),
+        (small_onnx(('Mul', np.ones((5, 1, 1)))), 'node 1, image0 scales the image by something other'),
+        (small_onnx(('Mul', np.zeros((3, 1, 1)))), 'node 1, image0 scales the image by something other'),
+        (small_onnx(n=4), 'normalizes over 4 channels'),
+    ],
+    ids=['a constant less the image', 'weights first', 'five scales', 'a scale of 0', 'an even number of channels'],
+)
+def test_onnx_that_would_be_misread_is_refused(content, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        load(content, tmp_path, channels='rgb', mean=None if b'Sub' in content else '0')
+
+
 def test_onnx_with_the_mean_in_its_graph_and_uneven_padding(tmp_path):
     layers = onnx_layers()
     layers[0][1]['pads'] = (2, 2, 0, 0)  # 35 to 17; pooled to 8, and to 3
@@ -368,8 +412,9 @@ def test_our_own_networks_come_back(trained, tmp_path):
 def test_our_own_onnx_models_come_back(trained, tmp_path):
     pytest.importorskip('onnx')
     export(trained.config, trained.workdir, 'newest', 'onnx', False, console(), str(tmp_path / 'exported'))
-    import_weights(str(tmp_path / 'exported' / 'alexnet.onnx'), str(tmp_path / 'back'), console(), channels='rgb')
+    import_weights(str(tmp_path / 'exported' / 'alexnet.onnx'), str(tmp_path / 'back'), console())
     back = load_run(tmp_path / 'back')
+    assert back.class_names == trained.class_names
     assert back.config.columns == 2 and 'exchange' in ' '.join(name for name, _ in back.config.network)
     np.testing.assert_allclose(back.data.mean_image(), trained.data.mean_image()[1:22, 1:22], atol=1e-4)
     x = np.float32(50 * np.random.default_rng(8).standard_normal((3, 21, 21, 3)))
