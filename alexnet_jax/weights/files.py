@@ -24,7 +24,7 @@ _KINDS = (
     'cuda-convnet, or parameters.safetensors of this software'
 )
 _LARGEST = 2**30  # bytes of a file; those of AlexNet have 0.25 GB, and 0.5 with their momentum
-_NUMBERS = re.compile(r'-?\d+(\.\d+)?(,-?\d+(\.\d+)?){0,2}')
+_NUMBERS = re.compile(r'-?\d{1,9}(\.\d+)?(,-?\d{1,9}(\.\d+)?){0,2}')
 
 
 def is_own(path: str) -> bool:
@@ -48,6 +48,11 @@ def read_weights(path: str) -> ForeignNetwork:
         view = memoryview(data)
         start = bytes(view[: 2**16])
         if _is_safetensors(start):
+            if b'"mean_image":' in start:
+                raise UserError(
+                    'it is what --mode=export --to=torch writes, whose strides and paddings are in alexnet.py beside '
+                    'it. Export the run with --to=safetensors or --to=onnx: both can be imported.'
+                )
             return torch_files.tower(read_arrays(pathlib.Path(path))[0])
         if start.startswith(b'PK\x03\x04'):
             return _of_zip(path)
@@ -84,8 +89,8 @@ def read_mean(given: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
             mean, names = cuda_convnet.mean_and_names(cuda_convnet.read_checkpoint(data))
         else:
             mean = caffe.read_mean(memoryview(data))
-        if mean.dtype.kind not in 'fiu' or mean.size > 2**26 or not np.isfinite(mean).all():
-            raise ValueError(f'its {mean.dtype} values {list(mean.shape)} are no mean image')
+        if mean.dtype.kind not in 'fiu' or not 0 < mean.size <= 2**26 or not np.isfinite(mean).all():
+            raise ValueError(f'its values, {mean.dtype} {list(mean.shape)}, are not a mean image')
     return mean, names
 
 
@@ -107,7 +112,7 @@ def read_class_names(path: str) -> tuple[str, ...]:
       UserError: it cannot be read, or is no text.
     """
     with _told_of('class_names', path):
-        lines = bytes(_mapped(path)).decode('utf-8').splitlines()
+        lines = bytes(_mapped(path)).decode('utf-8-sig').splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
     return tuple(line.strip() for line in lines)

@@ -129,6 +129,13 @@ def npy(kind, count):
     return b'\x93NUMPY\x01\x00' + struct.pack('<H', len(text)) + text.encode()
 
 
+def saved(array):
+    """A whole NumPy file."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
 REBUILD = made.Global('torch._utils', '_rebuild_tensor_v2')
 FILES = {
     'empty': b'',
@@ -232,6 +239,7 @@ MEANS = {
     'a .npy of objects': npy('|O', 1) + PICKLE,
     'a .npy of a huge shape': npy('<f4', 10**11),
     'a .npy of texts': npy('|S4', 3) + bytes(12),
+    'a .npy of no pixels': saved(np.zeros((3, 0, 0))),
     'a pickle that runs a program': PICKLE,
     'batches.meta without a mean': made.pickled({'label_names': ['a']}),
     'batches.meta that calls': made.pickled({'data_mean': made.Call(SYSTEM, TOUCH)}),

@@ -425,6 +425,13 @@ def test_our_own_onnx_models_come_back(trained, tmp_path):
 # Messages.
 
 
+def test_weights_for_pytorch_alone_name_what_can_be_imported(trained, tmp_path):
+    export(trained.config, trained.workdir, 'newest', 'torch', False, console(), str(tmp_path / 'exported'))
+    with pytest.raises(UserError, match='--mode=export --to=torch writes.*--to=safetensors or --to=onnx'):
+        import_weights(str(tmp_path / 'exported' / 'alexnet.safetensors'), str(tmp_path / 'back'), console())
+    assert not (tmp_path / 'back').exists()
+
+
 @pytest.mark.parametrize(
     'content, options, message',
     [
@@ -457,7 +464,8 @@ def test_lines_with_wordnet_ids_and_gray_images(tmp_path):
         ('conv', {'size': 5, 'stride': 1, 'kernels': 4}, np.ones((4, 1, 5, 5), np.float32), np.zeros(4)),
         ('fc', {'units': 2}, made.draw(np.random.default_rng(9), 2, 4 * 16), np.zeros(2)),
     ]
-    (tmp_path / 'names.txt').write_text('n01440764 tench, Tinca tinca\nn01443537 goldfish\n')
+    names = 'n01440764 tench, Tinca tinca\nn01443537 goldfish\n'
+    (tmp_path / 'names.txt').write_text(names, encoding='utf-8-sig')  # as some editors on Windows do
     run = load(made.caffemodel(layers, True, scale=1 / 256), tmp_path, class_names=str(tmp_path / 'names.txt'))
     assert run.data.class_ids == ('n01440764', 'n01443537') and run.class_names == ('tench, Tinca tinca', 'goldfish')
     assert run.config.data.crop_size == run.data.image_size == 8 and not run.data.mean_image().any()
