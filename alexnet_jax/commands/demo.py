@@ -42,7 +42,9 @@ def demo(config: Config, workdir: str, which: str, host: str, port: int, console
     server = make_server(looker, host, port)
     looker.compile()
     where = f'[{host}]' if ':' in host else host
-    say(console, f'Open http://{where}:{server.effective_port} in a browser. Ctrl-C ends it.')
+    # A name with several addresses, as localhost often has, gets a server for each.
+    _, found_port = (getattr(server, 'effective_listen', None) or [(host, server.effective_port)])[0]
+    say(console, f'Open http://{where}:{found_port} in a browser. Ctrl-C ends it.')
     if not is_loopback(host):
         say(console, 'Everyone who can reach this machine there can use the page; it has no password.')
     server.run()
@@ -60,8 +62,10 @@ def make_server(looker: 'Looker', host: str, port: int) -> Any:
     try:
         return waitress.create_server(app, host=host, port=port, **options)
     except (OSError, ValueError) as error:
-        reason = getattr(error, 'strerror', None) or error
-        raise UserError(f'--host={host} --port={port} cannot be listened at: {reason}. Name another --port.') from error
+        reason = str(getattr(error, 'strerror', None) or error).rstrip('.')
+        raise UserError(
+            f'The demo cannot listen on --host={host} --port={port}: {reason}. Name another --host or --port.'
+        ) from error
 
 
 def is_loopback(host: str) -> bool:

@@ -79,8 +79,11 @@ class Looker:
 
         Raises:
           ValueError: it cannot be read; the message says why.
+          UserError: a training image cannot be read.
         """
-        return self._of(as_stored(normalized(encoded, self.run.data.image_size), self.run.data))
+        data = self.run.data
+        pixels = normalized(encoded, data.image_size, max_megapixels=self.run.config.data.max_megapixels)
+        return self._of(as_stored(pixels, data))
 
     def compile(self) -> None:
         """Looks at a black image, so that the first photograph need not wait for the compiler."""

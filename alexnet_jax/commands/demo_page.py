@@ -19,7 +19,7 @@ from PIL import Image
 
 from alexnet_jax.commands.demo_look import FEATURES, Look, Looker
 from alexnet_jax.figures.examples import short_name, whole_percent
-from alexnet_jax.runtime.errors import printable
+from alexnet_jax.runtime.errors import UserError, printable
 
 LARGEST = 20_000_000  # bytes of an upload
 _FIELD = 'photograph'  # of the form
@@ -90,6 +90,10 @@ def application(looker: Looker, trusted_hosts: list[str] | None) -> flask.Flask:
     @app.errorhandler(werkzeug.exceptions.RequestEntityTooLarge)
     def too_large(_: werkzeug.exceptions.RequestEntityTooLarge) -> flask.Response:
         return page(problem=f'The file is too large; at most {LARGEST // 10**6} MB are taken.', status=413)
+
+    @app.errorhandler(UserError)
+    def unreadable(error: UserError) -> flask.Response:
+        return page(problem=str(error), status=500)
 
     return app
 

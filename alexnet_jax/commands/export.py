@@ -51,7 +51,7 @@ def export(
         raise UserError(f'--half is for --to=safetensors and --to=huggingface; --to={to} is in float32.')
     run = open_run(config, workdir, which, lambda line: say(console, line))
     place = pathlib.Path(output) if output else pathlib.Path(workdir, 'exported', f'{to}-step{run.progress.step}')
-    with _new_directory(place) as directory:
+    with _new_directory(place.absolute()) as directory:
         match to:
             case 'torch':
                 _write_torch(run, directory)

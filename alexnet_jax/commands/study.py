@@ -76,8 +76,11 @@ def _failure(run: str, command: Callable[[str], Sequence[str]], split: str) -> s
     """Trains, which only checks a run that has ended, and evaluates; returns why that failed, or ''."""
     if code := _call(command('train')):
         return f'training failed (exit code {code})'
-    found = read_evaluation(run)
-    measured = found and (found.step, found.split) == (read_metrics(run)[-1]['step'], split)
+    try:
+        found, last = read_evaluation(run), read_metrics(run)[-1]['step']
+    except UserError as error:
+        return str(error).rstrip('.')
+    measured = found and (found.step, found.split) == (last, split)
     if not measured and (code := _call(command('eval'))):
         return f'evaluation failed (exit code {code})'
     return ''

@@ -76,7 +76,7 @@ def exit_codes() -> Iterator[None]:
     except StoppedError as stopped:
         sys.exit(stopped.code)
     except KeyboardInterrupt:
-        print('interrupted; the same command resumes from the latest checkpoint', file=sys.stderr)
+        print('interrupted; run the same command again to continue', file=sys.stderr)
         sys.exit(130)
 
 

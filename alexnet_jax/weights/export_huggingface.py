@@ -68,17 +68,22 @@ def _front(run: Run, evaluation: Evaluation | None) -> str:
     lines = ['---', 'library_name: alexnet-jax', 'pipeline_tag: image-classification', 'license: other']
     lines += ['license_name: terms-of-the-training-images', 'license_link: README.md', 'tags: [alexnet, jax, flax]']
     if evaluation:
-        name, source = json.dumps(printable(run.config.name)), json.dumps(printable(evaluation.source))
+        name, source, split = map(_quoted, (run.config.name, evaluation.source, evaluation.split))
         lines += ['model-index:', f'- name: {name}', '  results:']
         for views, errors in evaluation.views.items():
             lines += ['  - task: {type: image-classification}']
-            lines += [f'    dataset: {{name: {source}, type: {source}, split: {json.dumps(evaluation.split)}}}']
+            lines += [f'    dataset: {{name: {source}, type: {source}, split: {split}}}']
             lines += ['    metrics:']
             for number in (1, 5):
                 error = errors.top1_error if number == 1 else errors.top5_error
                 metric = f'name: "top-{number} error, {errors.described(views)}", type: top-{number}-error'
                 lines += [f'    - {{{metric}, value: {error:.6g}}}']
     return '\n'.join([*lines, '---', ''])
+
+
+def _quoted(text: str) -> str:
+    """A text as YAML has it, in double quotes; unlike JSON, YAML takes no surrogate pairs."""
+    return json.dumps(printable(text), ensure_ascii=False)
 
 
 def _network(run: Run, half: bool, colored: bool) -> str:

@@ -8,6 +8,8 @@ import numpy as np
 import optax
 from jax import Array
 
+from alexnet_jax.evaluation.metrics import top_k_errors
+
 Weights = tuple[Array, Array]  # [dimensions, classes] and [classes]
 BATCH, RATE = 256, 0.003
 
@@ -35,12 +37,13 @@ def fit(
       epochs: passes over the images.
       seed: of their order.
     """
-    batches = len(labels) // BATCH
+    size = min(BATCH, len(labels))
+    batches = len(labels) // size
     rule = optax.adamw(optax.linear_schedule(RATE, 0.0, epochs * batches), weight_decay=weight_decay)
     weights = jnp.zeros((features.shape[1], classes)), jnp.zeros(classes)
     state, random = rule.init(weights), np.random.default_rng(seed)
     for _ in range(epochs):
-        for batch in random.permutation(len(labels))[: batches * BATCH].reshape(batches, BATCH):
+        for batch in random.permutation(len(labels))[: batches * size].reshape(batches, size):
             batch.sort()  # reads the features from front to back
             weights, state = _step(weights, state, features[batch], labels[batch], rule)
     return weights
@@ -55,5 +58,5 @@ def scores(weights: Weights, features: np.ndarray) -> np.ndarray:
 def errors(weights: Weights, features: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """Top-1 and top-5 error, 0..1."""
     found = scores(weights, features)
-    above = (found > found[np.arange(len(labels)), labels][:, None]).sum(axis=1)
-    return float((above > 0).mean()), float((above > 4).mean())
+    top1, top5 = (float(top_k_errors(found, labels, k).mean()) for k in (1, 5))
+    return top1, top5

@@ -68,6 +68,7 @@ def page(trained, tmp_path_factory):
     thread.join(30)
 
 
+SAID = ('effective_port', 'effective_listen')  # by a server of one address, and by one of several
 LOOK = """() => ({
   images: [...document.images].map(image => image.naturalWidth),
   across: document.documentElement.scrollWidth,
@@ -197,6 +198,15 @@ def test_without_features_it_says_so(trained, tmp_path):
     assert looker.look(photograph()).neighbors == []
 
 
+def test_a_training_image_that_cannot_be_read_is_said(page, monkeypatch):
+    def damaged(*_):
+        raise UserError('a shard is damaged')
+
+    monkeypatch.setattr('alexnet_jax.commands.demo_look.read', damaged)
+    answer = page.sent(photograph())
+    assert answer.status_code == 500 and 'a shard is damaged' in answer.text
+
+
 def test_features_of_other_images_are_not_taken(page, trained, tmp_path):
     _, workdir = copied(trained, tmp_path)
     (workdir / 'features').mkdir()
@@ -252,7 +262,7 @@ def test_a_port_that_is_taken():
         taken.bind(('127.0.0.1', 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=rf'--host=127.0.0.1 --port={port} cannot be listened at: .*another --port'):
+        with pytest.raises(UserError, match=rf'listen on --host=127.0.0.1 --port={port}: .*another --host or --port'):
             make_server(None, '127.0.0.1', port)
 
 
@@ -269,7 +279,13 @@ def test_it_says_where_it_is(trained, monkeypatch, tmp_path):
     made = waitress.create_server
     monkeypatch.setattr('waitress.create_server', lambda *args, **options: Ended(made(*args, **options)))
     config, workdir = copied(trained, tmp_path)
-    for host, words in (('127.0.0.1', ()), ('0.0.0.0', ('it has no password',))):
+    addresses = socket.getaddrinfo('127.0.0.1', 0, type=socket.SOCK_STREAM)
+    addresses += [(*addresses[0][:4], ('127.0.0.2', 0))]
+    known = socket.getaddrinfo
+    monkeypatch.setattr(
+        'socket.getaddrinfo', lambda host, *more: addresses if host == 'localhost' else known(host, *more)
+    )
+    for host, words in (('127.0.0.1', ()), ('0.0.0.0', ('it has no password',)), ('localhost', ())):
         said = console()
         demo(Config.from_fields(config), str(workdir), 'newest', host, 0, said)
         text = said.file.getvalue()
@@ -281,7 +297,8 @@ class Ended:
     """A server that ends as soon as it runs."""
 
     def __init__(self, server):
-        self.effective_port, self.run = server.effective_port, server.close
+        vars(self).update({name: getattr(server, name) for name in SAID if hasattr(server, name)})
+        self.run = server.close
 
 
 def test_sheets_are_pictures():

@@ -146,9 +146,10 @@ def test_a_card_with_names_that_mean_something_to_markdown(run, tmp_path):
     manifest = json.loads((workdir / 'data_set' / 'manifest.json').read_text())
     manifest['settings']['source'] = 'folder'
     (workdir / 'data_set' / 'manifest.json').write_text(json.dumps(manifest))
-    config.name = 'a" <b>`c`\n---\n![d](e)'
+    config.name = 'a" <b>`c`\n---\n![d](e) \N{GRINNING FACE}'
+    evaluate_run(read_config(workdir), str(workdir), 'newest', 'validation', console())
     head, text = card(exported((config, workdir), 'huggingface', output=tmp_path / 'hub'))
-    assert '<b>' not in text and '](e)' not in text and head['library_name'] == 'alexnet-jax'
+    assert '<b>' not in text and '](e)' not in text and head['model-index'][0]['name'] == config.name
     assert 'terms of these images are not known' in text
 
 
@@ -172,6 +173,12 @@ def test_what_is_there_stays(trained, tmp_path):
             exported(trained, 'torch', output=place)
     assert (tmp_path / 'mine' / 'alexnet.py').read_text() == 'precious'
     assert [path.name for path in tmp_path.iterdir()] == ['mine']
+
+
+def test_into_the_current_directory(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert exported(trained, 'torch', output='.') == pathlib.Path()
+    assert (tmp_path / 'alexnet.py').exists()
 
 
 def full(*_, **__):

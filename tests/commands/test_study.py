@@ -99,6 +99,13 @@ def test_a_run_that_fails_is_named_and_the_rest_goes_on(made):
     assert f'{runs["fails_in_eval"]} is missing: evaluation failed (exit code 2).' in found['notes']
 
 
+def test_a_run_with_damaged_results_is_named_and_the_rest_goes_on(made):
+    made(['base'], [0, 1])
+    (made.directory / 'base' / 'seed0' / 'eval.json').write_text('{')
+    assert 'eval.json' in made(['base'], [0, 1])
+    assert len(comparison(made)['variants'][0]['workdirs']) == 1 and 'seed0 is missing' in comparison(made)['notes'][0]
+
+
 def test_without_a_run_of_the_base_that_is_said(made):
     made(['fails', 'base'], [0])
     assert 'there is no run of fails: differences are from another variant.' in comparison(made)['notes']

@@ -140,6 +140,13 @@ def test_damaged_zips(tmp_path):
         TinyImageNet(tmp_path)
 
 
+def test_compressions_whose_damage_is_of_no_known_kind(tmp_path):
+    files, _ = tiny_imagenet_files(per_class=1, validation=1)
+    (tmp_path / 'tiny-imagenet-200.zip').write_bytes(zip_of(files, zipfile.ZIP_LZMA))
+    with pytest.raises(UserError, match=r'holds wnids\.txt compressed in another way'):
+        TinyImageNet(tmp_path)
+
+
 def test_damage_anywhere_in_a_zip_ends_in_a_message(tmp_path):
     """Of its table of contents, and of a name that becomes empty, above all."""
     whole = zip_of(tiny_imagenet_files(per_class=1, validation=1)[0], zipfile.ZIP_STORED)

@@ -75,12 +75,19 @@ def test_the_classifier_separates_what_can_be_separated():
     assert linear.errors(weights, features[1500:], labels[1500:])[0] < 0.01
 
 
+def test_fewer_images_than_a_batch_are_learned_from():
+    features, labels = np.eye(4, dtype=np.float32).repeat(10, axis=0), np.arange(4).repeat(10)
+    weights = linear.fit(features, labels, 4, weight_decay=0.01, epochs=20, seed=0)
+    assert linear.errors(weights, features, labels)[0] == 0
+
+
 def test_errors_count_the_places_of_labels():
-    features, labels = np.eye(7, dtype=np.float32), np.arange(7)
-    scores = np.stack([np.roll(np.arange(7), i) for i in range(7)]).astype(np.float32)
-    places = (scores > scores[labels, labels][:, None]).sum(axis=1)
-    expected = (places > 0).mean(), (places > 4).mean()
-    assert linear.errors((scores, np.zeros(7, np.float32)), features, labels) == pytest.approx(expected)
+    labels = np.arange(7)
+    scores = np.array([[n if n < label else -n for n in range(7)] for label in labels], np.float32)
+    assert [int((row > row[label]).sum()) for row, label in zip(scores, labels, strict=True)] == [*range(7)]
+    biases = np.zeros(7, np.float32)
+    assert linear.errors((scores, biases), np.eye(7, dtype=np.float32), labels) == pytest.approx((6 / 7, 2 / 7))
+    assert linear.errors((0 * scores, biases), np.eye(7, dtype=np.float32), labels) == pytest.approx((6 / 7, 2 / 7))
 
 
 @pytest.mark.parametrize('method', [sift_fisher, sparse_coding])

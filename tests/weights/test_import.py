@@ -427,7 +427,7 @@ def test_our_own_onnx_models_come_back(trained, tmp_path):
 
 def test_weights_for_pytorch_alone_name_what_can_be_imported(trained, tmp_path):
     export(trained.config, trained.workdir, 'newest', 'torch', False, console(), str(tmp_path / 'exported'))
-    with pytest.raises(UserError, match='--mode=export --to=torch writes.*--to=safetensors or --to=onnx'):
+    with pytest.raises(UserError, match=r'--mode=export --to=torch writes.*--to=safetensors or --to=onnx'):
         import_weights(str(tmp_path / 'exported' / 'alexnet.safetensors'), str(tmp_path / 'back'), console())
     assert not (tmp_path / 'back').exists()
 

@@ -175,8 +175,11 @@ class ZipFiles(_Archive):
         number, size = self._place(path)
         if size > LARGEST:
             raise self.error(f'holds {path} with {size:,} bytes, more than {LARGEST:,}')
+        info = self._zip.infolist()[number]
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise self.error(f'holds {path} compressed in another way than these archives have it')
         try:
-            return self._zip.read(self._zip.infolist()[number])
+            return self._zip.read(info)
         except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
             raise self._refused(error, f'is damaged: {path} cannot be read ({error})') from error
 
