@@ -34,10 +34,10 @@ _SMALLEST = 0.07
 _LINE = 0.175
 _PANEL, _NAME = '#F1F1EF', 11.0  # color; size of layers' names, in points
 _NOTE = (
-    'Maps, channels and kernels in scale, units in a scale of their own. A kernel covers as much of its map as of its '
-    'input, which may have been pooled.'
+    'Maps, channels and kernels are to scale, units on a scale of their own. A kernel is drawn as the fraction of its '
+    'input that it covers; that input may have been pooled.'
 )
-_MEETING = ' Red: where columns meet; exchanged: values of an image that each column receives.'
+_MEETING = ' Dark orange: where the columns meet; exchanged: values per image that each column receives.'
 
 
 def _wrapped(text: str) -> list[str]:
@@ -215,7 +215,7 @@ class Drawing:
         _label(axes, left, bottom + 0.17, words, 'white' if one.column is None else _PANEL)
 
     def _draw_connection(self, axes: Axes, one: _Volume, other: _Volume) -> None:
-        """What a volume of the next layer sees: a kernel with its cone, or an arrow; red between columns."""
+        """What a volume of the next layer sees: a kernel with its cone, or an arrow; dark orange between columns."""
         across = self.columns > 1 and other.stage.meets and one.column != other.column
         entry = self._entry(other)
         height, thick, side = self._size(one.stage)

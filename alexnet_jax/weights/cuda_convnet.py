@@ -145,10 +145,10 @@ def _fixed(layer: Mapping[str, Any], name: str, kind: str) -> Layer:
             made = MaxPooling if layer['pool'] == 'max' else AveragePooling
             return made(size=size, stride=stride)
         case 'cmrnorm' if not layer.get('blocked'):
-            k, n = _number(layer, 'minDiv', 1.0), _whole(layer, 'size')
+            k, n = _number(layer, 'minDiv', 1.0), _odd(layer, name)
             return LocalResponseNormalization(k=k, n=n, alpha=_number(layer, 'scale'), beta=_number(layer, 'pow'))
         case 'rnorm':
-            size = _whole(layer, 'size')
+            size = _odd(layer, name)
             return SpatialNormalization(k=1.0, size=size, alpha=_number(layer, 'scale'), beta=_number(layer, 'pow'))
         case 'hs':
             return Dropout(rate=1.0 - _number(layer, 'keep'))
@@ -190,6 +190,14 @@ def _whole(layer: Mapping[str, Any], field: str) -> int:
     if type(value) is not int or value < 1:
         raise ValueError(f'its {field} is {reprlib.repr(value)}')
     return value
+
+
+def _odd(layer: Mapping[str, Any], name: str) -> int:
+    """The size of a normalization's window, which has a middle here."""
+    size = _whole(layer, 'size')
+    if size % 2 == 0:
+        raise UserError(f'layer {name} normalizes over windows of {size}; the size must be odd.')
+    return size
 
 
 def _number(layer: Mapping[str, Any], field: str, default: float | None = None) -> float:

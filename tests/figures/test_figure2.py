@@ -131,7 +131,7 @@ def test_columns_meet_where_the_paper_says(beside):
     assert sum(len(axes.lines) for axes in figure.axes) == 2 * 5 * 4
     assert len(patches(figure, FancyArrowPatch)) == 10 + 2 * 3
     tower = network_figure(TOWER, 1, beside=beside)
-    assert arrows_between_columns(tower) == [] and not any('Red' in text for text in words(tower))
+    assert arrows_between_columns(tower) == [] and not any('Dark orange' in text for text in words(tower))
 
 
 @pytest.mark.parametrize('beside', [WIDE, NARROW])

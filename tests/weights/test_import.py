@@ -346,6 +346,12 @@ def test_checkpoints_of_2012(zipped, tmp_path):
     np.testing.assert_allclose(found, right - np.log(np.exp(right).sum(1, keepdims=True)), atol=2e-4)
 
 
+def test_a_normalization_without_a_middle_is_refused(tmp_path):
+    layers = [(kind, options | {'n': 4} if kind == 'lrn' else options, *rest) for kind, options, *rest in made.small_network()]
+    with pytest.raises(UserError, match='layer lrn2a normalizes over windows of 4; the size must be odd'):
+        load(made.cuda_convnet(layers, made.CROP), tmp_path, mean='0')
+
+
 # What an imported workdir is good for.
 
 
