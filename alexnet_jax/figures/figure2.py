@@ -17,7 +17,7 @@ from alexnet_jax.model.layer_specs import Layer, Table
 
 WIDE, NARROW = 10, 3  # layers beside each other: on a slide, on a phone
 
-_TITLE, _LETTERS = 12.0, 13  # size in points; letters of a line in an inch
+_TITLE, _LETTERS = 12.0, 12.5  # size in points; letters of a line in an inch
 _TOP, _LINE, _EDGE = 0.45, 0.175, 0.12  # inches
 
 

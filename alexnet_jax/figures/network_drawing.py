@@ -34,8 +34,8 @@ _SMALLEST = 0.07
 _LINE = 0.175
 _PANEL, _NAME = '#F1F1EF', 11.0  # color; size of layers' names, in points
 _NOTE = (
-    'Maps, channels and kernels are to scale, units on a scale of their own. A kernel is drawn as the fraction of its '
-    'input that it covers; that input may have been pooled.'
+    'Maps, channels and kernels are to scale, units on a scale of their own. A kernel is drawn as its share of its '
+    'input, which may have been pooled.'
 )
 _MEETING = ' Dark orange: where the columns meet; exchanged: values per image that each column receives.'
 
