@@ -90,6 +90,7 @@ PROCESS = flags.DEFINE_integer('process', None, 'Number of this process, from 0.
 def main(argv: list[str]) -> None:
     """Checks the flags and calls the mode."""
     arguments.check(argv, CONFIG.value, WORKDIR.value, MODE.value, ensemble=bool(ENSEMBLE.value))
+    from alexnet_jax.commands.start import enough_memory, start
     from alexnet_jax.config import Config
 
     config = Config.from_fields(CONFIG.value, arguments.note) if CONFIG.value else None
@@ -98,8 +99,8 @@ def main(argv: list[str]) -> None:
     processes = distributed.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     if processes > 1 and MODE.value not in ('train', 'eval'):
         raise UserError(f'--mode={MODE.value} runs in one process; train and eval may have several.')
-    with arguments.enough_memory(), distributed.leaving_together():
-        call(config, WORKDIR.value, arguments.start(config, to_stderr=JSON.value, processes=processes))
+    with enough_memory(), distributed.leaving_together():
+        call(config, WORKDIR.value, start(config, to_stderr=JSON.value, processes=processes))
     if MODE.value in _PRINTING:
         check_printed()
 

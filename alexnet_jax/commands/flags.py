@@ -1,6 +1,5 @@
 """Parsing of launch.py's flags: a mistake in one ends in a plain message."""
 
-import contextlib
 import csv
 import difflib
 import itertools
@@ -9,29 +8,22 @@ import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from ml_collections import ConfigDict
 
-from alexnet_jax.runtime.compilation_cache import enable_compilation_cache
-from alexnet_jax.runtime.devices import choose_platform, multiplies_in_tf32, settle_numerics
-from alexnet_jax.runtime.errors import UserError, say
+from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.paths import local_path, split_list
-from alexnet_jax.runtime.quiet import silence_checkpoint_libraries
 
-if TYPE_CHECKING:  # --help needs neither
-    from rich.console import Console
-
+if TYPE_CHECKING:  # --help does not need it
     from alexnet_jax.config import Config
 
-_MOST_SIMULATED = 1024  # devices
 _CONFIG_FILES = ('config', 'beside')  # flags that take one
 _WITH_CONFIG = ('train', 'prepare', 'inspect', 'figure1', 'study')  # modes that need no existing run
 _WITHOUT_CONFIG = ('compare', 'import')  # modes that take none: networks have their own
 _RENAMED_MODES = {'neighbours': 'neighbors'}
-_WIDTH, _LEAST_WIDTH = 120, 20  # characters of a console
 _TRAINED = pathlib.Path(__file__).parents[2] / 'trained' / 'tiny_imagenet'  # what comes with the software
 _WITHOUT_WORKDIR = ('prepare', 'inspect', 'compare')
 
@@ -258,25 +250,6 @@ def _described(error: BaseException) -> str:
     return f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else "without a message"}'
 
 
-@contextlib.contextmanager
-def enough_memory() -> Iterator[None]:
-    """Turns a lack of memory on the devices, and what JAX_DEBUG_NANS finds, into a plain message."""
-    import jax  # not above: a mistake in a flag is found before anything that takes long to import
-
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if not re.search('RESOURCE_EXHAUSTED|[Oo]ut of memory', str(error)):
-            raise
-        raise UserError(
-            f'the devices have not enough memory: {str(error).splitlines()[0]:.200}. Lower config.batch_size, or make '
-            'the network smaller.'
-        ) from error
-    except FloatingPointError as error:
-        first = str(error).splitlines()[0][:200]
-        raise UserError(f'JAX_DEBUG_NANS stops where a value is not finite: {first} Unset it to go on.') from error
-
-
 def _of_flags(text: str, argv: list[str]) -> str:
     """The message for an error of absl, or of a config file that it has read."""
     if 'Traceback' not in text:
@@ -331,54 +304,3 @@ def check(argv: list[str], config: 'Config | None', workdir: str | None, mode: s
         raise UserError(
             '--workdir is missing: the directory where the run leaves its files, for example --workdir=runs/.'
         )
-
-
-def new_console(to_stderr: bool = False, quiet: bool = False) -> 'Console':
-    """A console as wide as its terminal, or as COLUMNS says; without either there is room for tables.
-
-    It is interactive, with a moving progress bar, on a terminal that can draw one, whatever FORCE_COLOR says.
-    """
-    from rich.console import Console
-
-    console = Console(stderr=to_stderr, quiet=quiet)
-    console.is_interactive = console.file.isatty() and not console.is_dumb_terminal
-    if not console.file.isatty() and not os.environ.get('COLUMNS', '').isdigit():
-        console.width = _WIDTH  # nobody's window
-    if console.width < _LEAST_WIDTH:
-        console.width = _LEAST_WIDTH
-    return console
-
-
-def _precision_note(config: 'Config | None') -> list[str]:
-    """A line where a GPU's products of float32 are not float32's."""
-    if config is None or config.precision != 'float32' or not multiplies_in_tf32():
-        return []
-    return [
-        'This GPU multiplies float32 in TF32, with 10 bits of mantissa; JAX_DEFAULT_MATMUL_PRECISION=float32 has it '
-        'use all 23, more slowly.'
-    ]
-
-
-def start(config: 'Config | None', to_stderr: bool = False, processes: int = 1) -> 'Console':
-    """Chooses the devices, reports them, and returns the console to print to.
-
-    On the CPU, as many devices are simulated as `config.mesh` asks for, over all `processes`, of which only the first
-    prints.
-    """
-    from alexnet_jax.runtime.distributed import is_leader
-
-    simulated = max(1, config.mesh.data) * max(1, config.mesh.column) if config else 1
-    if simulated > _MOST_SIMULATED:
-        raise UserError(f'config.mesh: {simulated:,} devices; at most {_MOST_SIMULATED:,} can be had.')
-    notes = settle_numerics()
-    line = choose_platform(simulated=simulated, processes=processes)
-    console = new_console(to_stderr=to_stderr, quiet=not is_leader())
-    for text in (line, *notes, *_precision_note(config)):
-        say(console, text)
-    # Of several processes JAX lets only the first write, so that others may have to compile what it has: together or
-    # not at all, as a GPU's kernels may be chosen by all of them at once.
-    silence_checkpoint_libraries()
-    problem = enable_compilation_cache() if processes == 1 else None
-    if problem:
-        say(console, problem)
-    return console

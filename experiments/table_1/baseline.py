@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from rich.console import Console
 
-from alexnet_jax.commands.flags import start
+from alexnet_jax.commands.start import start
 from alexnet_jax.commands.tables import add_row, new_table
 from alexnet_jax.data.dataset import PreparedDataSet, open_prepared
 from alexnet_jax.data.pipeline import open_shards, read

@@ -14,7 +14,7 @@ import pytest
 from launching import ROOT, environment
 from PIL import Image
 
-from alexnet_jax.commands import flags as arguments
+from alexnet_jax.commands import start as starting
 from alexnet_jax.runs.parameters_file import write_network
 from alexnet_jax.runs.trained import load_run
 from alexnet_jax.runtime import compilation_cache
@@ -191,11 +191,11 @@ def test_without_a_home_one_line_says_so(unsettled, monkeypatch):
 
 def test_several_processes_keep_nothing(monkeypatch):
     asked = []
-    monkeypatch.setattr(arguments, 'choose_platform', lambda **_: 'on the CPU')
-    monkeypatch.setattr(arguments, 'enable_compilation_cache', lambda: asked.append(1))
-    arguments.start(digits.get_config(), processes=2)
+    monkeypatch.setattr(starting, 'choose_platform', lambda **_: 'on the CPU')
+    monkeypatch.setattr(starting, 'enable_compilation_cache', lambda: asked.append(1))
+    starting.start(digits.get_config(), processes=2)
     assert not asked
-    arguments.start(digits.get_config())
+    starting.start(digits.get_config())
     assert asked
 
 

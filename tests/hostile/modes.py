@@ -61,14 +61,13 @@ def reuse_programs():
     import jax
 
     import alexnet_jax.commands.train as train_module
-    from alexnet_jax.commands import features
-    from alexnet_jax.commands import flags as arguments
+    from alexnet_jax.commands import features, start
     from alexnet_jax.runs import trained
     from alexnet_jax.runtime import devices
     from alexnet_jax.training.step import state_sharding
 
     devices.choose_platform()
-    arguments.choose_platform = lambda **_: 'on the CPU'
+    start.choose_platform = lambda **_: 'on the CPU'
     trained.make_prediction_step = functools.lru_cache(trained.make_prediction_step)
     features.make_feature_step = functools.lru_cache(features.make_feature_step)
     first_state, training_step, programs = train_module.first_state, train_module.training_step, {}
@@ -92,6 +91,7 @@ def reuse_programs():
 def launched(mode, place, config, call, ensemble=False):
     """Calls call(config, workdir) as launch.py does."""
     from alexnet_jax.commands import flags as arguments
+    from alexnet_jax.commands.start import enough_memory, start
     from alexnet_jax.runs.workdir import read_config
 
     if config is None and not ensemble:
@@ -99,8 +99,8 @@ def launched(mode, place, config, call, ensemble=False):
     workdir = str(place.run)
     arguments.check(['launch.py'], config, workdir, mode, ensemble)
     config = config and typed(config)
-    with arguments.enough_memory():
-        arguments.start(config)
+    with enough_memory():
+        start(config)
         call(config, workdir)
 
 

@@ -347,7 +347,9 @@ def test_checkpoints_of_2012(zipped, tmp_path):
 
 
 def test_a_normalization_without_a_middle_is_refused(tmp_path):
-    layers = [(kind, options | {'n': 4} if kind == 'lrn' else options, *rest) for kind, options, *rest in made.small_network()]
+    layers = [
+        (kind, options | {'n': 4} if kind == 'lrn' else options, *rest) for kind, options, *rest in made.small_network()
+    ]
     with pytest.raises(UserError, match='layer lrn2a normalizes over windows of 4; the size must be odd'):
         load(made.cuda_convnet(layers, made.CROP), tmp_path, mean='0')
 

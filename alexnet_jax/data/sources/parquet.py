@@ -14,18 +14,13 @@ import numpy as np
 
 from alexnet_jax.data.sources.base import Identity, Item, identity_of_file, index_in_whole
 from alexnet_jax.data.sources.parquet_rows import Group, Rows, check_pages, open_file, reading, row_groups
+from alexnet_jax.data.sources.parquet_splits import by_split, check_series, find_files
 from alexnet_jax.runtime.errors import UserError
 
 if TYPE_CHECKING:  # importing it is slow, and only this source needs it
     import pyarrow as pa
 
 _HELD_OUT = 10  # every tenth image, where there are only files for training
-_WORDS = {
-    'train': 'train|training',
-    'validation': 'validation|valid|val|dev',
-    'test': 'test|testing|eval|evaluation',
-}  # in names of files, as Hugging Face's `datasets` reads them
-_SERIES = re.compile(r'(.*?)(\d{5})-of-(\d{5})')  # train-00003-of-00294.parquet
 _MAX_ROWS = 2**25  # of all files
 _ROLES = {'image': 'Images are bytes, or {bytes, path}.', 'label': 'Labels are whole numbers or texts.'}
 
@@ -67,8 +62,8 @@ class Parquet:
             raise UserError('Parquet files need pyarrow, which is not installed: pip install "alexnet_jax[parquet]".')
         pattern, wanted = _options(argument)
         self._directory = os.path.expanduser(directory) if os.path.isdir(os.path.expanduser(directory)) else os.curdir
-        paths = _by_split(_find(pattern, os.fspath(directory)))
-        _check_series(paths, whole=not glob.has_magic(pattern or os.fspath(directory)))
+        paths = by_split(find_files(pattern, os.fspath(directory)))
+        check_series(paths, whole=not glob.has_magic(pattern or os.fspath(directory)))
         self._image, self._label = _columns(next(iter(paths.values()))[0], wanted)
         files: dict[str, list[_File]] = {split: [] for split in paths}
         for split, path in ((split, path) for split, some in paths.items() for path in some):
@@ -76,7 +71,8 @@ class Parquet:
             files[split].append(self._open(path, _MAX_ROWS - rows))
         files = {split: some for split, some in files.items() if not all(_is_unlabeled(file) for file in some)}
         if 'train' not in files:
-            raise UserError(f'{_common(paths)} has nothing to train on: no Parquet file for training with labels.')
+            place = os.path.commonpath([path for some in paths.values() for path in some])
+            raise UserError(f'{place} has nothing to train on: no Parquet file for training with labels.')
         if 'test' in files and 'validation' not in files:
             files['validation'] = files.pop('test')
         classes, self.class_names = _classes(files)
@@ -143,68 +139,6 @@ def _options(argument: str) -> tuple[str, dict[str, str]]:
     while match := re.fullmatch(r'(?:(.*),)?(image|label)=([^,]+)', argument, re.DOTALL):
         argument, wanted[match[2]] = match[1] or '', match[3]
     return argument, wanted
-
-
-def _find(pattern: str, directory: str) -> list[str]:
-    """The files, sorted, each once; UserError if there are none."""
-    directory, pattern = os.path.expanduser(directory), os.path.expanduser(pattern)
-    inside = glob.escape(directory) if os.path.isdir(directory) else directory
-    for place in (os.path.join(inside, pattern), pattern) if pattern else (inside,):
-        files: dict[str, str] = {}
-        for found in sorted(glob.glob(place, recursive=True)):
-            below = glob.glob(os.path.join(glob.escape(found), '**', '*.parquet'), recursive=True)
-            for path in sorted(below, key=len) if os.path.isdir(found) else [found]:
-                if os.path.isfile(path):
-                    files.setdefault(os.path.realpath(path), os.path.normpath(path))
-        if files:
-            return sorted(files.values())
-    raise UserError(
-        f'There is no Parquet file in {os.path.join(directory, pattern)!r} (config.data.source_directory). Name a '
-        "folder of them, or a pattern, as in --config.data.source='parquet:cifar10/*.parquet'."
-    )
-
-
-def _by_split(paths: list[str]) -> dict[str, list[str]]:
-    """The files of each split; UserError if some name one and others do not."""
-    found: dict[str, list[str]] = {}
-    common = os.path.dirname(os.path.commonpath(paths)) if len(paths) == 1 else os.path.commonpath(paths)
-    for path in paths:
-        file, *folders = reversed(pathlib.PurePath(os.path.relpath(path, common)).parts)
-        words = (_split_named(part) for part in (file, *folders))
-        found.setdefault(next(filter(None, words), ''), []).append(path)
-    unnamed = found.pop('', [])
-    if unnamed and found:
-        raise UserError(
-            f'{unnamed[0]} names no split, as {found.popitem()[1][0]} does. Put train, validation or test into its '
-            'name, or leave it out with a pattern.'
-        )
-    return found or {'train': unnamed}
-
-
-def _split_named(name: str) -> str:
-    """The split that a name mentions as a word, or ''."""
-    first = {split: re.search(rf'(?:^|[-_. \d])(?:{words})(?=[-_. \d]|$)', name) for split, words in _WORDS.items()}
-    starts = {split: match.start() for split, match in first.items() if match}
-    return min(starts, key=lambda split: starts[split], default='')
-
-
-def _check_series(paths: dict[str, list[str]], whole: bool) -> None:
-    """UserError if a number of a series such as train-00000-of-00294 is there twice or, of a `whole` one, missing."""
-    series: dict[tuple[str, str], dict[int, str]] = collections.defaultdict(dict)
-    for path in (path for some in paths.values() for path in some):
-        folder, name = os.path.split(path)
-        if match := _SERIES.match(name):
-            found, number = series[os.path.join(folder, match[1]), match[3]], int(match[2])
-            if number in found:
-                raise UserError(f'{found[number]} and {path} are the same part of a series; move one of them away.')
-            found[number] = path
-    for (start, count), found in series.items():
-        missing = next((number for number in range(int(count)) if number not in found), None)
-        if whole and missing is not None:
-            raise UserError(
-                f'{start}{missing:05d}-of-{count} is missing; {len(found):,} of {int(count):,} files are there. Get '
-                "the others, or name those to use: --config.data.source='parquet:train-0000*'."
-            )
 
 
 def _columns(path: str, wanted: dict[str, str]) -> tuple[str, str]:
@@ -300,7 +234,3 @@ def _encoded(file: _File, classes: 'pa.Array') -> np.ndarray:
         label = file.labels[row].as_py()
         raise UserError(f'{file.path}, row {row:,}: the label {label!r:.100} is none of the {len(classes):,} classes.')
     return np.asarray(found.to_numpy(zero_copy_only=False), np.int32)
-
-
-def _common(paths: dict[str, list[str]]) -> str:
-    return os.path.commonpath([path for some in paths.values() for path in some])
