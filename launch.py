@@ -65,11 +65,15 @@ TO = flags.DEFINE_enum('to', None, ['torch', 'onnx', 'safetensors', 'huggingface
 HALF = flags.DEFINE_bool('half', False, 'For export to safetensors and huggingface: numbers in half precision.')
 WEIGHTS = arguments.define_path('weights', 'For import: the file of a trained network.')
 MEAN = arguments.define_path('mean', 'For import: the mean of its images, a file, or numbers as in 104,117,123.')
-STD = flags.DEFINE_string('std', None, 'For import: by what images less their mean are divided, as in 58.4,57.1,57.4.')
-CLASS_NAMES = arguments.define_path('class_names', 'For import: a file with the names of its classes, one a line.')
+STD = flags.DEFINE_string(
+    'std', None, 'For import: what images are divided by after their mean is subtracted, as in 58.4,57.1,57.4.'
+)
+CLASS_NAMES = arguments.define_path('class_names', 'For import: a file with the names of its classes, one per line.')
 CHANNELS = flags.DEFINE_enum('channels', None, ['rgb', 'bgr'], "For import: the order of its images' channels.")
 CROP_SIZE = flags.DEFINE_integer('crop_size', None, 'For import: height and width of its images.', lower_bound=1)
-HOST = flags.DEFINE_string('host', '127.0.0.1', 'For demo: address to listen at; by default no other machine can ask.')
+HOST = flags.DEFINE_string(
+    'host', '127.0.0.1', 'For demo: address to listen on; by default no other machine can reach it.'
+)
 PORT = flags.DEFINE_integer('port', 8012, 'For demo: 0 for any that is free.', lower_bound=0, upper_bound=65535)
 LAYER = flags.DEFINE_string('layer', 'fc7', 'For features and neighbors: a layer of config.network.')
 

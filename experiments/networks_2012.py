@@ -62,7 +62,7 @@ def get_config(name: str = '') -> ConfigDict:
     if number in _LOW_RESOLUTION:
         raise UserError(
             f'experiments/networks_2012.py: network {name} has a branch of low resolution past conv1, which a table of '
-            f'layers cannot say. There are: {", ".join(SCHEDULES)}.'
+            f'layers cannot express. There are: {", ".join(SCHEDULES)}.'
         )
     if name in _ELSEWHERE:
         raise UserError(f'experiments/networks_2012.py: for network {name} take experiments/{_ELSEWHERE[name]}.')

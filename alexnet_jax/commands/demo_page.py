@@ -1,6 +1,6 @@
 """The page of `--mode=demo`, as a Flask application that shows what a network makes of a photograph.
 
-An uploaded file is held in memory while it is answered, and nowhere else; its name is not looked at. The page loads
+An uploaded file is kept in memory while the request is answered, and nowhere else; its name is ignored. The page loads
 nothing from elsewhere.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 import werkzeug
 from PIL import Image
 
-from alexnet_jax.commands.demo_look import FEATURES, Look, Looker
+from alexnet_jax.commands.demo_analysis import FEATURES, Analysis, Analyzer
 from alexnet_jax.figures.examples import short_name, whole_percent
 from alexnet_jax.runtime.errors import UserError, printable
 
@@ -34,11 +34,11 @@ class _Request(flask.Request):
         return io.BytesIO()
 
 
-def application(looker: Looker, trusted_hosts: list[str] | None) -> flask.Flask:
+def application(analyzer: Analyzer, trusted_hosts: list[str] | None) -> flask.Flask:
     """The application: a form at /, and the same with what the network makes of the photograph that was sent.
 
     Args:
-      looker: of the trained network.
+      analyzer: of the trained network.
       trusted_hosts: names by which the page may be asked for, so that no other site's name can be pointed at it; None
         for any.
     """
@@ -53,11 +53,11 @@ def application(looker: Looker, trusted_hosts: list[str] | None) -> flask.Flask:
         lstrip_blocks=True,
     ).get_template('demo.html.jinja')
 
-    def page(look: Look | None = None, problem: str = '', status: int = 200) -> flask.Response:
+    def page(analysis: Analysis | None = None, problem: str = '', status: int = 200) -> flask.Response:
         nonce = secrets.token_urlsafe()
         text = template.render(
-            **_facts(looker),
-            look=None if look is None else _pictures(look),
+            **_facts(analyzer),
+            analysis=None if analysis is None else _pictures(analysis),
             problem=problem,
             nonce=nonce,
             largest=LARGEST,
@@ -83,13 +83,13 @@ def application(looker: Looker, trusted_hosts: list[str] | None) -> flask.Flask:
         if not encoded:
             return page(problem='No file was chosen.', status=400)
         try:
-            return page(looker.look(encoded))
+            return page(analyzer.analyze(encoded))
         except ValueError as error:
             return page(problem=f'This file cannot be read as an image: {printable(str(error))}.', status=400)
 
     @app.errorhandler(werkzeug.exceptions.RequestEntityTooLarge)
     def too_large(_: werkzeug.exceptions.RequestEntityTooLarge) -> flask.Response:
-        return page(problem=f'The file is too large; at most {LARGEST // 10**6} MB are taken.', status=413)
+        return page(problem=f'The file is too large; the limit is {LARGEST // 10**6} MB.', status=413)
 
     @app.errorhandler(UserError)
     def unreadable(error: UserError) -> flask.Response:
@@ -98,9 +98,9 @@ def application(looker: Looker, trusted_hosts: list[str] | None) -> flask.Flask:
     return app
 
 
-def _facts(looker: Looker) -> dict[str, Any]:
-    """What the page says of the network."""
-    run = looker.run
+def _facts(analyzer: Analyzer) -> dict[str, Any]:
+    """What the page says about the network."""
+    run = analyzer.run
     columns = {1: 'one column', 2: 'two columns'}.get(run.config.columns, f'{run.config.columns} columns')
     return {
         'name': run.config.name,
@@ -109,19 +109,19 @@ def _facts(looker: Looker) -> dict[str, Any]:
         'source': run.data.settings.source,
         'step': run.progress.step,
         'features': FEATURES,
-        'without_neighbors': looker.without_neighbors,
+        'without_neighbors': analyzer.without_neighbors,
     }
 
 
-def _pictures(look: Look) -> Mapping[str, Any]:
+def _pictures(analysis: Analysis) -> Mapping[str, Any]:
     """What was seen, as texts and pictures that a page can hold."""
     return {
-        'photograph': _picture(look.pixels, 'JPEG', quality=90),
-        'labels': [(short_name(name), share, whole_percent(share)) for name, share in look.labels],
-        'neighbors': [(_picture(pixels, 'JPEG', quality=90), short_name(name)) for pixels, name in look.neighbors],
+        'photograph': _picture(analysis.pixels, 'JPEG', quality=90),
+        'labels': [(short_name(name), share, whole_percent(share)) for name, share in analysis.labels],
+        'neighbors': [(_picture(pixels, 'JPEG', quality=90), short_name(name)) for pixels, name in analysis.neighbors],
         'layers': [
             {'name': layer.name, 'words': layer.words, 'sheets': [_picture(sheet, 'PNG') for sheet in layer.sheets]}
-            for layer in look.layers
+            for layer in analysis.layers
         ],
     }
 

@@ -1,4 +1,4 @@
-"""A trained network for other programs: `--mode=export`."""
+"""Writes a trained network for other programs: `--mode=export`."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ def export(
     """Writes a trained network as other programs read it, into a new directory.
 
     torch: alexnet.py, a module that needs PyTorch alone, and its state dict, alexnet.safetensors. onnx: alexnet.onnx.
-    Both with classes.txt, a name a line, and in float32. safetensors: a workdir without checkpoints, which every mode
+    Both with classes.txt, a name per line, and in float32. safetensors: a workdir without checkpoints, which every mode
     but training reads. huggingface: the same with a card, README.md, and a picture of the first layer's kernels.
 
     Args:
@@ -34,16 +34,16 @@ def export(
       workdir: of the run.
       which: 'newest', 'best', or a step.
       to: 'torch', 'onnx', 'safetensors' or 'huggingface'.
-      half: whether numbers are written in half precision, of a workdir.
+      half: whether a workdir's numbers are written in half precision.
       console: for output.
-      output: the directory, which must be empty or not be there; None for WORKDIR/exported/TO-stepSTEP.
+      output: the directory, which must be empty or not exist; None for WORKDIR/exported/TO-stepSTEP.
 
     Returns:
       The directory.
 
     Raises:
-      UserError: the run cannot be used, the directory has something in it or cannot be written, or a package is
-        missing. Nothing is left behind then.
+      UserError: the run cannot be used, the directory is not empty or cannot be written, or a package is missing.
+        Nothing is left behind then.
     """
     if to is None:
         raise UserError('--to is missing: torch, onnx, safetensors or huggingface.')
@@ -71,14 +71,14 @@ def export(
 
 @contextlib.contextmanager
 def _new_directory(place: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A directory to write into, which is at `place` in the end, whole, or nowhere.
+    """A directory to write into, which appears at `place` in the end, whole or not at all.
 
     Raises:
       UserError: there is something at `place`, or it cannot be written.
     """
     with writing(place):
         if os.path.lexists(place) and not (place.is_dir() and not any(place.iterdir())):
-            raise UserError(f'--output={place} is there already; name a new directory.')
+            raise UserError(f'--output={place} already exists; name a new directory.')
         missing = [parent for parent in place.parents if not parent.exists()]
         place.parent.mkdir(parents=True, exist_ok=True)
         new = unused(place.with_name(f'{place.name}.new'))

@@ -1,4 +1,4 @@
-"""A trained network of other software, as a workdir: `--mode=import`."""
+"""Reads a trained network of other software into a workdir: `--mode=import`."""
 
 import pathlib
 
@@ -23,20 +23,20 @@ def import_weights(
     channels: str | None = None,
     crop_size: int | None = None,
 ) -> None:
-    """Writes a workdir in which every mode but training works, and from which fine-tuning begins.
+    """Writes a workdir in which every mode but training works, and from which fine-tuning can start.
 
     Args:
       weights: a file of Caffe, torchvision, ONNX or cuda-convnet, or parameters.safetensors of this software.
-      workdir: which must not hold a run or a network.
+      workdir: for the network; must not hold a run or a network yet.
       console: for output.
       mean: a file, or numbers; see `files.read_mean`.
       std: numbers by which images less their mean are divided, one or one for each channel.
-      class_names: a file of names, one a line.
+      class_names: a file of names, one per line.
       channels: 'rgb' or 'bgr', the order in which the network takes an image's channels.
       crop_size: height and width of its images, in pixels.
 
     Raises:
-      UserError: a file cannot be read, is damaged, or is of no such network; nothing is written then.
+      UserError: a file cannot be read, is damaged, or holds no such network; nothing is written then.
     """
     if weights is None:
         raise UserError('--weights is missing: the file of a trained network.')
@@ -59,19 +59,21 @@ def import_weights(
     config = found.config
     say(
         console,
-        f'{workdir}: a network of {network.kind} with {config.columns} column(s), for images of '
-        f'{config.data.crop_size} pixels and {len(found.data.class_names):,} classes. --mode=eval, predict, features '
-        f'and figures read it; --config=experiments/finetune.py:{workdir} begins with it.',
+        f'{workdir}: a network of {network.kind} with {config.columns} column{"s" * (config.columns > 1)}, for images '
+        f'of {config.data.crop_size} pixels and {len(found.data.class_names):,} classes. Every mode but training takes '
+        f'it; --config=experiments/finetune.py:{workdir} starts from it.',
     )
 
 
 def _copy(weights: str, workdir: str, console: Console, given: list[object]) -> None:
-    """Writes a network of this software's own once more, read from the directory that the file is in."""
+    """Copies a network of this software, from the directory that the file is in."""
     path = pathlib.Path(weights)
     if any(one is not None for one in given):
-        raise UserError(f'--weights={weights} has all there is to say beside it, in {path.parent}; name it alone.')
+        raise UserError(
+            f'--weights={weights} has its mean, classes and sizes beside it, in {path.parent}; name it alone.'
+        )
     if path.name != PARAMETERS:
-        raise UserError(f'--weights={weights} must be called {PARAMETERS}, with config.json and data_set beside it.')
+        raise UserError(f'--weights={weights} must be named {PARAMETERS}, with config.json and data_set beside it.')
     run = load_run(path.parent, data=1, column=1, say=lambda line: say(console, line))
     parameters = jax.device_get(run.parameters)
     progress = run.progress

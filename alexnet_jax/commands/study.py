@@ -27,8 +27,8 @@ def study(
 ) -> None:
     """Trains and evaluates every variant with every seed, and compares them with the first variant.
 
-    A run is a process of its own, in WORKDIR/VARIANT/seedN, and has the devices to itself. One that has ended is left
-    as it is, one that was interrupted resumes; one that fails is named in the table, and the rest goes on.
+    A run is a process of its own, in WORKDIR/VARIANT/seedN, and has the devices to itself. A finished one is left as it
+    is, an interrupted one resumes; one that fails is named in the table, and the rest goes on.
 
     Args:
       variants: of the experiment, the base of the comparison first; 'base' is the experiment itself.
@@ -39,13 +39,13 @@ def study(
       console: for output.
 
     Raises:
-      UserError: variants or seeds are missing or given twice, `workdir` is that of a run, or no run came to its end.
+      UserError: variants or seeds are missing or given twice, `workdir` is that of a run, or no run finished.
       StoppedError: a signal stopped a run; the same command resumes.
     """
     _check(variants, seeds, workdir)
     make_workdir(workdir)
     ended, failed = [], []
-    trials = [(variant, seed) for seed in seeds for variant in variants]  # soon there is something to compare
+    trials = [(variant, seed) for seed in seeds for variant in variants]  # so that there is soon something to compare
     for number, (variant, seed) in enumerate(trials, 1):
         run = str(pathlib.Path(workdir, variant, f'seed{seed}'))
         say(console, f'--- {variant}, seed {seed}: run {number} of {len(trials)}, {run}')
@@ -56,7 +56,7 @@ def study(
         else:
             ended.append((variants.index(variant), run))
     if not ended:
-        raise UserError(f'no run of {workdir} came to its end; their messages stand above.')
+        raise UserError(f'no run of {workdir} finished; their messages are above.')
     if min(ended)[0]:
         failed.append(f'there is no run of {variants[0]}: differences are from another variant.')
     compare([run for _, run in sorted(ended)], workdir, console, failed)
@@ -73,7 +73,7 @@ def _check(variants: Sequence[str], seeds: Sequence[int], workdir: str) -> None:
 
 
 def _failure(run: str, command: Callable[[str], Sequence[str]], split: str) -> str:
-    """Trains, which only checks a run that has ended, and evaluates; returns why that failed, or ''."""
+    """Trains, which only checks a finished run, and evaluates; returns why that failed, or ''."""
     if code := _call(command('train')):
         return f'training failed (exit code {code})'
     try:

@@ -50,8 +50,9 @@ def training_images(batch: dict[str, Array], statistics: Statistics) -> Array:
     """The random patches of section 4.1.
 
     The mean is subtracted; the patch is mirrored where its draw says so; its color is shifted by [p1, p2, p3] [a1 s1,
-    a2 s2, a3 s3]^T, the same at every pixel. As in the 2012 code, where the batch has other images, each image is first
-    blended with its own, by that one's weight; and where it has scales, each is multiplied by its own in the end.
+    a2 s2, a3 s3]^T, the same at every pixel. As in the 2012 code, where the batch has images to blend with, each image
+    is first mixed with its partner by the partner's weight; where it has scales, each image is multiplied by its own
+    at the end.
 
     Args:
       batch: as `pipeline.training_batches` yields it.

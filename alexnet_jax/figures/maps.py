@@ -34,9 +34,9 @@ def map_sheet(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def gray_range(columns: list[np.ndarray]) -> tuple[float, float]:
-    """What is black and what is white in a layer: from 0 up; or, where values are negative, as far below as above.
+    """The values that are black and white in a layer: 0 and up; with negative values, as far below 0 as above it.
 
-    White are the largest half percent of the values, which are far above the rest after a ReLU.
+    The largest half percent of the values are white, as after a ReLU they are far above the rest.
     """
     values = np.concatenate([x.reshape(-1) for x in columns])
     most = float(np.quantile(np.abs(values), 0.995) or np.abs(values).max())

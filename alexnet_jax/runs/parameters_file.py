@@ -1,4 +1,4 @@
-"""A trained network without its training: a workdir whose parameters stand in one file in place of checkpoints.
+"""A trained network without its training: a workdir with its parameters in one file in place of checkpoints.
 
 WORKDIR/config.json, WORKDIR/data_set        as in any run; see `workdir.py`
 WORKDIR/parameters.safetensors               arrays by LAYER.ARRAY, the leading axis being the column
@@ -42,8 +42,8 @@ def check_trainable(workdir: str | pathlib.Path) -> None:
     """Raises UserError where a workdir holds a network without checkpoints, as a run must not begin beside it."""
     if (pathlib.Path(workdir) / PARAMETERS).exists():
         raise UserError(
-            f'{workdir} holds a trained network without checkpoints ({PARAMETERS}), from which training does not go '
-            f'on. To begin with it, give another --workdir and --config=experiments/finetune.py:{workdir}.'
+            f'{workdir} holds a trained network without checkpoints ({PARAMETERS}), so that training cannot resume. '
+            f'To start from it, give another --workdir and --config=experiments/finetune.py:{workdir}.'
         )
 
 
@@ -119,7 +119,7 @@ def read_network(workdir: str, which: str, config: Config, like: Parameters, mes
     except (KeyError, ValueError) as error:
         raise UserError(f'{path} was not written by this software; --mode=import reads what others wrote.') from error
     if not whole:
-        raise UserError(f'{path} is damaged: its arrays are not what was saved. Take another copy.')
+        raise UserError(f'{path} is damaged: its arrays are not those that were saved. Take another copy.')
     if which not in ('newest', 'best', str(step)):
         raise UserError(f'--checkpoint={which}: {path} is of step {step}; take newest.')
     found = {name: list(values.shape) for name, values in arrays.items()}
@@ -127,7 +127,7 @@ def read_network(workdir: str, which: str, config: Config, like: Parameters, mes
     for name in [*wanted, *found]:
         if found.get(name) != wanted.get(name):
             there, here = (shapes.get(name, 'missing') for shapes in (found, wanted))
-            raise UserError(f'{path} is of another network than config.json beside it: {name} is {there}, not {here}.')
+            raise UserError(f'{path} does not fit config.json beside it: {name} is {there}, not {here}.')
     wheres = state_sharding({'parameters': like}, mesh)['parameters']
     parameters = {
         layer: {
@@ -155,13 +155,13 @@ def read_arrays(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, st
         facts = json.loads(content[8 : 8 + int.from_bytes(content[:8], 'little')]).get('__metadata__', {})
     except OSError as error:
         raise UserError(f'{path} cannot be read: {error.strerror}.') from error
-    except KeyError as error:  # of a type that NumPy has not
-        raise UserError(f'{path} holds numbers of type {error.args[0]}; those of type F32 and F16 are read.') from error
+    except KeyError as error:  # of a type that NumPy does not have
+        raise UserError(f'{path} holds numbers of type {error.args[0]}; only F32 and F16 can be read.') from error
     except (SafetensorError, ValueError) as error:
         raise UserError(f'{path} is damaged: {error}. Take another copy.') from error
     for name, values in arrays.items():
         if values.dtype not in (np.float16, np.float32):
-            raise UserError(f'{path}: {name} is of type {values.dtype}; float32 and float16 are read.')
+            raise UserError(f'{path}: {name} is of type {values.dtype}; only float32 and float16 can be read.')
     return arrays, facts
 
 

@@ -1,9 +1,9 @@
 """Reads pickles of plain data, which Python 2 or PyTorch wrote, without running them.
 
-A pickle is a program that can call any function. Here a few of its instructions are followed, those that dicts, lists,
-numbers, strings and NumPy arrays need, and the only functions that are called are those that a caller gives for their
-names. All other instructions and names are errors; or, where a caller asks for it, a name and what is made of it stand
-as `Inert`, which does nothing.
+A pickle is a program that can call any function. Here only the instructions that dicts, lists, numbers, strings and
+NumPy arrays need are followed, and only functions that the caller gives are called, in place of those named. All other
+instructions and names are errors; or, where the caller asks for it, a name and whatever is made of it become `Inert`,
+which does nothing.
 """
 
 import pickletools
@@ -160,7 +160,7 @@ class _Reader:
     def _called(self, function: Any, arguments: Any) -> Any:
         """What NumPy's functions would make of arguments as NumPy's arrays have them; or a caller's own."""
         if not isinstance(function, Inert) or not isinstance(arguments, tuple):
-            raise ValueError('it calls what is no function')
+            raise ValueError('it calls something that is not a function')
         if function == _CONSTRUCTOR and arguments == (_ARRAY, (0,), 'b'):
             return PlainArray()
         if function == _TYPE and len(arguments) == 3 and arguments[1:] == (0, 1):
@@ -198,7 +198,7 @@ class _Reader:
 def _values(kind: _Type, types: tuple[str, ...], content: str) -> np.ndarray:
     """The numbers of a string of bytes."""
     if kind.name not in types:
-        raise ValueError(f'it has an array of type {reprlib.repr(kind.name)}; there may be {_known(types)}')
+        raise ValueError(f'it has an array of type {reprlib.repr(kind.name)}; known are {_known(types)}')
     return np.frombuffer(content.encode('latin-1'), f'<{kind.name}')
 
 

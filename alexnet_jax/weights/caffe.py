@@ -1,7 +1,7 @@
 """Caffe's files: trained networks (.caffemodel, of both versions), and mean images (.binaryproto).
 
-Field numbers are those of Caffe's caffe.proto. A network is a list of layers: in the second version with its type as a
-text, in the first with a number. What only trains or measures is left out.
+Field numbers are those of Caffe's caffe.proto. A network is a list of layers, whose type is a string in the second
+version, and a number in the first. Layers that only train or measure are left out.
 """
 
 import math
@@ -27,7 +27,7 @@ from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.weights.graph import ForeignNetwork, Node, described, steps_of
 from alexnet_jax.weights.protobuf import Message
 
-# Of a NetParameter; of its layers in both versions; of what layers of a type have.
+# Field numbers: of a NetParameter; of a layer, in both versions.
 _LAYERS, _OLD_LAYERS, _INPUT_DIM, _INPUT_SHAPE = 100, 2, 4, 8
 _NEW = {'name': 1, 'bottom': 3, 'top': 4, 'blobs': 7, 'transform': 100, 'convolution': 106, 'data': 107}
 _NEW |= {'dropout': 108, 'inner_product': 117, 'lrn': 118, 'pooling': 121, 'relu': 123, 'input': 143}
@@ -52,7 +52,7 @@ def read_caffemodel(data: memoryview) -> ForeignNetwork:
 
     Raises:
       ValueError: it is damaged.
-      UserError: it has a layer that a table of layers cannot say.
+      UserError: it has a layer that a table of layers cannot express.
     """
     net = Message(data)
     versions = ((_NEW, net.messages(_LAYERS)), (_OLD, net.messages(_OLD_LAYERS)))
@@ -65,9 +65,7 @@ def read_caffemodel(data: memoryview) -> ForeignNetwork:
     versions_of: dict[str, str] = {}  # a layer may write over what it takes
     for place, layer in enumerate(layers):
         if numbers is _OLD and 1 in layer:
-            raise UserError(
-                "it is of Caffe's earliest format (V0); Caffe's upgrade_net_proto_binary brings it up to date."
-            )
+            raise UserError("it is of Caffe's earliest format (V0); Caffe's upgrade_net_proto_binary converts it.")
         name, kind = layer.text(numbers['name'])[:100], _type_of(layer, numbers)
         bottoms, tops = layer.texts(numbers['bottom']), layer.texts(numbers['top'])
         if kind in _DATA:
@@ -83,7 +81,8 @@ def read_caffemodel(data: memoryview) -> ForeignNetwork:
             continue
         if len(inputs) != 1 or len(tops) != 1 or kind not in _READERS:
             raise UserError(
-                f'layer {name} is of type {kind} with {len(inputs)} inputs; there may be: {", ".join(_READERS)}.'
+                f'layer {name}, of type {kind} with {len(inputs)} inputs, is not supported; layers of one input are: '
+                f'{", ".join(_READERS)}.'
             )
         output = versions_of[tops[0]] = f'{tops[0]} of layer {place + 1}'
         try:
@@ -118,18 +117,18 @@ def _input(facts: Mapping[str, Message], dimensions: list[int]) -> tuple[int | N
     crop_size = transform.integer(3) or data.integer(5) or None
     if len(dimensions) == 4:
         if dimensions[2] != dimensions[3]:
-            raise UserError(f'its images are of {dimensions[3]} x {dimensions[2]} pixels; here they are squares.')
+            raise UserError(f'its images are {dimensions[3]} x {dimensions[2]} pixels; only square ones are supported.')
         crop_size = dimensions[2]
     mean = transform.floats(5)
     return crop_size, 'bgr', mean if len(mean) else None, transform.number(1, data.number(2, 1.0))
 
 
 def _blob(blob: Message) -> np.ndarray:
-    """An array; of an early version with four dimensions, whatever it has of its own."""
+    """An array. Early versions give it four dimensions, however many it needs."""
     shape = blob.message(7).integers(1) if 7 in blob else [blob.integer(number, 1) for number in (1, 2, 3, 4)]
     values = blob.floats(8, '<f8') if 8 in blob else blob.floats(5)
     if any(n < 1 for n in shape) or math.prod(shape) != len(values):
-        raise ValueError(f'an array is {shape} by its shape, and has {len(values):,} numbers')
+        raise ValueError(f'an array of shape {shape} has {len(values):,} numbers')
     return values.reshape(shape)
 
 
@@ -146,10 +145,10 @@ def _arrays(layer: Message, numbers: Mapping[str, int], ndim: int) -> tuple[np.n
 
 
 def _one(message: Message, number: int, default: int, by_axis: tuple[int, int], what: str) -> int:
-    """A number that is given once for both axes, or for each; both must be the same."""
+    """A number that is given once for both axes, or for each, which must agree."""
     found = {*message.integers(number), *(n for axis in by_axis for n in message.integers(axis))}
     if len(found) > 1:
-        raise UserError(f'a layer has another {what} along height than along width ({sorted(found)}).')
+        raise UserError(f'a layer has a different {what} along height and width ({sorted(found)}).')
     return found.pop() if found else default
 
 
@@ -195,7 +194,7 @@ def _normalization(message: Message) -> Layer:
     alpha, k = message.number(2, 1.0), message.number(5, 1.0)
     if message.integer(4):
         if k != 1.0:
-            raise UserError('a normalization within channels has another constant than 1.')
+            raise UserError('a normalization within channels has a constant other than 1.')
         return SpatialNormalization(k=1.0, size=size, alpha=alpha / size**2, beta=beta)
     return LocalResponseNormalization(k=k, n=size, alpha=alpha / size, beta=beta)
 

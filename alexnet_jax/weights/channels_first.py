@@ -152,8 +152,8 @@ def _padding(
 
 
 def smallest_k(k: float, beta: float) -> float:
-    """The constant of a normalization, never 0: without it zeros are to stay zeros, which others divide by zero.
+    """A normalization's constant, tiny where it is 0: here zeros stay zeros then, and others would divide by zero.
 
-    It is far below any sum of squares of activations, and its power is a number of float32.
+    It is far below any sum of squares of activations, and its power is still within float32's range.
     """
     return k or 10.0 ** (-30 / max(beta, 1.0))

@@ -1,7 +1,7 @@
 """The authors' own checkpoints of 2012 (cuda-convnet): pickles of Python 2 with a dict for each layer of each column.
 
 The names of fields and the order of numbers are those of the published code's layer.py and convnet.py. No public file
-was found, so that what is here has been tried on made files alone.
+was found; this has been tried only on files made for the tests.
 """
 
 import math
@@ -36,7 +36,7 @@ def read_checkpoint(file: bytes | IO[bytes] | mmap.mmap) -> Any:
     """The pickle of a checkpoint or of batches.meta, as plain data; objects of the authors' classes stand as `Inert`.
 
     Raises:
-      ValueError: it is damaged, or no such pickle.
+      ValueError: it is damaged, or not such a pickle.
     """
     return read_pickle(cast(IO[bytes], file), inert=True, types=_TYPES, most=_MOST_INSTRUCTIONS)
 
@@ -51,7 +51,7 @@ def network_of(content: dict[str, Any]) -> ForeignNetwork:
 
     Raises:
       ValueError: it is damaged.
-      UserError: it has a layer that a table of layers cannot say.
+      UserError: it has a layer that a table of layers cannot express.
     """
     layers = content['model_state'].get('layers')
     layers = list(layers.values()) if isinstance(layers, dict) else layers
@@ -121,7 +121,7 @@ def _convolution(layer: Mapping[str, Any], name: str, inputs: tuple[str, ...], o
         return int(values[0])
 
     if layer.get('groups') not in (None, 1) and same('groups') != 1:
-        raise UserError(f'layer {name} has groups, as networks of another kind have.')
+        raise UserError(f'layer {name} has groups, which are not supported in these checkpoints.')
     if not layer.get('sharedBiases', True):
         raise UserError(f'layer {name} has biases of its own at every position.')
     kernels, size = same('filters'), same('filterSize')
@@ -161,16 +161,16 @@ def _fixed(layer: Mapping[str, Any], name: str, kind: str) -> Layer:
             if what == 'tanh' and parameters in ({}, {'a': 1.0, 'b': 1.0}):
                 return Tanh()
             raise UserError(
-                f'layer {name} is of the nonlinearity {reprlib.repr(what)}, of which there are relu and tanh.'
+                f'layer {name}: the nonlinearity {reprlib.repr(what)} is not supported; supported are relu and tanh.'
             )
-    raise UserError(f'layer {name} is of type {kind}, or of a variant of it, which a table of layers cannot say.')
+    raise UserError(f'layer {name} is of type {kind}, or a variant of it, which a table of layers cannot express.')
 
 
 def _weights(layer: Mapping[str, Any], count: int) -> list[np.ndarray]:
     """A matrix for each input."""
     found = layer.get('weights')
     if not isinstance(found, list) or len(found) != count:
-        raise ValueError(f'it has no {count} weights, one for each of its inputs')
+        raise ValueError(f'it does not have {count} weights, one for each input')
     return [_values(one, 'weights', 2) for one in found]
 
 
@@ -181,7 +181,7 @@ def _array(layer: Mapping[str, Any], field: str) -> np.ndarray:
 def _values(array: Any, field: str, ndim: int) -> np.ndarray:
     values = array.values if isinstance(array, PlainArray) else None
     if values is None or values.ndim != ndim or values.dtype.kind != 'f':
-        raise ValueError(f'its {field} are no matrix of numbers')
+        raise ValueError(f'its {field} are not a matrix of numbers')
     return values
 
 
@@ -210,5 +210,5 @@ def _number(layer: Mapping[str, Any], field: str, default: float | None = None) 
 def _texts(layer: Mapping[str, Any], field: str) -> list[str]:
     found = layer.get(field) or []
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise ValueError(f'a layer has {field} that are no names')
+        raise ValueError(f'a layer has {field} that are not names')
     return found

@@ -35,7 +35,7 @@ _TERMS = {
 
 
 def shareable(run: Run) -> Run:
-    """The run without the paths of this machine, as others are to see it."""
+    """The run as others may see it: without the paths of this machine."""
     config = run.config
     fields = {'data.directory': config.data.directory, 'data.source_directory': config.data.source_directory}
     fields['pretrained.workdir'] = config.pretrained.workdir
@@ -148,5 +148,5 @@ The training images: {words} Whoever publishes this folder says under which lice
 
 
 def _plain(text: str) -> str:
-    """A name in a Markdown text: one line, without what Markdown or HTML would take for its own."""
+    """A name in a Markdown text: one line, without anything that Markdown or HTML would interpret."""
     return ''.join(sign if sign.isalnum() or sign in ' .,:/-_=' else '?' for sign in printable(text))

@@ -1,4 +1,4 @@
-"""Files of trained networks and of mean images, whose format is told by what is in them, never by their names."""
+"""Reads trained networks and mean images; formats are recognized by their content, never by file names."""
 
 import contextlib
 import mmap
@@ -41,9 +41,9 @@ def read_weights(path: str) -> ForeignNetwork:
     """Reads a trained network; no code that the file may hold is ever run.
 
     Raises:
-      UserError: it cannot be read, is damaged, or is of no known format; or a table of layers cannot say its network.
+      UserError: it cannot be read, is damaged, or is of no known format; or a table of layers cannot express it.
     """
-    with _told_of('weights', path):
+    with _naming('weights', path):
         data = _mapped(path)
         view = memoryview(data)
         start = bytes(view[: 2**16])
@@ -63,7 +63,7 @@ def read_weights(path: str) -> ForeignNetwork:
         try:
             message = Message(view)
         except ValueError as error:
-            raise ValueError(f'it is none of: {_KINDS} ({error})') from error
+            raise ValueError(f'it is of no known format; known are {_KINDS} ({error})') from error
         return onnx_files.read_onnx(message) if onnx_files.is_onnx(message) else caffe.read_caffemodel(view)
 
 
@@ -80,7 +80,7 @@ def read_mean(given: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
     if _NUMBERS.fullmatch(given):
         return numbers('mean', given), None
     names = None
-    with _told_of('mean', given):
+    with _naming('mean', given):
         data = _mapped(given)
         start = bytes(data[:6])
         if start == b'\x93NUMPY':
@@ -98,20 +98,20 @@ def numbers(flag: str, given: str) -> np.ndarray:
     """The numbers of a flag: one, or one for each channel.
 
     Raises:
-      UserError: it has others, or other text.
+      UserError: it is anything else.
     """
     if not _NUMBERS.fullmatch(given) or given.count(',') == 1:
-        raise UserError(f'--{flag}={given} must be a number, or three with commas between.')
+        raise UserError(f'--{flag}={given} must be a number, or three separated by commas.')
     return np.array([float(one) for one in given.split(',')])
 
 
 def read_class_names(path: str) -> tuple[str, ...]:
-    """Reads names of classes, one a line.
+    """Reads class names, one per line.
 
     Raises:
-      UserError: it cannot be read, or is no text.
+      UserError: it cannot be read, or is not text.
     """
-    with _told_of('class_names', path):
+    with _naming('class_names', path):
         lines = bytes(_mapped(path)).decode('utf-8-sig').splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
@@ -119,8 +119,8 @@ def read_class_names(path: str) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _told_of(flag: str, path: str) -> Iterator[None]:
-    """Names the flag and the file in errors of reading it."""
+def _naming(flag: str, path: str) -> Iterator[None]:
+    """Names the flag and the file in the errors of reading it."""
     try:
         yield
     except OSError as error:
@@ -136,7 +136,7 @@ def _told_of(flag: str, path: str) -> Iterator[None]:
 
 
 def _mapped(path: str) -> mmap.mmap:
-    """A file's bytes, which are read as they are used."""
+    """A file's bytes, read as they are used."""
     if pathlib.Path(path).is_dir():
         raise ValueError('it is a folder')
     with open_regular(path) as file:
@@ -158,12 +158,12 @@ def _of_zip(path: str) -> ForeignNetwork:
         members = [one for one in archive.infolist() if one.filename == 'data']
         known = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
         if len(members) != 1 or members[0].file_size > _LARGEST // 2 or members[0].compress_type not in known:
-            raise ValueError(f'it is a zip of none of: {_KINDS}')
+            raise ValueError(f'it is a zip, but not of a known format; known are {_KINDS}')
         with archive.open(members[0]) as member:
             return _of_checkpoint(cuda_convnet.read_checkpoint(member.read(_LARGEST // 2)))
 
 
 def _of_checkpoint(content: Any) -> ForeignNetwork:
     if not cuda_convnet.is_checkpoint(content):
-        raise ValueError('it is a pickle of something else than a checkpoint of cuda-convnet')
+        raise ValueError('it is a pickle, but not a checkpoint of cuda-convnet')
     return cuda_convnet.network_of(content)

@@ -1,7 +1,7 @@
 """A network as the files of other software have it: nodes that take each other's values, channels first.
 
-Software that does not know columns draws them in one of three ways, all of which are read: as groups of a convolution;
-as a node for each column, joined by a concatenation; or as such nodes that take several others at once.
+Software without columns expresses them in one of three ways, all of which are read: as groups of a convolution; as a
+node for each column, joined by a concatenation; or as such nodes that take several others at once.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ class Node:
     Attributes:
       name: as the file has it, for messages.
       inputs: names of the values that it takes; that of the image is ''.
-      output: name of the values that it gives.
+      output: name of the values that it computes.
       layer: what it does; of a node for one column, that column's part. None for a concatenation of its inputs.
       weight: [kernels, inputs / groups, height, width] or [units, inputs], the inputs in the order of `inputs`, a map's
         in the order channel, height, width.
@@ -45,7 +45,7 @@ class Node:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One layer of all columns: as `Node`, with totals; `groups` is the number of columns that are computed apart."""
+    """A layer of all columns: a `Node` with totals, and `groups` the number of columns that are computed separately."""
 
     name: str
     layer: Layer
@@ -56,7 +56,7 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class ForeignNetwork:
-    """What a file says of a network; what it does not say is None.
+    """What a file says about a network; None where it says nothing.
 
     Attributes:
       kind: of the file, such as 'Caffe'.
@@ -80,7 +80,7 @@ class ForeignNetwork:
 
 
 def described(error: ValueError) -> str:
-    """An error of reading a layer in one line; of a layer's field with its value."""
+    """An error in one line; for an invalid field of a layer, the field with its value."""
     if not isinstance(error, pydantic.ValidationError):
         return str(error)
     first = error.errors()[0]
@@ -92,7 +92,7 @@ def steps_of(nodes: Sequence[Node]) -> tuple[Step, ...]:
     """The layers of a graph, the nodes of its columns together.
 
     Raises:
-      UserError: it branches otherwise than into equal columns, or has too many nodes.
+      UserError: it branches other than into equal columns, or has too many nodes.
     """
     if len(nodes) > _MOST_NODES:
         raise UserError(f'it has {len(nodes):,} layers; the limit is {_MOST_NODES:,}.')
@@ -100,7 +100,7 @@ def steps_of(nodes: Sequence[Node]) -> tuple[Step, ...]:
     while rest:
         taken = [node for node in rest if set(node.inputs) <= set(front)]
         if not taken:
-            raise UserError(f'{rest[0].name} takes {_inputs(rest[0])}, which no layer right before it gives.')
+            raise UserError(f'{rest[0].name} takes {_inputs(rest[0])}, which is not the output of the layer before it.')
         rest = [node for node in rest if not any(node is one for one in taken)]
         if len(taken) == 1 and taken[0].layer is None:
             if list(taken[0].inputs) != front:
@@ -159,6 +159,6 @@ def _inputs(node: Node) -> str:
 
 def _refuse(node: Node) -> NoReturn:
     raise UserError(
-        f'{node.name}, on {_inputs(node)}: the network branches there otherwise than into equal columns, which a table '
-        'of layers cannot say.'
+        f'{node.name}, on {_inputs(node)}: the network branches there other than into equal columns, which a table of '
+        'layers cannot express.'
     )

@@ -1,4 +1,4 @@
-"""A foreign network with all that a workdir holds of one: its config, its classes and the mean of its images."""
+"""A foreign network as the content of a workdir: its config, its classes and the mean of its images."""
 
 import dataclasses
 import pathlib
@@ -23,7 +23,7 @@ _WORDNET = re.compile(r'(n\d{8})\s+(.+)')
 
 
 class Given(NamedTuple):
-    """What the user says of a network; None where the file says it."""
+    """What the user says about a network; None where it is left to the file."""
 
     mean: np.ndarray | None = None  # as `files.read_mean` gives it
     std: np.ndarray | None = None  # one number, or one for each channel in the order of the network
@@ -42,24 +42,23 @@ class Imported(NamedTuple):
 
 
 def imported(network: ForeignNetwork, name: str, given: Given, say: Callable[[str], None]) -> Imported:
-    """A foreign network as ours.
+    """Converts a foreign network.
 
     Args:
       network: as its file has it.
       name: of the network, for its config.
-      given: what its file does not say; the order of channels and the mean of a Caffe network may be other than
-        Caffe's usual.
-      say: told what has been assumed.
+      given: what its file does not say; for a Caffe network, an order of channels and a mean override the usual ones.
+      say: is told what has been assumed.
 
     Raises:
-      UserError: something is said neither by the file nor by the user; or does not fit.
+      UserError: neither the file nor the user says what is needed, or it does not fit.
     """
     gray = first_channels(network) == 1
     channels = given.channels or network.channels
     if channels is None and not gray:
         raise UserError(
-            'the file does not say in which order the network takes red, green and blue: --channels=rgb or '
-            '--channels=bgr does (networks that come from Caffe: bgr).'
+            'the file does not say in which order the network takes red, green and blue; pass --channels=rgb or '
+            '--channels=bgr (networks from Caffe: bgr).'
         )
     network = dataclasses.replace(network, channels=channels, scale=_scale(network, given.std))
     mean = _mean(network, given.mean, gray)
@@ -69,7 +68,7 @@ def imported(network: ForeignNetwork, name: str, given: Given, say: Callable[[st
     if mean.shape[0] > 1:
         image_size = mean.shape[0]
     if image_size < crop_size:
-        raise UserError(f'--mean is of {image_size} pixels a side; the network takes images of {crop_size}.')
+        raise UserError(f'--mean is {image_size} pixels wide; the images of the network are {crop_size}.')
     names, ids = _classes(given.class_names or network.class_names, classes_of(table))
     fields = {
         'name': name,
@@ -99,7 +98,7 @@ def imported(network: ForeignNetwork, name: str, given: Given, say: Callable[[st
 
 
 def _scale(network: ForeignNetwork, std: np.ndarray | None) -> tuple[float, ...]:
-    """By what images less their mean are multiplied, one number or one for each channel."""
+    """The factor of images after the mean has been subtracted: one number, or one for each channel."""
     if std is None:
         return network.scale
     if network.kind == 'torchvision':
@@ -118,8 +117,8 @@ def _mean(network: ForeignNetwork, given: np.ndarray | None, gray: bool) -> np.n
         mean = np.zeros(1)
     if mean is None:
         raise UserError(
-            'the file does not say what to subtract from images: --mean=FILE does (.npy, .binaryproto, batches.meta), '
-            'or --mean=104,117,123, a number for each channel in the order of the network; --mean=0 for nothing.'
+            'the file does not say what to subtract from images; pass --mean=FILE (.npy, .binaryproto, batches.meta), '
+            '--mean=104,117,123 (a number for each channel, in the order of the network) or --mean=0 (nothing).'
         )
     mean = np.asarray(mean, np.float64)
     while mean.ndim > 3 and mean.shape[0] == 1:
@@ -140,15 +139,15 @@ def _mean(network: ForeignNetwork, given: np.ndarray | None, gray: bool) -> np.n
 
 
 def _crop_size(network: ForeignNetwork, given: int | None, mean_side: int, say: Callable[[str], None]) -> int:
-    """Height and width of the images: what is given, or what the file says, or what fits."""
+    """Height and width of the images: as given, or as the file says, or the size that fits."""
     if given or network.crop_size:
         return given or network.crop_size or 0
     if mean_side > 1 and fits(network, mean_side):
         return mean_side
     found = crop_size_of(network)
     if found is None:
-        raise UserError('the file does not say how large the images are: --crop_size=N does, in pixels.')
-    say(f'The file does not say how large the images are: taken as {found} x {found}. --crop_size=N says otherwise.')
+        raise UserError('the file does not say how large the images are; pass --crop_size=N, in pixels.')
+    say(f'The file does not say how large the images are: assuming {found} x {found}. --crop_size=N overrides this.')
     return found
 
 

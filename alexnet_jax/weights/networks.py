@@ -1,9 +1,9 @@
-"""A foreign network as ours: its table of layers, the columns, and the parameters as they lie here.
+"""Converts a foreign network: its table of layers, its columns, and its parameters in the layout used here.
 
 Kernels of [kernels, channels, height, width] become [column, height, width, channels, kernels], and a matrix that
-follows a map takes the map's values by height, width and channel. What other libraries' dropout leaves to be halved
-(section 4.2) is doubled in the weights after it; the order and the scale of the image's channels go into the first
-kernels. All of this is exact, but for the scale's rounding.
+follows a map takes the map's values by height, width and channel. Dropout here halves its values at test time (section
+4.2), which that of other libraries does not: the weights after it are doubled. The order and the scale of the image's
+channels go into the first kernels. All of this is exact, but for the scale's rounding.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ Arrays = dict[str, dict[str, np.ndarray]]
 
 
 def arranged(network: ForeignNetwork, crop_size: int) -> tuple[Table, int, Arrays]:
-    """A network as a table of layers with parameters.
+    """Converts a network to a table of layers with parameters.
 
     Args:
       network: as its file has it.
@@ -48,7 +48,7 @@ def arranged(network: ForeignNetwork, crop_size: int) -> tuple[Table, int, Array
       The table; the number of columns; and {layer: {'kernel', 'bias'}}, float32, the leading axis being the column.
 
     Raises:
-      UserError: a table of layers cannot say the network, or an array does not fit it; names the first.
+      UserError: a table of layers cannot express the network, or an array does not fit it; the message names the first.
     """
     columns = max((step.groups for step in network.steps), default=1)
     total = sum(step.weight.size for step in network.steps if step.weight is not None)
@@ -68,7 +68,7 @@ def arranged(network: ForeignNetwork, crop_size: int) -> tuple[Table, int, Array
                 table.append((f'exchange{number}', Exchange()))
                 joined = True
             elif step.groups not in (1, columns) or (step.groups > 1 and joined):
-                raise UserError(f'{step.name} has {step.groups} groups, which are not columns: those are {columns}.')
+                raise UserError(f'{step.name} has {step.groups} groups, in a network of {columns} columns.')
             kernel, bias = _arrays(step, shape, columns, last=step is _last(network))
             if is_first:
                 kernel = _of_rgb(kernel, network)
@@ -79,7 +79,7 @@ def arranged(network: ForeignNetwork, crop_size: int) -> tuple[Table, int, Array
         elif isinstance(layer, Dropout) and network.inverted_dropout:
             factor *= 1 - layer.rate
         elif not isinstance(layer, ReLU | MaxPooling | AveragePooling | Flatten | Dropout) and factor != 1:
-            raise UserError(f'{step.name} stands between a dropout and the next weights, which cannot take its factor.')
+            raise UserError(f'{step.name} stands between a dropout and the next weights; the factor cannot pass it.')
         if isinstance(layer, LocalResponseNormalization) and columns == 1:
             layer = dataclasses.replace(layer, across_columns=False)
         if not isinstance(layer, Flatten) or (len(shape) == 3 and not flat):
@@ -92,9 +92,9 @@ def arranged(network: ForeignNetwork, crop_size: int) -> tuple[Table, int, Array
 
 
 def crop_size_of(network: ForeignNetwork) -> int | None:
-    """The size of images that a network must have: what its file says, or else the one of which no pixel is left over.
+    """The image size of a network: as its file says, or else the only one at which no window leaves a pixel over.
 
-    None if there is no single one.
+    None if there is no such size, or more than one.
     """
     if network.crop_size:
         return network.crop_size
@@ -157,7 +157,7 @@ def _last(network: ForeignNetwork) -> Step:
 
 
 def _arrays(step: Step, shape: tuple[int, ...], columns: int, last: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias as they lie here, the first axis being the column; `shape` is that of the layer's input."""
+    """Kernel and bias in the layout used here, the first axis being the column; `shape` is that of the input."""
     layer, weight = step.layer, step.weight
     assert isinstance(layer, Convolution | Dense) and weight is not None
     outputs = layer.units if isinstance(layer, Dense) else layer.kernels
@@ -175,7 +175,7 @@ def _arrays(step: Step, shape: tuple[int, ...], columns: int, last: bool) -> tup
         raise UserError(f'{step.name} is a convolution after dense layers.')
     if outputs % columns:
         if not last:
-            raise UserError(f'{step.name} has {outputs} outputs, which {columns} columns do not divide.')
+            raise UserError(f'{step.name} has {outputs} outputs, which are not divisible by {columns} columns.')
         weight = np.concatenate([weight, np.zeros((-outputs % columns, *weight.shape[1:]), weight.dtype)])
         bias = np.concatenate([bias, np.zeros(-outputs % columns, bias.dtype)])
     bias = np.array(bias.reshape(columns, -1), np.float32, order='C')

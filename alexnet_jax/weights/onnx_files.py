@@ -54,7 +54,7 @@ def read_onnx(model: Message) -> ForeignNetwork:
 
     Raises:
       ValueError: it is damaged.
-      UserError: it has an operator that a table of layers cannot say, or arrays in another file.
+      UserError: it has an operator that a table of layers cannot express, or arrays in another file.
     """
     facts = {one.text(1): one.parts(2)[-1] for one in model.messages(_FACTS) if 2 in one}
     channels = bytes(facts.get('channels', b'')).decode('latin-1')
@@ -74,7 +74,7 @@ class _Reader:
         self._constants = {tensor.text(8): _tensor(tensor) for tensor in tensors}
         images = [one for one in graph.messages(11) if one.text(1) not in self._constants]
         if len(images) != 1:
-            raise UserError(f'it takes {len(images)} inputs; there must be one, the images.')
+            raise UserError(f'it has {len(images)} inputs; there must be one, the images.')
         dimensions = images[0].message(2).message(1).message(2).messages(1)
         shape = [one.integer(1) for one in dimensions]  # 0 where it has a name
         if len(shape) != 4:
@@ -83,7 +83,7 @@ class _Reader:
         self._channels = shape[3 if self._last_axis else 1]
         sides = shape[1:3] if self._last_axis else shape[2:]
         if sides[0] != sides[1]:
-            raise UserError(f'its images are of {sides[1]} x {sides[0]} pixels; here they are squares.')
+            raise UserError(f'its images are {sides[1]} x {sides[0]} pixels; only square ones are supported.')
         self._crop_size = sides[0] or None
         image = images[0].text(1)
         self._names = {image: ''}  # of values: of those that nothing changes, the name of what they are
@@ -124,7 +124,7 @@ class _Reader:
         values = [self._names[one] for one in inputs if one in self._names]
         constants = [self._constants[one] for one in inputs if one in self._constants]
         if not values or len(values) + len(constants) < len([one for one in inputs if one]):
-            raise UserError(f'{name} takes a value that no node before it gives, or that follows the logits.')
+            raise UserError(f'{name} takes a value that no earlier node computes, or one that follows the logits.')
         if inputs[0] not in self._names and kind not in ('Add', 'Mul'):
             raise UserError(f'{name} takes a constant first, and then a value; it must be the other way round.')
         value, side = values[0], self._sides[values[0]]
@@ -175,7 +175,7 @@ class _Reader:
         """Notes what is done to the image: (image - mean) * scale."""
         if kind == 'Transpose':
             if not self._last_axis or 'perm' not in given or given['perm'].integers(8) != [0, 3, 1, 2]:
-                raise UserError(f'{name} transposes the image otherwise than from height, width, channels.')
+                raise UserError(f'{name} transposes the image other than from height, width, channels.')
             self._last_axis = False
             return
         if len(constants) != 1 or constants[0].ndim > 4 or constants[0].size > _LARGEST_MEAN:
@@ -217,7 +217,7 @@ def _tensor(tensor: Message) -> np.ndarray:
     else:
         values = np.array(tensor.integers(7 if kind == 7 else 5), np.int64)
     if any(n < 0 for n in shape) or len(shape) > 8 or math.prod(shape) != len(values):
-        raise ValueError(f'{tensor.text(8)[:100]} is {shape!s:.100} by its shape, and has {len(values):,} numbers')
+        raise ValueError(f'{tensor.text(8)[:100]} has the shape {shape!s:.100}, and {len(values):,} numbers')
     return values.reshape(shape)
 
 
@@ -237,7 +237,7 @@ def _learned(
     if kind != 'Conv':
         for scalar in ('alpha', 'beta'):
             if scalar in given and given[scalar].number(2, 1.0) != 1.0:
-                raise UserError(f'{name} has another {scalar} than 1.')
+                raise UserError(f'{name} has an {scalar} other than 1.')
         if 'transA' in given and given['transA'].integer(3):
             raise UserError(f'{name} transposes its input.')
         if 'transB' not in given or not given['transB'].integer(3):
@@ -253,7 +253,7 @@ def _learned(
 
 
 def _windows(name: str, given: dict[str, Message], shape: tuple[int, ...] = ()) -> tuple[int, int, int, int]:
-    """Size, stride, and padding before and after, which are the same along both axes."""
+    """Size, stride, and padding before and after, each the same along both axes."""
     auto = given['auto_pad'].text(4) if 'auto_pad' in given else 'NOTSET'
     if auto not in ('NOTSET', 'VALID') or (
         'dilations' in given and any(one != 1 for one in given['dilations'].integers(8))
@@ -263,9 +263,9 @@ def _windows(name: str, given: dict[str, Message], shape: tuple[int, ...] = ()) 
     strides = given['strides'].integers(8) if 'strides' in given else [1, 1]
     pads = given['pads'].integers(8) if 'pads' in given else [0] * 4
     if (len(sizes), len(strides), len(pads)) != (2, 2, 4) or (shape and sizes != list(shape)):
-        raise ValueError('its windows have not two dimensions')
+        raise ValueError('its windows do not have two dimensions')
     if sizes[0] != sizes[1] or strides[0] != strides[1] or pads[0] != pads[1] or pads[2] != pads[3]:
-        raise UserError(f'{name} has other windows along height than along width.')
+        raise UserError(f'{name} has different windows along height and width.')
     if min(*sizes, *strides) < 1 or min(pads) < 0 or max(*sizes, *strides, *pads) > 2**14:
         raise ValueError(f'its windows are of {sizes}, {strides} apart, with {pads} around')
     return sizes[0], strides[0], pads[0], pads[2]
@@ -299,14 +299,14 @@ def _fixed(name: str, kind: str, constants: list[np.ndarray], given: dict[str, M
             ceil = 'ceil_mode' in given and given['ceil_mode'].integer(3)
             rounding = _rounding(side, size, stride, far, bool(ceil))
             if near or rounding is None or (counted and far):
-                raise UserError(f'{name} pools with padding, by which its windows are none of a table of layers.')
+                raise UserError(f'{name} pools with padding that a table of layers cannot express.')
             made = MaxPooling if kind == 'MaxPool' else AveragePooling
             return made(size=size, stride=stride, rounding=rounding)
-    raise UserError(f'{name} is of the operator {kind}; there may be: {", ".join(_OPERATORS)}.')
+    raise UserError(f'{name}: the operator {kind} is not supported; supported are {", ".join(_OPERATORS)}.')
 
 
 def _rounding(side: int | None, size: int, stride: int, far: int, ceil: bool) -> Rounding | None:
-    """By which a pooling has as many windows as with the padding after the far edges; None if there is none."""
+    """The rounding that gives as many windows as the padding after the far edges; None if neither does."""
     if side is None:
         return None if far else ('up' if ceil else 'down')
     after = outputs_along(side, size, stride, 0, rounding='up' if ceil else 'down', far_pad=far)
@@ -324,5 +324,5 @@ def _classes(constants: list[Any]) -> int:
     """The end of a slice of the logits, from the first on."""
     numbers = [int(one.reshape(-1)[0]) for one in constants if one.size == 1]
     if len(numbers) < 3 or numbers[0] != 0 or set(numbers[2:]) != {1} or not 0 < numbers[1] < 2**20:
-        raise UserError('a slice takes other values than the first of the logits.')
+        raise UserError('a slice takes something other than the first of the logits.')
     return numbers[1]

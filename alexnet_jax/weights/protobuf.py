@@ -1,4 +1,4 @@
-"""The wire format of protocol buffers, of which Caffe's and ONNX's files are: fields by number, without a schema."""
+"""Reads protocol buffers, the format of Caffe's and ONNX's files, without a schema: fields by their numbers."""
 
 from collections.abc import Iterator
 
@@ -9,10 +9,10 @@ _SIZES = {1: 8, 5: 4}  # bytes of the fixed-width types
 
 
 class Message:
-    """A message: `Message(data)` reads its fields, and no further; what is inside them is read when asked for.
+    """A message. `Message(data)` reads its own fields; messages inside them are read when asked for.
 
     Raises:
-      ValueError: it is cut short or no message.
+      ValueError: it is cut short, or not a message.
     """
 
     def __init__(self, data: memoryview) -> None:
@@ -49,7 +49,7 @@ class Message:
         return (self.texts(number) or [''])[-1]
 
     def integers(self, number: int) -> list[int]:
-        """Whole numbers of 64 bits in all fields of this number, packed or not."""
+        """The 64-bit integers in all fields of this number, packed or not."""
         found: list[int] = []
         for one in self._fields.get(number, []):
             if isinstance(one, int):
@@ -64,19 +64,21 @@ class Message:
         return [value - 2**64 if value >= 2**63 else value for value in found]
 
     def integer(self, number: int, default: int = 0) -> int:
-        """The last whole number in a field."""
+        """The last integer in a field."""
         return (self.integers(number) or [default])[-1]
 
     def floats(self, number: int, kind: str = '<f4') -> np.ndarray:
-        """Numbers of a fixed width in all fields of this number, packed or not, without a copy where there is one."""
+        """The fixed-width numbers in all fields of this number, packed or not; of a single field without a copy."""
         parts = self.parts(number)
         if any(len(part) % np.dtype(kind).itemsize for part in parts):
-            raise ValueError(f'field {number} has {sum(map(len, parts)):,} bytes, which are not whole numbers')
+            raise ValueError(
+                f'field {number} has {sum(map(len, parts)):,} bytes, not a multiple of {np.dtype(kind).itemsize}'
+            )
         arrays = [np.frombuffer(part, kind) for part in parts]
         return arrays[0] if len(arrays) == 1 else np.concatenate([np.zeros(0, kind), *arrays])
 
     def number(self, number: int, default: float) -> float:
-        """The last number of 32 bits in a field, by its shortest decimals: 5e-05 where 4.9999998e-05 stands."""
+        """The last 32-bit number in a field, with the fewest digits: 5e-05 rather than 4.9999998e-05."""
         found = self.floats(number)
         return float(str(found[-1])) if len(found) else default
 
@@ -103,7 +105,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _varint(data: memoryview, place: int) -> tuple[int, int]:
-    """A whole number of up to 64 bits, seven in a byte, and the place after it."""
+    """An integer of up to 64 bits, seven per byte, and the place after it."""
     value = 0
     for shift in range(0, 70, 7):
         if place >= len(data):

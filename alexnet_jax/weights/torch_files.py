@@ -1,8 +1,8 @@
 """torchvision's AlexNet: state dicts as PyTorch saves them, in both of its forms, and in safetensors.
 
 PyTorch's files hold a pickle. It is read as plain data (`runtime.plain_pickle`): the few functions that it may name
-have a stand-in here, and none of PyTorch is called. Since 2020 the file is a zip, with the numbers of each array in a
-member of their own; before that it was five pickles in a row, and then all numbers.
+have stand-ins here, and nothing of PyTorch is called. Since 2020 the file is a zip, with a member for the numbers of
+each array; before that it was five pickles in a row, followed by all numbers.
 """
 
 import dataclasses
@@ -64,13 +64,13 @@ def tower(arrays: Mapping[str, np.ndarray]) -> ForeignNetwork:
       arrays: by their names in the state dict.
 
     Raises:
-      UserError: an array is missing, is none of that network, or has another number of dimensions.
+      UserError: an array is missing, or does not belong to that network.
     """
     wanted = {f'{prefix}.{part}' for prefix, _ in _TOWER if prefix for part in ('weight', 'bias')}
     for name in sorted(wanted - set(arrays)):
         raise UserError(f"{name} is missing, which torchvision's AlexNet has.")
     for name in sorted(set(arrays) - wanted):
-        raise UserError(f"{name}, {list(arrays[name].shape)}, is no array of torchvision's AlexNet.")
+        raise UserError(f"{name}, {list(arrays[name].shape)}, is not an array of torchvision's AlexNet.")
     steps = []
     for prefix, layer in _TOWER:
         weight, bias = (arrays[f'{prefix}.{part}'] if prefix else None for part in ('weight', 'bias'))
@@ -91,7 +91,7 @@ def read_torch_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     """Reads a state dict from PyTorch's zip.
 
     Raises:
-      ValueError: it is damaged, or holds something else than a state dict.
+      ValueError: it is damaged, or holds something other than a state dict.
     """
     names = archive.namelist()
     pickle = next(name for name in names if name.rpartition('/')[2] == 'data.pkl')
@@ -131,13 +131,13 @@ def read_torch_legacy(file: IO[bytes] | mmap.mmap) -> dict[str, np.ndarray]:
     """Reads a state dict from a file of PyTorch of before 2020.
 
     Raises:
-      ValueError: it is damaged, or holds something else than a state dict.
+      ValueError: it is damaged, or holds something other than a state dict.
     """
     stream = cast(IO[bytes], file)
     _, protocol, system = (read_pickle(stream) for _ in range(3))
     if protocol != 1001 or not isinstance(system, dict) or not system.get('little_endian', True):
         raise ValueError('it is of another version of the format, or big-endian')
-    wanted: dict[str, _Storage] = {}  # those of arrays outside the state dict too
+    wanted: dict[str, _Storage] = {}  # by arrays outside the state dict too
 
     def noted(identity: Any) -> _Storage:
         one = _storage(identity)
@@ -151,12 +151,12 @@ def read_torch_legacy(file: IO[bytes] | mmap.mmap) -> dict[str, np.ndarray]:
     for key in keys:
         one = wanted.get(key)
         if one is None:
-            raise ValueError(f'it has numbers of {key:.50}, which is no array')
+            raise ValueError(f'it has numbers for {key:.50}, which is not an array')
         count, size = int.from_bytes(stream.read(8), 'little'), one.numbers * np.dtype(one.kind).itemsize
         content = stream.read(size) if count == one.numbers else b''
         if len(content) != size:
             raise ValueError(
-                f'an array has {count:,} numbers, {one.numbers:,} by its pickle, and {len(content):,} bytes'
+                f'an array has {count:,} numbers in {len(content):,} bytes; its pickle says {one.numbers:,} numbers'
             )
         storages[key] = np.frombuffer(content, one.kind)
     return _arrays(state, lambda one: storages[one.key])
@@ -186,7 +186,7 @@ def _ordered(items: Any = ()) -> dict[str, Any]:
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
     numbers = [offset, *shape, *strides]
     if not isinstance(storage, _Storage) or not all(type(one) is int and one >= 0 for one in numbers):
-        raise ValueError('an array is none of PyTorch')
+        raise ValueError('an array is not as PyTorch saves them')
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
     if math.prod(shape) > storage.numbers or (0 not in shape and last >= storage.numbers):
         raise ValueError(f'an array of shape {reprlib.repr(shape)} has {storage.numbers:,} numbers')
@@ -194,13 +194,13 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Te
 
 
 def _no_call(*_: Any) -> Any:
-    raise ValueError('it calls a type of numbers')
+    raise ValueError('it calls a type')
 
 
 def _storage(identity: Any) -> _Storage:
     """What a persistent id stands for: ('storage', type, key, device, count), and in old files a view of it."""
     if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[5:] not in ((), (None,)):
-        raise ValueError('a persistent id is none of PyTorch')
+        raise ValueError('a persistent id is not as PyTorch saves them')
     _, kind, key, _, count = identity[:5]
     name = kind.name.removeprefix('torch ') if isinstance(kind, Inert) else ''
     if name not in _TYPES or not isinstance(key, str) or type(count) is not int or not 0 <= count <= _MOST_NUMBERS:

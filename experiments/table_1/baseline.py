@@ -1,6 +1,6 @@
 """What the two other methods of Table 1 share: images, descriptors, choice of the classifier, errors.
 
-Choices are made on a tenth of the training images that is held out for them; then all of these are learned from.
+The weight decay is chosen on a held-out tenth of the training images; the classifier is then trained on all of them.
 """
 
 import argparse

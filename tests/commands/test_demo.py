@@ -17,7 +17,7 @@ from PIL import Image
 from small_run import copied
 
 from alexnet_jax.commands.demo import demo, is_loopback, make_server
-from alexnet_jax.commands.demo_look import Looker, shown_layers
+from alexnet_jax.commands.demo_analysis import Analyzer, shown_layers
 from alexnet_jax.commands.features import extract
 from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import open_prepared
@@ -59,7 +59,7 @@ def page(trained, tmp_path_factory):
     _, workdir = copied(trained, tmp_path_factory.mktemp('demo'))
     config = read_config(workdir)
     extract(config, str(workdir), 'newest', 'fc7', 'train', [], console())
-    server = make_server(Looker(load_run(workdir)), '127.0.0.1', 0)
+    server = make_server(Analyzer(load_run(workdir)), '127.0.0.1', 0)
     thread = threading.Thread(target=server.run)
     thread.start()
     yield Page(f'http://127.0.0.1:{server.effective_port}/', workdir)
@@ -146,7 +146,7 @@ def test_what_is_no_picture(content, page):
 
 def test_an_upload_too_large(page):
     answer = page.sent(photograph() + bytes(20_000_000))
-    assert answer.status_code == 413 and 'at most 20 MB' in answer.text
+    assert answer.status_code == 413 and 'the limit is 20 MB' in answer.text
     assert page.sent(photograph()).status_code == 200  # it goes on
 
 
@@ -187,22 +187,22 @@ def test_a_training_image_is_nearest_to_itself(page):
     run = load_run(page.workdir)
     data = open_prepared(run.config.data.directory)
     pixels, label = read(open_shards(data, 'train'), 17, 10)
-    look = Looker(run).look(encoded(pixels))
-    np.testing.assert_allclose(np.int16(look.neighbors[0][0]), pixels, atol=12)  # through JPEG once more
-    assert look.neighbors[0][1] == str(label) and len(look.neighbors) == 6
+    analysis = Analyzer(run).analyze(encoded(pixels))
+    np.testing.assert_allclose(np.int16(analysis.neighbors[0][0]), pixels, atol=12)  # through JPEG once more
+    assert analysis.neighbors[0][1] == str(label) and len(analysis.neighbors) == 6
 
 
 def test_without_features_it_says_so(trained, tmp_path):
-    looker = Looker(load_run(copied(trained, tmp_path)[1]))
-    assert 'no features of the training images' in looker.without_neighbors
-    assert looker.look(photograph()).neighbors == []
+    analyzer = Analyzer(load_run(copied(trained, tmp_path)[1]))
+    assert 'no features of the training images' in analyzer.without_neighbors
+    assert analyzer.analyze(photograph()).neighbors == []
 
 
 def test_a_training_image_that_cannot_be_read_is_said(page, monkeypatch):
     def damaged(*_):
         raise UserError('a shard is damaged')
 
-    monkeypatch.setattr('alexnet_jax.commands.demo_look.read', damaged)
+    monkeypatch.setattr('alexnet_jax.commands.demo_analysis.read', damaged)
     answer = page.sent(photograph())
     assert answer.status_code == 500 and 'a shard is damaged' in answer.text
 
@@ -216,16 +216,16 @@ def test_features_of_other_images_are_not_taken(page, trained, tmp_path):
     about = json.loads((made / 'features.json').read_text())
     (features / 'values.npy').write_bytes((made / 'values.npy').read_bytes())
     (features / 'features.json').write_text(json.dumps(about | {'shards': ['0' * 64]}))
-    assert 'of other images' in Looker(load_run(workdir)).without_neighbors
+    assert 'of other images' in Analyzer(load_run(workdir)).without_neighbors
 
 
 def test_maps_are_those_of_the_network(trained):
     run = load_run(trained[1])
     image = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
-    look = Looker(run).look(encoded(image))
-    conv1 = look.layers[0]
+    analysis = Analyzer(run).analyze(encoded(image))
+    conv1 = analysis.layers[0]
     assert (conv1.name, conv1.words) == ('conv1', '16 maps of 9 x 9')
-    values = run.features(look.pixels[None], 'conv1').reshape(9, 9, 2, 8)  # column by column
+    values = run.features(analysis.pixels[None], 'conv1').reshape(9, 9, 2, 8)  # column by column
     expected = np.clip(values[:, :, 1, 2] * (255 / np.quantile(np.float32(values), 0.995)), 0, 255)
     shown = conv1.sheets[1][:9, 20:29, 0]  # the third map, in rows of four
     np.testing.assert_allclose(shown, expected, atol=1.5)

@@ -169,7 +169,7 @@ def test_what_is_there_stays(trained, tmp_path):
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine' / 'alexnet.py').write_text('precious')
     for place in (tmp_path / 'mine', tmp_path / 'mine' / 'alexnet.py'):
-        with pytest.raises(UserError, match='is there already; name a new directory'):
+        with pytest.raises(UserError, match='already exists; name a new directory'):
             exported(trained, 'torch', output=place)
     assert (tmp_path / 'mine' / 'alexnet.py').read_text() == 'precious'
     assert [path.name for path in tmp_path.iterdir()] == ['mine']

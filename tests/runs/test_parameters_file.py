@@ -123,7 +123,7 @@ def test_another_network_is_named(run, tmp_path):
     fields = json.loads((copy / 'config.json').read_text())
     fields['network']['fc7']['units'] = 32
     (copy / 'config.json').write_text(json.dumps(fields))
-    with pytest.raises(UserError, match=r'another network than config\.json beside it: fc7\.bias is \[2, 32\], not'):
+    with pytest.raises(UserError, match=r'does not fit config\.json beside it: fc7\.bias is \[2, 32\], not'):
         load_run(copy)
 
 

@@ -60,5 +60,5 @@ REFUSED = {
 
 @pytest.mark.parametrize('what', REFUSED)
 def test_what_a_table_cannot_say_is_refused(what):
-    with pytest.raises(UserError, match=r'branches|which no layer right before|the limit is'):
+    with pytest.raises(UserError, match=r'branches|not the output of the layer before|the limit is'):
         steps_of(REFUSED[what])

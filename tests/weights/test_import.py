@@ -443,13 +443,13 @@ def test_weights_for_pytorch_alone_name_what_can_be_imported(trained, tmp_path):
 @pytest.mark.parametrize(
     'content, options, message',
     [
-        (made.caffemodel(made.small_network(), False), {}, 'what to subtract from images: --mean=FILE'),
+        (made.caffemodel(made.small_network(), False), {}, 'what to subtract from images; pass --mean=FILE'),
         (made.onnx_model(made.small_network(flat=1), made.CROP), {'mean': '0'}, 'in which order the .*--channels=rgb'),
         (made.torch_zip(made.torchvision_arrays()), {'std': '2'}, 'a network of torchvision has its own'),
         (
             made.caffemodel(made.small_network(), True, mean=MEAN),
             {'std': '1,2'},
-            '--std=1,2 must be a number, or three',
+            '--std=1,2 must be a number, or three separated',
         ),
         (made.caffemodel(made.small_network(), True, mean=MEAN), {'std': '1,0,2'}, '--std must be numbers above 0'),
         (made.torch_zip(made.torchvision_arrays()), {'mean': '0'}, 'a network of torchvision subtracts its own'),

@@ -26,7 +26,7 @@ class _Point(NamedTuple):
 class Gunzipped(io.RawIOBase):
     """The content of a gzip file.
 
-    On the first way through, zlib's state, some 40 kB, is kept for every megabyte of content; later reads begin there.
+    On the first pass, zlib's state, some 40 kB, is kept for every megabyte of content; later reads begin there.
     `pread` may be called from several threads.
     """
 
@@ -119,7 +119,7 @@ class Gunzipped(io.RawIOBase):
     def _keep(self, number: int, content: bytes) -> None:
         self._blocks[number] = content
         self._blocks.move_to_end(number)
-        if len(self._blocks) > (1 if self._size is None else _KEPT):  # the first way through needs one alone
+        if len(self._blocks) > (1 if self._size is None else _KEPT):  # the first pass needs only one
             self._blocks.popitem(last=False)
 
 

@@ -43,7 +43,7 @@ class LayerMaps:
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class Analysis:
     """A photograph, as the network sees it.
 
     Attributes:
@@ -59,8 +59,8 @@ class Look:
     layers: list[LayerMaps]
 
 
-class Looker:
-    """A trained network that looks at one photograph at a time, whichever thread asks.
+class Analyzer:
+    """A trained network that analyzes one photograph at a time, whichever thread asks.
 
     Attributes:
       run: the trained network.
@@ -74,8 +74,8 @@ class Looker:
         self._activations = jax.jit(self._computed)
         self._neighbors, self.without_neighbors = _open_features(run)
 
-    def look(self, encoded: bytes) -> Look:
-        """Looks at an image file.
+    def analyze(self, encoded: bytes) -> Analysis:
+        """Analyzes an image file.
 
         Raises:
           ValueError: it cannot be read; the message says why.
@@ -86,10 +86,10 @@ class Looker:
         return self._of(as_stored(pixels, data))
 
     def compile(self) -> None:
-        """Looks at a black image, so that the first photograph need not wait for the compiler."""
+        """Analyzes a black image, so that the first photograph need not wait for the compiler."""
         self._of(np.zeros((self.run.data.image_size, self.run.data.image_size, 3), np.uint8))
 
-    def _of(self, pixels: np.ndarray) -> Look:
+    def _of(self, pixels: np.ndarray) -> Analysis:
         run = self.run
         with self._lock:
             [labels] = run.top_classes(pixels[None])
@@ -103,7 +103,7 @@ class Looker:
             if not place and len(columns) > 1:
                 what += ' a column'
             layers.append(LayerMaps(name, what, [map_sheet(x, *gray_range(columns)) for x in columns]))
-        return Look(pixels, labels, neighbors, layers)
+        return Analysis(pixels, labels, neighbors, layers)
 
     def _computed(self, parameters: Any, images: Array, statistics: Statistics) -> list[list[Array]]:
         run = self.run
