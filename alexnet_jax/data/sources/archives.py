@@ -184,7 +184,7 @@ class ZipFiles(_Archive):
             raise self._refused(error, f'is damaged: {path} cannot be read ({error})') from error
 
     def _refused(self, error: Exception, damaged: str) -> UserError:
-        """The error to raise: the system's where it refuses to read the archive, which `zipfile` may take for damage."""
+        """The error to raise: the system's, if it refuses to read the archive, which `zipfile` may call damage."""
         try:
             if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a wrong position
                 raise error
