@@ -32,10 +32,8 @@ import math
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.config import network_config
-from alexnet_jax.model.layer_specs import Dropout
 from alexnet_jax.runtime.errors import UserError
-from experiments import source_2012
+from experiments import ablations, source_2012
 
 EPOCHS = 95
 # By what the rate is divided in the end, number of steps, epochs at which color noise and conv1's learning end.
@@ -95,12 +93,11 @@ def get_config(name: str = '') -> ConfigDict:
         case '167':
             config.network = _without(config.network, 'norm2', 'spatial2')
         case '177':
-            config.network = _with_dropout(config.network)
+            config = ablations.dropout_4(config)
         case '170_fade':
-            config.data.blend_probability, config.data.blend_weight = 0.05, 0.25
+            config = ablations.blending(config)
         case '170_quant':
-            for layer in ('exchange3', 'exchange6', 'exchange7', 'exchange8'):
-                config.network[layer].precision = 'float16'
+            config = ablations.float16_exchange(config)
     return config
 
 
@@ -139,13 +136,3 @@ def _reordered(network: ConfigDict, name: str, after: str) -> ConfigDict:
     names = [one for one in network if one != name]
     names.insert(names.index(after) + 1, name)
     return ConfigDict({one: network[one] for one in names}, sort_keys=False)
-
-
-def _with_dropout(network: ConfigDict) -> ConfigDict:
-    drop = network_config({'drop4': Dropout(rate=0.2)}).drop4
-    lines = {}
-    for name, line in network.items():
-        lines[name] = line
-        if name == 'relu4':
-            lines['drop4'] = drop
-    return ConfigDict(lines, sort_keys=False)

@@ -146,10 +146,10 @@ def _difference(published: Difference) -> str:
 
 def _published_table(variants: Sequence[Variant], measurement: Measurement) -> Table:
     table = new_table(
-        'What is published of these networks',
+        'What is published about these networks',
         "Errors are those of the authors' logs of 2012, which docs/networks_2012.md describes; differences are from "
         f'the unchanged network. Ours are on {_words(measurement)}. Where these are other images, or the network is '
-        'smaller, errors do not compare, and differences at most in their sign.',
+        'smaller, errors cannot be compared, and differences at most in their sign.',
         ['variant', 'network, images, views', 'source of the difference'],
         ['top-1 / top-5 error', 'difference'],
     )

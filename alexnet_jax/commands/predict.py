@@ -69,7 +69,7 @@ def predict(
     patches = patches_of(most_views(config), config.data.mirror)
     say(
         console,
-        f'Predictions are averaged over {patches} views.' if patches > 1 else 'Predictions are by the center view.',
+        f'Predictions are averaged over {patches} views.' if patches > 1 else 'Predictions are from the center view.',
     )
     with Display(console, len(paths), 0, name='predicting', unit='images') as display:
         for done, (file, scores) in enumerate(_predictions(run, paths)):

@@ -89,7 +89,7 @@ def check_comparable(runs: Sequence[Summary]) -> list[str]:
     """Notes on differences between the runs' data sets.
 
     Raises:
-      UserError: they have other images or classes, so that errors do not compare.
+      UserError: they have other images or classes, so that errors cannot be compared.
     """
     notes, base = [], runs[0]
     for run in runs[1:]:

@@ -356,7 +356,7 @@ def test_published_differences_stand_beside_ours(made):
     assert 'digits:no_conv4 1 23.00% 5.75% +3.00 ± 3.06 about +2' in joined
     assert any(line[:4] == ['digits:no_color', 'ImageNet,', 'ten', 'views'] for line in words)
     text = ' '.join(on.file.getvalue().split())
-    assert 'What is published of these networks' in text and 'log of network 148' in text
+    assert 'What is published about these networks' in text and 'log of network 148' in text
     assert 'Ours are on digits, validation images, center view, last validation. Where these are other images' in text
     assert '148, ILSVRC-2012 validation, ten views' in text and '42.03% / 19.36% +1.37 / +1.15' in text
     assert {one['name']: one['logged']['network'] for one in variants if one['logged']} == {
