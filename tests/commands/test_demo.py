@@ -183,6 +183,23 @@ def test_no_address_leads_to_a_file(path, page):
     assert 'batch_size' not in answer.text and 'root:' not in answer.text
 
 
+def test_names_are_text_and_not_markup(trained):
+    pytest.importorskip('flask')
+    from alexnet_jax.commands.demo_page import application
+
+    run = load_run(trained[1])
+    config = run.config.replace(name='<script>alert(1)</script>')
+    run = dataclasses.replace(
+        run,
+        experiment=dataclasses.replace(run.experiment, config=config),
+        data=dataclasses.replace(run.data, class_names=('<b>"a\'&',) * 10),
+    )
+    client = application(Analyzer(run), None).test_client()
+    answer = client.post('/', data={'photograph': (io.BytesIO(photograph()), '<i>.jpg')}).text
+    assert answer.count('&lt;b&gt;&#34;a&#39;&amp;') == 5 and '<b>"' not in answer and '<i>' not in answer
+    assert '&lt;script&gt;alert(1)' in answer and '<script>' not in answer
+
+
 def test_a_training_image_is_nearest_to_itself(page):
     run = load_run(page.workdir)
     data = open_prepared(run.config.data.directory)
