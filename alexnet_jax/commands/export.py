@@ -99,7 +99,8 @@ def _write_torch(run: Run, directory: pathlib.Path) -> None:
 
     from alexnet_jax.weights.export_torch import torch_module
 
-    title = f'{run.config.name}, after step {run.progress.step}, exported by AlexNet in JAX.'
+    trained = f', after step {run.progress.step}' if run.progress.step else ''
+    title = f'{run.config.name}{trained}, exported by AlexNet in JAX.'
     text, arrays = torch_module(_steps(run), classes_of(run.config.network), _mean_image(run), title)
     (directory / 'alexnet.py').write_text(text, encoding='utf-8')
     save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, directory / 'alexnet.safetensors')

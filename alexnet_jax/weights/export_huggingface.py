@@ -90,14 +90,19 @@ def _network(run: Run, half: bool, colored: bool) -> str:
     config, data = run.config, run.data
     count = sum(int(np.prod(x.shape)) for arrays in run.parameters.values() for x in arrays.values())
     columns = {1: 'one column', 2: 'two columns'}.get(config.columns, f'{config.columns} columns')
+    training = 'It was imported from other software; how it was trained is not recorded here.'
+    if run.progress.step:
+        training = (
+            f'Trained on {data.examples("train"):,} images of `{_plain(data.settings.source)}`, of {data.image_size} '
+            f'pixels a side, for {run.progress.epoch} epochs ({run.progress.step:,} steps) in batches of '
+            f'{config.batch_size}, at a learning rate of {config.learning_rate:g} at first. Everything else is in '
+            '`config.json`.'
+        )
     facts = [
         f'# {_plain(config.name)}',
         '',
         f'AlexNet (Krizhevsky, Sutskever and Hinton, 2012) in JAX: {columns}, {count:,} parameters, '
-        f'{"half precision" if half else "float32"}, {len(run.class_names):,} classes. Trained on '
-        f'{data.examples("train"):,} images of `{_plain(data.settings.source)}`, of {data.image_size} pixels a side, '
-        f'for {run.progress.epoch} epochs ({run.progress.step:,} steps) in batches of {config.batch_size}, at a '
-        f'learning rate of {config.learning_rate:g} at first. Everything else is in `config.json`.',
+        f'{"half precision" if half else "float32"}, {len(run.class_names):,} classes. {training}',
         '',
     ]
     if colored:

@@ -409,6 +409,19 @@ def test_fine_tuning_begins_from_it(digits_network, trained, tmp_path):
     assert 0 < np.abs(after - before).max() < 0.5 * np.abs(before).max()
 
 
+def test_nothing_is_claimed_of_a_training_that_is_not_known(digits_network, tmp_path):
+    run, _ = digits_network
+    place = export(run.config, run.workdir, 'newest', 'huggingface', False, console(), str(tmp_path / 'hub'))
+    card = (place / 'README.md').read_text()
+    assert 'how it was trained is not recorded' in card and 'Trained on' not in card and '0 steps' not in card
+    pytest.importorskip('flask')
+    from alexnet_jax.commands.demo_analysis import Analyzer
+    from alexnet_jax.commands.demo_page import application
+
+    page = application(Analyzer(run), None).test_client().get('/').text
+    assert 'one column, which tells 10 classes apart' in ' '.join(page.split()) and 'trained on' not in page
+
+
 def test_our_own_networks_come_back(trained, tmp_path):
     export(trained.config, trained.workdir, 'newest', 'safetensors', False, console(), str(tmp_path / 'exported'))
     import_weights(str(tmp_path / 'exported' / PARAMETERS), str(tmp_path / 'back'), console())
