@@ -7,9 +7,11 @@ Every mode but training reads such a workdir, and fine-tuning begins from it. It
 what --mode=import and --mode=export write. Numbers may have half precision in the file, never in the network.
 """
 
+import contextlib
 import hashlib
 import json
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -91,11 +93,18 @@ def write_network(
     facts = {'format': 'alexnet_jax', 'step': str(step), 'epoch': str(epoch), 'sha256': _digest(arrays)}
     content = save(arrays, facts)
     make_workdir(workdir, flag)
-    with writing(place):
-        (place / DATA_SET).mkdir(exist_ok=True)
-        write_description(data, mean_image, place / DATA_SET)
-        replace_file(place / PARAMETERS, content)
-    write_config(config, workdir)
+    with contextlib.ExitStack() as undone:  # where the disk is full
+        for name in (PARAMETERS, CONFIG):
+            undone.callback((place / name).unlink, missing_ok=True)
+            undone.callback((place / f'{name}.new').unlink, missing_ok=True)
+        if not (place / DATA_SET).exists():
+            undone.callback(shutil.rmtree, place / DATA_SET, ignore_errors=True)
+        with writing(place):
+            (place / DATA_SET).mkdir(exist_ok=True)
+            write_description(data, mean_image, place / DATA_SET)
+            replace_file(place / PARAMETERS, content)
+        write_config(config, workdir)
+        undone.pop_all()
 
 
 def read_network(workdir: str, which: str, config: Config, like: Parameters, mesh: Mesh) -> tuple[Parameters, Progress]:

@@ -142,6 +142,18 @@ def test_nothing_is_written_over(run, tmp_path):
     assert not (pathlib.Path(run.workdir) / PARAMETERS).exists()
 
 
+@pytest.mark.parametrize('last', ['replace_file', 'write_config'])
+def test_on_a_full_disk_nothing_is_half_written(last, run, tmp_path, monkeypatch):
+    def full(path, *_):
+        (path.with_name(f'{path.name}.new') if last == 'replace_file' else tmp_path / 'run' / 'config.json').touch()
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(f'alexnet_jax.runs.parameters_file.{last}', full)
+    with pytest.raises((UserError, OSError), match='No space left'):
+        write(run, tmp_path / 'run')
+    assert list((tmp_path / 'run').iterdir()) == []
+
+
 def test_numbers_too_large_for_half_precision_are_named(run, tmp_path):
     parameters = {**run.parameters, 'fc8': {**run.parameters['fc8'], 'bias': np.full((2, 5), 1e6, np.float32)}}
     with pytest.raises(UserError, match=r'fc8\.bias has values that float16 cannot hold'):
