@@ -134,7 +134,7 @@ def test_a_person_reads_lines_and_finds_pictures(run, pictures):
 
 def test_views_are_those_that_are_evaluated(run, pictures, capsys):
     config, workdir = run
-    for views, said in ((('center',), 'by the center view'), (('center', 'ten'), 'averaged over 5 views')):
+    for views, said in ((('center',), 'from the center view'), (('center', 'ten'), 'averaged over 5 views')):
         config.evaluation.views = views
         printed, _ = predicted(run, [pictures / 'color.jpg'], as_json=True)
         (line,) = capsys.readouterr().out.splitlines()
