@@ -218,6 +218,7 @@ def _become(arguments: list[str], variables: dict[str, str], code: str) -> NoRet
     os.environ.update(variables)
     if 'JAX_PLATFORMS' in variables:  # which JAX reads when it is imported
         sys.modules['jax'].config.update('jax_platforms', variables['JAX_PLATFORMS'])
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which is ignored where the tests were started by nohup
     sys.argv, status = ['launch.py', *arguments], 0
     try:
         exec(code, {})
