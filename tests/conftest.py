@@ -70,6 +70,16 @@ def once(tmp_path_factory):
     return once
 
 
+@pytest.fixture
+def parsed(monkeypatch):
+    """The lines of metrics.jsonl that have been parsed, in their order."""
+    from alexnet_jax.runs import metrics_log
+
+    lines, parse = [], metrics_log._parsed
+    monkeypatch.setattr(metrics_log, '_parsed', lambda *given: lines.append(parse(*given)) or lines[-1])
+    return lines
+
+
 @pytest.fixture(scope='session')
 def trained(once):
     """Config and workdir of a short run on digits; see `small_run.py`. Whoever writes into it works on a copy."""

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from alexnet_jax.commands.compare import compare
 from alexnet_jax.runs.eval_json import read_evaluation
-from alexnet_jax.runs.metrics_log import read_metrics
+from alexnet_jax.runs.metrics_log import last_line
 from alexnet_jax.runs.workdir import CONFIG, make_workdir
 from alexnet_jax.runtime.errors import StoppedError, UserError, say
 
@@ -77,7 +77,7 @@ def _failure(run: str, command: Callable[[str], Sequence[str]], split: str) -> s
     if code := _call(command('train')):
         return f'training failed (exit code {code})'
     try:
-        found, last = read_evaluation(run), read_metrics(run)[-1]['step']
+        found, last = read_evaluation(run), last_line(run)['step']
     except UserError as error:
         return str(error).rstrip('.')
     measured = found and (found.step, found.split) == (last, split)

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import datetime
+import itertools
 import json
 import math
 import pathlib
@@ -20,7 +21,7 @@ from alexnet_jax.model.alexnet import classes_of
 from alexnet_jax.model.summary import Line, column_exchanges, network_lines
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.eval_json import read_evaluation
-from alexnet_jax.runs.metrics_log import read_metrics
+from alexnet_jax.runs.metrics_log import last_lines, validations
 from alexnet_jax.runs.parameters_file import PARAMETERS, has_parameters_file
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.files import write_bytes
@@ -73,14 +74,14 @@ def contents(config: Config, workdir: str, output: str | None = None) -> dict[st
     directory = pathlib.Path(workdir)
     places = [pathlib.Path(place) for place in (output, workdir) if place]
     evaluation = next(filter(None, map(read_evaluation, places)), None)
-    metrics = read_metrics(workdir) if _has_lines(directory / 'metrics.jsonl') else []
+    last, validated = next(last_lines(workdir), None), validations(workdir)
     network = network_lines(config.network, config.columns, config.data.crop_size)
     return {
         'name': config.name,
         'command': ['python', 'launch.py', f'--workdir={shlex.quote(workdir)}'],
-        'facts': _facts(config, directory, network, metrics),
+        'facts': _facts(config, directory, network, last, validated),
         'config': json.dumps(config.fields(), indent=2, ensure_ascii=False),
-        'progress': _progress(metrics),
+        'progress': _progress(directory, validated),
         'evaluation': evaluation,
         'results': [] if evaluation is None else evaluation.results(config.name),
         'published': () if evaluation is None else rows_for(evaluation.source, evaluation.split),
@@ -89,7 +90,7 @@ def contents(config: Config, workdir: str, output: str | None = None) -> dict[st
             name: next(filter(None, (picture(place / 'figures', name) for place in places)), None) for name in _PICTURES
         },
         'classes': classes_of(config.network),
-        'shares': [(column, *points[-1]) for column, points in color_columns(metrics).items()],
+        'shares': [(column, *points[-1]) for column, points in color_columns(validated).items()],
         'columns': config.columns,
         'precision': config.precision,
         'network': network,
@@ -99,12 +100,12 @@ def contents(config: Config, workdir: str, output: str | None = None) -> dict[st
     }
 
 
-def _has_lines(path: pathlib.Path) -> bool:
-    return path.is_file() and b'\n' in path.read_bytes()
-
-
 def _facts(
-    config: Config, directory: pathlib.Path, network: Sequence[Line], metrics: Sequence[dict[str, Any]]
+    config: Config,
+    directory: pathlib.Path,
+    network: Sequence[Line],
+    last: dict[str, Any] | None,
+    validated: Sequence[dict[str, Any]],
 ) -> dict[str, str]:
     """The run's main properties by name."""
     data, control, path = config.data, config.rate_control, directory / 'metrics.jsonl'
@@ -115,8 +116,7 @@ def _facts(
             f'at most {control.drops} times'
         )
     facts = {'directory': str(directory)}
-    if metrics:
-        last = metrics[-1]
+    if last:
         facts['trained'] = f'{last["step"]:,} steps, {last["epoch"]:.2f} of {config.epochs} epochs'
     if path.exists():
         when = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
@@ -124,7 +124,7 @@ def _facts(
     size = f'{data.image_size} x {data.image_size} pixels, patches of {data.crop_size}'
     parameters = f'{sum(line.parameters for line in network):,} parameters'
     return facts | {
-        'checkpoints': _checkpoints(directory, metrics),
+        'checkpoints': _checkpoints(directory, validated),
         'images': f'{data.source}, {size}, {"mirrored" if data.mirror else "not mirrored"}',
         'network': f'{config.columns} {"column" if config.columns == 1 else "columns"}, {parameters}',
         'batch size': f'{config.batch_size} images',
@@ -136,7 +136,7 @@ def _facts(
     }
 
 
-def _checkpoints(directory: pathlib.Path, metrics: Sequence[dict[str, Any]]) -> str:
+def _checkpoints(directory: pathlib.Path, validated: Sequence[dict[str, Any]]) -> str:
     if has_parameters_file(directory):
         return f'none; the parameters alone, in {PARAMETERS}'
     if not (directory / 'checkpoints').is_dir():
@@ -145,18 +145,18 @@ def _checkpoints(directory: pathlib.Path, metrics: Sequence[dict[str, Any]]) -> 
         steps, best = checkpoints.steps(), checkpoints.best()
     if not steps:
         return 'none'
-    epochs = {line['step']: f' (epoch {line["epoch"]:.2f})' for line in metrics}
+    since = itertools.takewhile(lambda line: line['step'] >= steps[-1], last_lines(directory))
+    epochs = {line['step']: f' (epoch {line["epoch"]:.2f})' for line in [*validated, *since]}
     newest = f'newest: step {steps[-1]}{epochs.get(steps[-1], "")}'
     return newest if best is None else f'{newest}; best: step {best}{epochs.get(best, "")}'
 
 
-def _progress(metrics: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+def _progress(directory: pathlib.Path, validated: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
     """The last lines of the metrics and the best validation, with their names."""
-    training = [line for line in metrics if line['split'] == 'train']
-    validations = [line for line in metrics if line['split'] == 'validation']
-    finite = [line for line in validations if math.isfinite(line['top1_error'])]
-    rows = [('training, last line', line) for line in training[-1:]]
-    rows += [('validation, last', line) for line in validations[-1:]]
+    training = (line for line in last_lines(directory) if line['split'] == 'train')
+    finite = [line for line in validated if math.isfinite(line['top1_error'])]
+    rows = [('training, last line', line) for line in itertools.islice(training, 1)]
+    rows += [('validation, last', line) for line in validated[-1:]]
     if finite:
         rows.append(('validation, lowest top-1 error', min(finite, key=lambda line: line['top1_error'])))
     return rows

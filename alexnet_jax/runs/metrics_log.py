@@ -170,8 +170,46 @@ def validation_errors(workdir: str | pathlib.Path, steps: Collection[int]) -> di
     Raises:
       UserError: a line is damaged, or the file cannot be read.
     """
+    found = validations(workdir)
+    return {line['step']: line['top1_error'] for line in found if line['step'] in steps and 'top1_error' in line}
+
+
+def validations(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
+    """The lines of validations in a run's metrics.jsonl; the far more numerous others are not parsed.
+
+    Raises:
+      UserError: one is damaged, or the file cannot be read.
+    """
     lines = _lines(pathlib.Path(workdir) / METRICS_LOG, b'"validation"')
-    return {line['step']: line['top1_error'] for line in lines if line['step'] in steps and 'top1_error' in line}
+    return [line for line in lines if line['split'] == 'validation']
+
+
+def last_lines(workdir: str | pathlib.Path) -> Iterator[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl, the last one first; what is not asked for is not read.
+
+    Raises:
+      UserError: a line is damaged, or the file cannot be read.
+    """
+    path = pathlib.Path(workdir) / METRICS_LOG
+    try:
+        with open_regular(path) as file:
+            for start, line in _from_the_end(file, os.fstat(file.fileno()).st_size):
+                yield _parsed(path, line, file, start)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path} cannot be read: {_reason(error)}.') from error
+
+
+def last_line(workdir: str | pathlib.Path) -> dict[str, Any]:
+    """The last line of a run's metrics.jsonl.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    for line in last_lines(workdir):
+        return line
+    raise _nothing_in(workdir)
 
 
 def last_step(workdir: str | pathlib.Path) -> int:
@@ -180,17 +218,7 @@ def last_step(workdir: str | pathlib.Path) -> int:
     Raises:
       UserError: that line is damaged, or the file cannot be read.
     """
-    path = pathlib.Path(workdir) / METRICS_LOG
-    try:
-        with open_regular(path) as file:
-            for start, line in _from_the_end(file, os.fstat(file.fileno()).st_size):
-                step: int = _parsed(path, line, file, start)['step']
-                return step
-    except FileNotFoundError:
-        return 0
-    except (OSError, ValueError) as error:
-        raise UserError(f'{path} cannot be read: {_reason(error)}.') from error
-    return 0
+    return next((line['step'] for line in last_lines(workdir)), 0)
 
 
 def _reason(error: OSError | ValueError) -> str:
@@ -213,8 +241,12 @@ def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
     """
     lines = list(_lines(pathlib.Path(workdir) / METRICS_LOG))
     if not lines:
-        raise UserError(f'{workdir} holds no metrics.jsonl with a line in it; train first, or name another run.')
+        raise _nothing_in(workdir)
     return lines
+
+
+def _nothing_in(workdir: str | pathlib.Path) -> UserError:
+    return UserError(f'{workdir} holds no metrics.jsonl with a line in it; train first, or name another run.')
 
 
 class _TensorBoard:

@@ -13,7 +13,7 @@ from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.evaluation.color import color_columns
 from alexnet_jax.model.alexnet import classes_of, initial_parameters
 from alexnet_jax.runs.eval_json import EVAL_JSON, Evaluation, read_evaluation
-from alexnet_jax.runs.metrics_log import read_metrics
+from alexnet_jax.runs.metrics_log import last_line, last_lines, validations
 from alexnet_jax.runs.workdir import read_config, remembered_data
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.training.optimizer import RateControl, after_epoch, after_training
@@ -77,13 +77,13 @@ def summarize(workdir: str) -> Summary:
         parameters = _parameters(config)
     except UserError as error:
         raise UserError(f'{workdir}: {error}') from error
-    metrics = read_metrics(workdir)
-    validations = [line for line in metrics if line['split'] == 'validation']
-    if not validations:
+    last, validated = last_line(workdir), validations(workdir)
+    training = next((line for line in last_lines(workdir) if line['split'] == 'train'), None)
+    if not validated:
         raise UserError(f'{workdir} has not been validated yet; let it train to the end of an epoch, or leave it out.')
     try:
-        errors = [_errors(line) for line in validations]
-        epoch = float(metrics[-1]['epoch'])
+        errors = [_errors(line) for line in validated]
+        epoch = float(last['epoch'])
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
             f'{pathlib.Path(workdir, "metrics.jsonl")} is damaged: a line has no epoch or errors from 0 to 1; leave '
@@ -98,14 +98,14 @@ def summarize(workdir: str) -> Summary:
         workdir=workdir,
         config=config,
         data=remembered_data(workdir),
-        step=metrics[-1]['step'],
+        step=last['step'],
         epoch=epoch,
-        ended=epoch >= config.epochs or _finished(config, errors, metrics),
+        ended=epoch >= config.epochs or _finished(config, errors, training),
         last=errors[-1],
         best=min(errors, key=lambda one: one.top1_error),
         evaluation=evaluation,
         parameters=parameters,
-        colors=tuple(points[-1][1] for points in color_columns(validations[-1:]).values()),
+        colors=tuple(points[-1][1] for points in color_columns(validated[-1:]).values()),
     )
 
 
@@ -124,12 +124,11 @@ def _errors(line: Mapping[str, Any]) -> Errors:
     return Errors(step, *map(float, found))
 
 
-def _finished(config: Config, errors: Sequence[Errors], metrics: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the learning rate's control ended the run, given its validations and all lines of its log."""
+def _finished(config: Config, errors: Sequence[Errors], training: Mapping[str, Any] | None) -> bool:
+    """Whether the learning rate's control ended the run, given its validations and its last line of training."""
     control = RateControl(config.learning_rate)
     for epoch, one in enumerate(errors, 1):
         control = after_epoch(control, one.top1_error, epoch, config.rate_control)
-    for line in metrics:
-        if line['split'] == 'train' and line['step'] % config.log_every_steps == 0:
-            control = after_training(control, line.get('top1_error', 1.0), config.rate_control)
+    if training and training['step'] % config.log_every_steps == 0:
+        control = after_training(control, training.get('top1_error', 1.0), config.rate_control)
     return control.finished

@@ -501,6 +501,13 @@ def test_a_run_that_cannot_be_read_is_named(made, more, words):
     assert 'bad one' in str(caught.value) and 'sound' not in str(caught.value)
 
 
+def test_of_a_run_of_any_length_the_validations_and_the_end_are_read(made, parsed):
+    lines = [validation(1, 0.5) | {'step': step, 'split': 'train'} for step in range(3000)]
+    lines[1000:1000], lines[2000:2000] = [validation(1, 0.5)], [validation(2, 0.2)]
+    compare([made('long', lines=lines)], None, console())
+    assert len(parsed) < 10
+
+
 def test_names_that_make_no_sense(made, tmp_path):
     base, other = made('base'), made('other')
     for runs, workdir, words in (

@@ -81,6 +81,16 @@ def test_what_is_done_is_not_done_again(made):
     assert made.calls()[before:] == ['base 0 train', 'base 1 train', 'base 1 eval']  # launch.py checks what has ended
 
 
+def test_of_a_log_of_any_length_the_last_line_tells_what_is_done(made, parsed):
+    made(['base'], [0])
+    log = made.directory / 'base' / 'seed0' / 'metrics.jsonl'
+    first = next(line for line in log.read_text().splitlines(keepends=True) if '"train"' in line)
+    log.write_text(3000 * first + log.read_text())
+    parsed.clear()
+    made(['base'], [0])
+    assert made.calls()[-1] == 'base 0 train' and len(parsed) < 10
+
+
 def test_an_evaluation_of_an_earlier_step_is_made_again(made):
     made(['base'], [0])
     path = made.directory / 'base' / 'seed0' / 'eval.json'

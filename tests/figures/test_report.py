@@ -202,6 +202,12 @@ def test_metrics_of_training_alone(workdir):
     assert 'it is measured at every validation' in words(page)
 
 
+def test_of_a_run_of_any_length_the_validations_and_the_end_are_read(workdir, parsed):
+    fill(workdir, [METRICS[0]] * 3000 + METRICS)
+    assert rows(written(workdir), 'learning')[1] == ['training, last line', '2.05', '23', '1.125', '37.50%', '30.00%']
+    assert len(parsed) < 10
+
+
 def test_everything_is_escaped(workdir):
     config = digits.get_config()
     config.name = '<script>alert("1")</script> & $x$ \ud800'

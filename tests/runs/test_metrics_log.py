@@ -15,7 +15,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from alexnet_jax.commands.reporting import Reporter
 from alexnet_jax.runs import metrics_log
-from alexnet_jax.runs.metrics_log import MetricsLog, _cut, last_step, read_metrics
+from alexnet_jax.runs.metrics_log import MetricsLog, _cut, last_line, last_lines, last_step, read_metrics, validations
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.runtime.progress_bar import Display
 from alexnet_jax.training.metrics_window import NotFiniteLossError, Window
@@ -270,6 +270,41 @@ def test_a_log_of_any_size_is_cut_at_its_end(tmp_path):
     assert last_step(tmp_path) == 199_990 and path.stat().st_ino == before.st_ino
     _cut(path, 200_000)
     assert path.stat().st_size == end
+
+
+def test_of_a_log_of_any_size_the_end_alone_is_read(tmp_path, monkeypatch):
+    write(tmp_path, range(20, 400_020, 20))
+    read = []
+
+    class Counted(io.FileIO):
+        def read(self, size):
+            read.append(size)
+            return super().read(size)
+
+    monkeypatch.setattr(metrics_log, 'open_regular', Counted)
+    assert last_step(tmp_path) == last_line(tmp_path)['step'] == 400_000
+    lines = last_lines(tmp_path)
+    assert [next(lines)['step'] for _ in range(3)] == [400_000, 399_980, 399_960]
+    assert sum(read) < 100_000 < (tmp_path / 'metrics.jsonl').stat().st_size // 20
+
+
+def test_validations_are_found_without_parsing_the_other_lines(tmp_path, parsed):
+    log = MetricsLog(tmp_path, 0)
+    for step in range(1, 101):
+        log.write(step, step / 50, 'train', VALUES)
+        if step % 50 == 0:
+            log.write(step, step / 50, 'validation', VALUES)
+    log.close()
+    assert validations(tmp_path) == parsed and [line['step'] for line in parsed] == [50, 100]
+    assert validations(tmp_path / 'nowhere') == list(last_lines(tmp_path / 'nowhere')) == []
+
+
+@pytest.mark.parametrize('content', [None, '', '{"step": 1'])
+def test_no_last_line(tmp_path, content):
+    if content is not None:
+        (tmp_path / 'metrics.jsonl').write_text(content)
+    with pytest.raises(UserError, match=r'holds no metrics\.jsonl with a line in it; train first'):
+        last_line(tmp_path)
 
 
 @pytest.mark.parametrize('block', [1, 7, 64, 4096])
