@@ -102,6 +102,7 @@ def first_step(began: str, output: str, *arguments: str) -> None:
             sys.stdout.flush()
             os._exit(0)
 
+        once.lower = step.lower
         return once
 
     def initialize(*given: Any) -> Any:

@@ -259,7 +259,13 @@ def _bare(file: Any) -> Any:
 
 
 def _compiled(injector: Injector, name: str, make: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *given, **more: injector.wrapped('jax', name, make(*given, **more))
+    def wrapped(*given: Any, **more: Any) -> Callable[..., Any]:
+        step = make(*given, **more)
+        call = injector.wrapped('jax', name, step)
+        call.lower = step.lower
+        return call
+
+    return wrapped
 
 
 def _items(injector: Injector, items: Iterator[Any]) -> Iterator[Any]:

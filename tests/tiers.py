@@ -101,6 +101,8 @@ SLOW: dict[str, tuple[str, ...]] = {
     'commands/test_predictions_agree.py': (),
     'runtime/test_streams.py': (),
     'commands/test_compare.py': ('test_real_runs',),
+    'training/test_dispatch.py': ('test_a_step_that_takes_much_memory_waits_for_the_last',),
+    'benchmarks/test_scale.py': ('test_costs_are_those_of_a_run_that_has_ended',),
     'model/test_alexnet.py': (
         'test_bfloat16_activations',
         'test_dropout_with_another_rate_in_training',

@@ -29,7 +29,7 @@ def start(config: Config | None, to_stderr: bool = False, processes: int = 1) ->
     if simulated > _MOST_SIMULATED:
         raise UserError(f'config.mesh: {simulated:,} devices; at most {_MOST_SIMULATED:,} can be had.')
     notes = settle_numerics()
-    line = choose_platform(simulated=simulated, processes=processes)
+    line = choose_platform(simulated=simulated, processes=processes, plugins=False)
     console = new_console(to_stderr=to_stderr, quiet=not is_leader())
     for text in (line, *notes, *_precision_note(config)):
         say(console, text)

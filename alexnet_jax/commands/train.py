@@ -32,6 +32,7 @@ from alexnet_jax.runtime.distributed import any_process, is_leader, leader_first
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.interruption import Interruption
 from alexnet_jax.runtime.progress_bar import Display
+from alexnet_jax.training.dispatch import compile_first, finish, holds_memory
 from alexnet_jax.training.metrics_window import NotFiniteLossError
 from alexnet_jax.training.optimizer import RateControl, after_epoch, after_training, layer_rates
 from alexnet_jax.training.step import TrainState
@@ -165,12 +166,16 @@ class _Loop:
         with Display(self.console, last_step, step) as display, _divergence(self.checkpoints):
             classes = len(self.data.class_names)
             report = Reporter(self.log, display, config.batch_size, examples, progress.window, classes)
-            stopping = False
+            stopping = in_turn = False
             while step < last_step and not control.finished and not stopping:
                 rate = control.learning_rate
                 with report.waiting():
                     batch = next(batches)
                 rates = layer_rates(state.parameters, rate, step * config.batch_size / examples, config.rate_control)
+                if step == progress.step:
+                    in_turn = holds_memory(compile_first(train_step, state, batch, statistics, rates))
+                if in_turn:
+                    finish(state)
                 state, metrics = train_step(state, batch, statistics, rates)
                 self.interruption.something_to_save()
                 step += 1

@@ -1,5 +1,6 @@
 """Choice of JAX's devices, to be made before the first of them is used; memory and processor cores."""
 
+import contextlib
 import ctypes
 import importlib.metadata
 import importlib.util
@@ -8,6 +9,7 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from alexnet_jax.runtime.errors import UserError
@@ -25,12 +27,13 @@ _NUMERICS = {
 _MALLOC_OPTIONS = {-1: -1, -4: 0, -8: 1}  # of <malloc.h>: never trim, never map, one arena
 
 
-def choose_platform(simulated: int = 0, processes: int = 1) -> str:
+def choose_platform(simulated: int = 0, processes: int = 1, *, plugins: bool = True) -> str:
     """Chooses the CPU where there is no accelerator, so that no plugin fails for want of an NVIDIA driver.
 
     Other accelerators, for which a plugin of JAX is installed, are left to JAX.
 
-    Where the CPU is used, `simulated` devices are simulated over all `processes`; 0 is for one.
+    Where the CPU is used, `simulated` devices are simulated over all `processes`; 0 is for one. Without `plugins` those
+    of JAX are not loaded then: NVIDIA's libraries take 200 MB, and serve to compile for GPUs that are not there.
 
     Returns:
       A line for the user that says what is used.
@@ -57,7 +60,8 @@ def choose_platform(simulated: int = 0, processes: int = 1) -> str:
         if simulated // processes > 1:
             config.update('jax_num_cpu_devices', simulated // processes)
     try:
-        devices = jax.devices()
+        with contextlib.nullcontext() if plugins or chosen != 'cpu' else _without_plugins():
+            devices = jax.devices()
     except RuntimeError as error:
         raise UserError(f'JAX_PLATFORMS={chosen} is not available: {str(error).splitlines()[0]}') from error
     in_processes = f', in {processes} processes' if processes > 1 else ''
@@ -82,6 +86,13 @@ def keep_freed_memory() -> None:
     if mallopt:
         for option, value in _MALLOC_OPTIONS.items():
             mallopt(option, value)
+
+
+def release_freed_memory() -> None:
+    """Gives the memory that has been freed so far back to the system; without glibc it does nothing."""
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
+    if trim:
+        trim(0)
 
 
 def memory_of(device: 'jax.Device') -> int:
@@ -135,6 +146,19 @@ def _other_accelerators() -> list[str]:
     plugins = {point.name for point in importlib.metadata.entry_points(group='jax_plugins')}
     found = sorted(name for name in plugins if 'cuda' not in name)
     return found + ['tpu'] * (importlib.util.find_spec('libtpu') is not None)
+
+
+@contextlib.contextmanager
+def _without_plugins() -> Iterator[None]:
+    """Blocks the import of JAX's plugins, which JAX takes for not installed."""
+    modules = {point.value for point in importlib.metadata.entry_points(group='jax_plugins')} - set(sys.modules)
+    blocked: dict[str, Any] = dict.fromkeys(modules)  # Python's own way to block an import
+    sys.modules.update(blocked)
+    try:
+        yield
+    finally:
+        for module in modules:
+            del sys.modules[module]
 
 
 def _refused_xla_flags() -> str:

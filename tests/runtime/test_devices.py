@@ -1,5 +1,6 @@
 """Devices and settings of JAX's that the environment asks for, in processes of their own where JAX reads them once."""
 
+import ctypes
 import importlib.metadata
 import importlib.util
 import os
@@ -123,3 +124,46 @@ def test_options_that_the_compiler_lacks_are_left_out():
     assert known_options(options) == {'xla_backend_optimization_level': 1}
     with pytest.raises(jax.errors.JaxRuntimeError):
         known_options({'xla_backend_optimization_level': 'high'})
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), 'malloc_trim'), reason='glibc alone can give memory back')
+def test_freed_memory_is_kept_until_it_is_released():
+    code = """
+import ctypes, resource
+from alexnet_jax.runtime.devices import keep_freed_memory, release_freed_memory
+
+def resident():
+    return int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize()
+
+keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+place = libc.malloc(2**28)
+ctypes.memset(place, 1, 2**28)
+libc.free(place)
+kept = resident()
+release_freed_memory()
+print(kept - resident())
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 2**27
+
+
+def test_on_a_cpu_plugins_of_jax_are_loaded_only_for_who_compiles_for_others():
+    code = """
+import sys
+from alexnet_jax.runtime.devices import choose_platform
+choose_platform(plugins=sys.argv[1] == 'True')
+import jax
+print(float(jax.numpy.arange(3.0).sum()), sorted(name for name in sys.modules if name.startswith('jax_plugins.')))
+"""
+    environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
+    said = []
+    for plugins in (True, False):
+        done = subprocess.run(
+            [sys.executable, '-c', code, str(plugins)], env=environment, capture_output=True, text=True, check=True
+        )
+        said.append(done.stdout + done.stderr)
+    assert said[1] == '3.0 []\n'
+    if any('cuda' in point.name for point in importlib.metadata.entry_points(group='jax_plugins')):
+        assert 'jax_plugins.xla_cuda' in said[0]
