@@ -1,7 +1,10 @@
-"""Photographs of any size and number, cut from the two that come with scikit-learn, as a source to prepare."""
+"""Photographs of any size and number, cut from the two that come with scikit-learn: a source to prepare, and files."""
+
+import pathlib
 
 import numpy as np
 import simplejpeg
+from PIL import Image
 
 from alexnet_jax.data.sources import Item
 
@@ -24,3 +27,28 @@ class Photographs:
         top, left = (random.integers(0, n - self._size + 1) for n in photograph.shape[:2])
         patch = np.ascontiguousarray(photograph[top : top + self._size, left : left + self._size])
         return Item(f'{index}.jpg', simplejpeg.encode_jpeg(patch, 100, colorspace='RGB'), index % 2)
+
+
+def photographs(where: pathlib.Path, directory: str, count: int) -> list[pathlib.Path]:
+    """At most `count` JPEGs below a directory; where none is named, made ones, which are written to `where`."""
+    if not directory:
+        return write_photographs(where, count)
+    found = pathlib.Path(directory).rglob('*')
+    return sorted(path for path in found if path.suffix.lower() in ('.jpg', '.jpeg'))[:count]
+
+
+def write_photographs(directory: pathlib.Path, count: int) -> list[pathlib.Path]:
+    """Sixteen different images in turn."""
+    from sklearn.datasets import load_sample_images
+
+    random, encoded = np.random.default_rng(0), []
+    for photograph in load_sample_images().images:
+        large = np.asarray(Image.fromarray(photograph).resize((960, 640), Image.Resampling.BICUBIC))
+        for _ in range(8):
+            top, left = random.integers(0, 640 - 375), random.integers(0, 960 - 500)
+            patch = np.ascontiguousarray(large[top : top + 375, left : left + 500])
+            encoded.append(simplejpeg.encode_jpeg(patch, 95, colorspace='RGB', colorsubsampling='420'))
+    paths = [directory / f'{number:06d}.jpg' for number in range(count)]
+    for number, path in enumerate(paths):
+        path.write_bytes(encoded[number % 16])
+    return paths

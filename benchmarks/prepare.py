@@ -16,8 +16,6 @@ import resource
 import tempfile
 import time
 
-import numpy as np
-import simplejpeg
 from absl import app, flags
 from PIL import Image
 from rich.console import Console
@@ -27,6 +25,7 @@ from alexnet_jax.data.prepare import prepare
 from alexnet_jax.data.sources import Item
 from alexnet_jax.data.sources.base import Identity, identity_of_file
 from alexnet_jax.runtime.devices import available_cores
+from benchmarks.photographs import photographs
 from experiments import paper
 
 DIRECTORY = flags.DEFINE_string('directory', '', 'Where JPEGs are, in folders of any depth.')
@@ -53,23 +52,6 @@ class Photographs:
     def identity(self, split: str, index: int) -> Identity:
         """Path, size and time of a file; without it, every file would be read twice."""
         return identity_of_file('', str(self._paths[split][index]), 0)
-
-
-def write_photographs(directory: pathlib.Path, count: int) -> list[pathlib.Path]:
-    """Sixteen different images in turn."""
-    from sklearn.datasets import load_sample_images
-
-    random, encoded = np.random.default_rng(0), []
-    for photograph in load_sample_images().images:
-        large = np.asarray(Image.fromarray(photograph).resize((960, 640), Image.Resampling.BICUBIC))
-        for _ in range(8):
-            top, left = random.integers(0, 640 - 375), random.integers(0, 960 - 500)
-            patch = np.ascontiguousarray(large[top : top + 375, left : left + 500])
-            encoded.append(simplejpeg.encode_jpeg(patch, 95, colorspace='RGB', colorsubsampling='420'))
-    paths = [directory / f'{number:06d}.jpg' for number in range(count)]
-    for number, path in enumerate(paths):
-        path.write_bytes(encoded[number % 16])
-    return paths
 
 
 def with_pillow(path: pathlib.Path, stored: pathlib.Path) -> None:
@@ -100,11 +82,7 @@ def main(argv: list[str]) -> None:
     console, data, cores = Console(width=120), paper.get_config().data, available_cores()
     with tempfile.TemporaryDirectory() as scratch:
         where = pathlib.Path(scratch)
-        if DIRECTORY.value:
-            found = pathlib.Path(DIRECTORY.value).rglob('*')
-            paths = sorted(path for path in found if path.suffix.lower() in ('.jpg', '.jpeg'))[: IMAGES.value]
-        else:
-            paths = write_photographs(where, IMAGES.value)
+        paths = photographs(where, DIRECTORY.value, IMAGES.value)
         kilobytes = sum(path.stat().st_size for path in paths) / len(paths) / 1e3
         console.print(f'{len(paths):,} images of {kilobytes:.0f} kB on average; {cores} cores', highlight=False)
         best: dict[str, tuple[float, float]] = {}
