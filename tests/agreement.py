@@ -16,6 +16,7 @@ import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+from PIL import Image
 from rich.console import Console
 
 from alexnet_jax.commands.evaluate import evaluate_run
@@ -32,7 +33,11 @@ def write_files(config: Config, split: str, directory: pathlib.Path) -> list[int
     labels = []
     for index in range(source.splits[split]):
         item = source.item(split, index)
-        (directory / f'{index:06d}.png').write_bytes(item.image)  # what it is, its content says
+        file = directory / f'{index:06d}.png'
+        if isinstance(item.image, bytes):
+            file.write_bytes(item.image)  # what it is, its content says
+        else:
+            Image.fromarray(item.image).save(file, compress_level=1)
         labels.append(item.label)
     return labels
 
