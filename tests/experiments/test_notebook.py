@@ -59,7 +59,7 @@ def test_every_cell_runs_on_the_embedded_digits(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'Traceback' not in done.stdout + done.stderr
-    assert (tmp_path / 'pip.txt').read_text().split() == '-m pip install --quiet -r requirements.txt'.split()
+    assert (tmp_path / 'pip.txt').read_text().split() == ['-m', 'pip', 'install', '--quiet', '-r', 'requirements.txt']
     errors = json.loads((tmp_path / 'run' / 'eval.json').read_text())['views']
     assert set(errors) == {'center', 'ten'} and 'Ended after step 45,' in done.stdout
     shown = [line for line in done.stdout.splitlines() if line.endswith('.png') and '/' not in line]
