@@ -11,6 +11,7 @@ from alexnet_jax.model.layer_specs import (
     AveragePooling,
     Dropout,
     Exchange,
+    Learned,
     LocalResponseNormalization,
     MaxPooling,
     ReLU,
@@ -21,6 +22,7 @@ from alexnet_jax.model.layer_specs import (
 
 SCOPES = ('input', 'loss', 'accumulation', 'update')  # names in a training step besides the network's layers
 EXCHANGES, OTHER = 'exchanges', 'other'  # instructions of no layer: sums of gradients, logits; those without a name
+PRODUCTS = ('convolution', 'matrix product')  # kinds
 _CONTAINERS = ('while', 'call', 'conditional', 'async-start', 'async-update', 'async-done')
 _MOVES = {
     *('parameter', 'constant', 'bitcast', 'bitcast-convert', 'copy', 'copy-start', 'copy-done', 'transpose', 'reshape'),
@@ -63,7 +65,9 @@ def origins(text: str, table: Table) -> dict[str, Origin]:
 
     A fusion belongs to the layer of its root, though it may contain instructions of others: a bias is added in the
     fusion that ends in the ReLU. An instruction without a name, such as a copy into another layout, belongs to the
-    layer of the nearest user of its value, or else of the nearest instruction whose value it uses.
+    layer of the nearest user of its value, or else of the nearest instruction whose value it uses. A product without a
+    name that only the sum over micro-batches uses is a gradient of kernels: it belongs to the layer with kernels whose
+    output's gradient it is computed from.
 
     Args:
       text: of the program, see `compiled.read_program`.
@@ -79,6 +83,11 @@ def origins(text: str, table: Table) -> dict[str, Origin]:
     names = frozenset(name for name, _ in table).union(SCOPES)
     scopes = {name: _scope(one, program, names) for name, one in found.items()}
     kinds = {name: _KINDS.get(type(layer), 'bias and rest') for name, layer in table}
+    gradients = {name: scope if scope and scope[1] and scope[0] in kinds else None for name, scope in scopes.items()}
+    with_kernels = {
+        name: next((one for one, each in reversed(table[: place + 1]) if isinstance(each, Learned)), name)
+        for place, (name, _) in enumerate(table)
+    }
 
     result = {}
     for name, one in found.items():
@@ -89,6 +98,8 @@ def origins(text: str, table: Table) -> dict[str, Origin]:
         else:
             layer, backward = _nearest(name, scopes, users) or _nearest(name, scopes, operands) or (OTHER, False)
         kind = 'exchange' if exchange else _kind(inside) or kinds.get(layer, layer)
+        if kind in PRODUCTS and layer in SCOPES and (of_output := _nearest(name, gradients, operands)):
+            layer, backward = with_kernels[of_output[0]], True
         result[name] = Origin(layer, backward, kind, contains=one.opcode in _CONTAINERS)
     return result
 

@@ -83,6 +83,8 @@ def test_every_line_and_every_scope_of_a_step_is_found_in_its_program(in_two_par
     assert layers >= {'conv1', 'relu1', 'pool1', 'fc7', 'relu7', 'drop7', 'fc8', *SCOPES}
     assert EXCHANGES in {one.layer for one in in_two_parts.values() if one.kind == 'exchange'}
     for kind in ('convolution', 'matrix product'):
+        products = {one.layer for one in in_two_parts.values() if one.kind == kind and not one.contains}
+        assert products == {'convolution': {'conv1'}, 'matrix product': {'fc7', 'fc8'}}[kind]
         assert {one.backward for one in in_two_parts.values() if one.kind == kind} == {False, True}
 
 

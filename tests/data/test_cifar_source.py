@@ -98,7 +98,7 @@ PICKLES = {
     'no end': (GOOD[:-1], '.'),
     'nothing': (b'', '.'),
     'no mark': (b'\x80\x02}u.', 'make no sense'),
-    'a number as key': (b'\x80\x02}K\x01K\x01s.', 'strings'),
+    'a number as key': (b'\x80\x02}K\x01K\x01s.', 'no images'),
     'a memo of nothing': (b'\x80\x02h\x05.', 'make no sense'),
     'a dict in itself': (b'\x80\x02}q\x01U\x01ah\x01s.', 'no images'),
     'a string of gigabytes': (b'\x80\x02T' + struct.pack('<i', 2**31 - 1) + b'x', '.'),
