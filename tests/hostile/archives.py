@@ -322,7 +322,6 @@ FINE_ZIPS = {
     'with names of Windows': lambda: zip_with('C:\\x\\..\\y'),
     'with a name of escape codes': lambda: zip_with('\x1b[31m/\x07'),
     'of many disks': lambda: altered_end(disk=7),
-    'with a file that claims to be packed in 4 GB': entry(put(2**32 - 2, 20, 18)),
     'with a comment of 60,000 bytes': lambda: zip_with('x', b'c' * 60_000),
     'with what macOS adds': lambda: zip_with('__MACOSX/' + IN_TINY + 'train/._x'),
     'with words of escape codes': lambda: zip_of(
@@ -434,6 +433,8 @@ def cases():
         yield archive(f'Tiny ImageNet: {name}', 'tiny_imagenet', TINY, content, 'fine')
     for name, content in BROKEN_ZIPS.items():
         yield archive(f'Tiny ImageNet: {name}', 'tiny_imagenet', TINY, content, '1 of 9 images cannot be read')
+    what, content = 'a file that claims to be packed in 4 GB', entry(put(2**32 - 2, 20, 18))
+    yield archive(f'Tiny ImageNet: {what}', 'tiny_imagenet', TINY, content, '', either=True)  # from Python 3.13 on: no
     for seed in range(12):
         change = functools.partial(lambda s: flipped(zip_of(tiny()), s, *ends(s, len(zip_of(tiny())))), seed)
         yield archive(f'Tiny ImageNet: bits flipped, {seed}', 'tiny_imagenet', TINY, change, '', either=True)

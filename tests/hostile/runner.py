@@ -359,6 +359,7 @@ def run(directory, names):
     # Where programs are compiled to, which is otherwise below the home directory.
     os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(directory / 'compiled'))
     sys.dont_write_bytecode = True
+    tempfile.gettempdir()  # which writes a file to see whether it can: not in a case
     modes.import_everything()
     cases = [case for case in hostile.cases().values() if not names or case.name in names]
     report = directory / 'report.jsonl'
