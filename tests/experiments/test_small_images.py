@@ -1,4 +1,4 @@
-"""Guards the experiments on Tiny ImageNet and Fashion-MNIST: the paper's network, smaller."""
+"""Guards the experiments on small images: the paper's network, smaller."""
 
 import math
 
@@ -6,11 +6,12 @@ import pytest
 from configs import typed
 
 from alexnet_jax.commands.inspect import lines_of
-from experiments import fashion_mnist, paper, tiny_imagenet
+from experiments import cifar10_columns, fashion_mnist, paper, tiny_imagenet
 from experiments.ablations import ABLATIONS
 
-MAPS = {tiny_imagenet: [26, 13, 6, 3], fashion_mnist: [20, 10, 5, 2]}  # after conv1, pool1, pool2, pool5
-CLASSES = {tiny_imagenet: 200, fashion_mnist: 10}
+# Sizes of maps after conv1, pool1, pool2, pool5.
+MAPS = {tiny_imagenet: [26, 13, 6, 3], cifar10_columns: [22, 11, 5, 2], fashion_mnist: [20, 10, 5, 2]}
+CLASSES = {tiny_imagenet: 200, cifar10_columns: 10, fashion_mnist: 10}
 EACH = pytest.mark.parametrize('experiment', MAPS, ids=lambda module: module.__name__.rpartition('.')[2])
 
 
@@ -54,7 +55,8 @@ def test_weights_are_scaled_by_their_neurons_inputs(experiment):
 
 
 @pytest.mark.parametrize('variant', ABLATIONS)
-def test_ablations_fit_tiny_imagenet(variant):
-    config = typed(tiny_imagenet.get_config(variant))
-    assert config.name == f'tiny_imagenet:{variant}' and config.data.source == 'tiny_imagenet'
+@pytest.mark.parametrize('experiment, source', [(tiny_imagenet, 'tiny_imagenet'), (cifar10_columns, 'cifar10')])
+def test_ablations_fit(experiment, source, variant):
+    config = typed(experiment.get_config(variant))
+    assert config.name == f'{experiment.get_config().name}:{variant}' and config.data.source == source
     assert lines_of(config)
