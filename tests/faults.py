@@ -170,10 +170,7 @@ class _File:
 
             def call(*arguments: Any) -> Any:
                 if name == 'close':
-                    try:
-                        return value(*arguments)
-                    finally:
-                        pass
+                    return value(*arguments)
                 self._injector.call('file', name, self._path)
                 return value(*arguments)
 

@@ -132,9 +132,9 @@ def begin_peak():
 class Worker:
     """A forked process that runs cases one after another, and writes down what they did."""
 
-    def __init__(self, work, cases, directory, report, seconds=SECONDS):
+    def __init__(self, work, cases, directory, report):
         self._cases, self._directory, self._report, self._work = list(cases), directory, report, work
-        self._child, self._seconds = None, seconds
+        self._child = None
         self._go_on()
 
     def _go_on(self):
@@ -177,8 +177,8 @@ class Worker:
                 self._child = None
                 return False
             why = f'the process ended with {os.waitstatus_to_exitcode(status)}'
-        elif time.monotonic() - self._begun > self._seconds:
-            why = f'it took more than {self._seconds} seconds'
+        elif time.monotonic() - self._begun > SECONDS:
+            why = f'it took more than {SECONDS} seconds'
         elif (memory := self._memory()) > GIGABYTES:
             why = f'it took {memory:.1f} GB'
         if why:
@@ -364,7 +364,7 @@ def run(directory, names):
     cases = [case for case in hostile.cases().values() if not names or case.name in names]
     report = directory / 'report.jsonl'
     report.touch()
-    first = Worker(make_base, [Case('base', '', None, ())], directory, report, seconds=10 * SECONDS)  # it trains
+    first = Worker(make_base, [Case('base', '', None, ())], directory, report)
     while first.poll():
         time.sleep(0.02)
     if not (directory / 'base' / 'done').exists():

@@ -196,7 +196,8 @@ def test_in_parts_a_step_takes_less_memory_and_sums_the_gradients_once(mesh, in_
     memory = [program.memory_analysis().temp_size_in_bytes for program in programs.values()]
     # Measured on a CPU: 1,328,072 and 268,920 bytes on (2, 1); 759,240 and 144,528 on (2, 2), written out 291,272. With
     # JAX 0.10.0 the whole takes 546,824 on (2, 2).
-    assert memory[1] < 0.6 * memory[0]
+    older = jax.__version__ == '0.10.0' and mesh == (2, 2) and in_loop is None
+    assert memory[1] < (0.54 if older else 0.5) * memory[0]
 
 
 @pytest.mark.parametrize(
