@@ -8,6 +8,7 @@ label; from the others the images that are still the same are taken, and the res
 
 import concurrent.futures
 import dataclasses
+import itertools
 import json
 import pathlib
 import shutil
@@ -199,16 +200,18 @@ class _Preparation:
         """Finds the shards that need not be written, and links those of the data set that is there already."""
         found, earlier = _Found(), list[tuple[pathlib.Path, ShardFacts]]()
         wanted = {path.name: (split, images, path) for split, images, path in self.shards()}
+        aside = self.partial / _EARLIER
+        numbers = itertools.count(sum(1 for _ in aside.iterdir()) if aside.exists() else 0)
         for facts in complete_shards(self.partial):
             if facts.file in wanted and self._usable(facts, *wanted[facts.file][:2]):
                 found[wanted[facts.file][2]] = facts
                 continue
-            (self.partial / _EARLIER).mkdir(exist_ok=True)
-            number = len(list((self.partial / _EARLIER).iterdir()))
+            aside.mkdir(exist_ok=True)
+            number = next(numbers)
             for name in (*facts.files, facts_file(pathlib.Path(facts.file)).name):
-                (self.partial / name).rename(self.partial / _EARLIER / f'{number}-{name}')
-        for facts in complete_shards(self.partial / _EARLIER):
-            earlier.append((self.partial / _EARLIER / facts.file, facts))
+                (self.partial / name).rename(aside / f'{number}-{name}')
+        for facts in complete_shards(aside):
+            earlier.append((aside / facts.file, facts))
         for facts in complete_shards(before.directory, before.checksums) if before else ():
             names = (*facts.files, facts_file(pathlib.Path(facts.file)).name)
             if before is None or not set(names).isdisjoint(damaged):
