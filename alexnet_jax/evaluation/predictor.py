@@ -16,6 +16,7 @@ from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.columns import DATA, EVERYWHERE, PER_COLUMN, PER_EXAMPLE
 
 GUESSES = 5  # "the five labels considered most probable", Figure 4
+_MOST_TOGETHER = 128  # images that the network is given at once, where several views of each would be more
 PredictionStep = Callable[[Any, Batch, Statistics], dict[str, Array]]
 
 
@@ -43,12 +44,15 @@ def make_prediction_step(
     patches = patches_of(views, mirror)
 
     def on_device(parameters: Any, batch: Batch, statistics: Statistics) -> dict[str, Array]:
-        def log_probabilities(number: Array) -> Array:
-            images = view(batch['image'], statistics, number, crop_size)
-            logits: Any = network.apply({'params': parameters}, images)
-            return jax.nn.log_softmax(logits)
+        count = len(batch['image'])
+        together = max(n for n in range(1, patches + 1) if patches % n == 0 and (n == 1 or n * count <= _MOST_TOGETHER))
 
-        each = lax.map(log_probabilities, jnp.arange(patches))
+        def log_probabilities(numbers: Array) -> Array:
+            views = jax.vmap(lambda number: view(batch['image'], statistics, number, crop_size))(numbers)
+            logits: Any = network.apply({'params': parameters}, views.reshape(-1, *views.shape[2:]))
+            return jax.nn.log_softmax(logits).reshape(together, count, -1)
+
+        each = lax.map(log_probabilities, jnp.arange(patches).reshape(-1, together)).reshape(patches, count, -1)
         average = jax.nn.logsumexp(each, axis=0) - np.log(patches)
         rest = {name: values for name, values in batch.items() if name != 'image'}
         return gather_examples({**rest, 'log_probabilities': average})
