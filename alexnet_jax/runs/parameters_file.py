@@ -107,18 +107,11 @@ def write_network(
         undone.pop_all()
 
 
-def read_network(workdir: str, which: str, config: Config, like: Parameters, mesh: Mesh) -> tuple[Parameters, Progress]:
-    """Reads the parameters of a workdir that holds a network alone, as float32 on a mesh.
-
-    Args:
-      workdir: of the network.
-      which: 'newest', 'best', or the step that the file says.
-      config: of the network.
-      like: shapes of the parameters.
-      mesh: the devices.
+def read_network(workdir: str) -> tuple[dict[str, np.ndarray], int, int]:
+    """Reads the arrays of a workdir that holds a network alone, by LAYER.ARRAY; and the step and the epoch they are of.
 
     Raises:
-      UserError: the file is damaged or cannot be read, is of another network, or of another step.
+      UserError: the file is damaged or cannot be read, or is not one of ours.
     """
     path = pathlib.Path(workdir) / PARAMETERS
     arrays, facts = read_arrays(path)
@@ -129,6 +122,27 @@ def read_network(workdir: str, which: str, config: Config, like: Parameters, mes
         raise UserError(f'{path} was not written by this software; --mode=import reads what others wrote.') from error
     if not whole:
         raise UserError(f'{path} is damaged: its arrays are not those that were saved. Take another copy.')
+    return arrays, step, epoch
+
+
+def network_to_devices(
+    read: tuple[dict[str, np.ndarray], int, int], workdir: str, which: str, config: Config, like: Parameters, mesh: Mesh
+) -> tuple[Parameters, Progress]:
+    """Puts what `read_network` has read on a mesh, as float32.
+
+    Args:
+      read: by `read_network`.
+      workdir: of the network.
+      which: 'newest', 'best', or the step that the file says.
+      config: of the network.
+      like: shapes of the parameters.
+      mesh: the devices.
+
+    Raises:
+      UserError: the arrays are of another network, or of another step.
+    """
+    path = pathlib.Path(workdir) / PARAMETERS
+    arrays, step, epoch = read
     if which not in ('newest', 'best', str(step)):
         raise UserError(f'--checkpoint={which}: {path} is of step {step}; take newest.')
     found = {name: list(values.shape) for name, values in arrays.items()}

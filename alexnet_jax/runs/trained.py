@@ -1,5 +1,6 @@
 """A trained run, opened: the network with its parameters on a mesh, and what it takes to look at images."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import functools
@@ -26,7 +27,7 @@ from alexnet_jax.model.alexnet import AlexNet, Parameters, classes_of
 from alexnet_jax.model.columns import DATA, EVERYWHERE, make_mesh, sharding
 from alexnet_jax.runs.build import Experiment, build
 from alexnet_jax.runs.diagnosis import GoneError
-from alexnet_jax.runs.parameters_file import has_parameters_file, read_network
+from alexnet_jax.runs.parameters_file import has_parameters_file, network_to_devices, read_network
 from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runs.workdir import read_config, remembered_data
 from alexnet_jax.runtime.errors import UserError, shown
@@ -228,15 +229,18 @@ def open_run(config: Config, workdir: str, which: str, say: Callable[[str], None
     Raises:
       UserError: the run has no such checkpoint, or is of another network.
     """
-    experiment = build(config)
     if has_parameters_file(workdir):
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:  # while the network is traced, which takes as long
+            reading = pool.submit(read_network, workdir)
+            experiment = build(config)
         data = remembered_data(workdir)
         _check_fits(experiment, data)
-        shapes = experiment.shapes.parameters
-        parameters, progress = read_network(workdir, which, config, shapes, experiment.mesh)
+        shapes, mesh = experiment.shapes.parameters, experiment.mesh
+        parameters, progress = network_to_devices(reading.result(), workdir, which, config, shapes, mesh)
     else:
         from alexnet_jax.runs.checkpoint import Checkpoints  # Orbax takes as long to import as JAX
 
+        experiment = build(config)
         with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
             checkpoints.find(which)
             data = remembered_data(workdir)
