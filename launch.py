@@ -1,5 +1,6 @@
 """python launch.py --workdir=runs/ --config=experiments/paper.py [--mode=...] [--config.FIELD=VALUE ...]"""
 
+import gc
 from typing import TYPE_CHECKING
 
 from absl import app, flags
@@ -93,7 +94,7 @@ PROCESS = flags.DEFINE_integer('process', None, 'Number of this process, from 0.
 
 def main(argv: list[str]) -> None:
     """Checks the flags and calls the mode."""
-    arguments.check(argv, CONFIG.value, WORKDIR.value, MODE.value, ensemble=bool(ENSEMBLE.value))
+    arguments.check(argv, CONFIG.value, WORKDIR.value, MODE.value, bool(ENSEMBLE.value), IMAGES.value)
     from alexnet_jax.commands.start import enough_memory, start
     from alexnet_jax.config import Config
 
@@ -195,6 +196,7 @@ def call(config: 'Config | None', workdir: str | None, console: 'Console') -> No
 
 
 if __name__ == '__main__':
+    gc.set_threshold(100_000)  # objects; by default imports and tracing are searched for garbage hundreds of times
     with lasting_streams(), exit_codes():
         tolerate_warnings()
         arguments.check_directory()

@@ -283,7 +283,14 @@ def check_directory() -> None:
         raise UserError(f'the current directory cannot be used ({error.strerror}); change to another one.') from error
 
 
-def check(argv: list[str], config: 'Config | None', workdir: str | None, mode: str, ensemble: bool = False) -> None:
+def check(
+    argv: list[str],
+    config: 'Config | None',
+    workdir: str | None,
+    mode: str,
+    ensemble: bool = False,
+    images: Sequence[str] = (),
+) -> None:
     """Checks the flags other than the fields of the config.
 
     Args:
@@ -292,9 +299,10 @@ def check(argv: list[str], config: 'Config | None', workdir: str | None, mode: s
       workdir: as --workdir names it.
       mode: of launch.py.
       ensemble: whether --ensemble names runs, which have their own configs.
+      images: as --images names them.
 
     Raises:
-      UserError: an argument is missing or not a flag.
+      UserError: an argument is missing or not a flag, or an image does not exist.
     """
     if len(argv) > 1:
         raise UserError(f'unexpected argument {argv[1]!r}; flags are written --name=value.')
@@ -304,3 +312,7 @@ def check(argv: list[str], config: 'Config | None', workdir: str | None, mode: s
         raise UserError(
             '--workdir is missing: the directory where the run leaves its files, for example --workdir=runs/.'
         )
+    if mode == 'predict' or (mode == 'features' and images):
+        from alexnet_jax.data.image_files import check_named  # brings NumPy and Pillow
+
+        check_named(images)

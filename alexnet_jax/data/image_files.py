@@ -199,6 +199,19 @@ class ImageFile(NamedTuple):
     error: str  # why it cannot be read; otherwise ''
 
 
+def check_named(paths: Sequence[str]) -> None:
+    """Raises UserError where there are no paths, or one does not exist."""
+    if not paths:
+        raise UserError('--images is missing: image files or folders, as in --images=cat.jpg,holiday/.')
+    for path in paths:
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            raise UserError(f'--images: there is no file {shown(path)}.') from error
+        except OSError as error:
+            raise UserError(f'--images: {shown(path)} cannot be read: {error.strerror}.') from error
+
+
 def find_image_files(paths: Sequence[str], say: Callable[[str], None]) -> list[str]:
     """Lists the image files that a user named: files with any extension, and folders.
 
@@ -207,6 +220,7 @@ def find_image_files(paths: Sequence[str], say: Callable[[str], None]) -> list[s
     Raises:
       UserError: there are no paths, one does not exist, or a folder has no image or cannot be read.
     """
+    check_named(paths)
     found = []
     for path in paths:
         if os.path.isdir(path):
@@ -221,15 +235,7 @@ def find_image_files(paths: Sequence[str], say: Callable[[str], None]) -> list[s
                 say(line)
             found += inside
             continue
-        try:
-            os.stat(path)
-        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-            raise UserError(f'--images: there is no file {shown(path)}.') from error
-        except OSError as error:
-            raise UserError(f'--images: {shown(path)} cannot be read: {error.strerror}.') from error
         found.append(path)
-    if not found:
-        raise UserError('--images is missing: image files or folders, as in --images=cat.jpg,holiday/.')
     return found
 
 
