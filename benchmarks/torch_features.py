@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
 _STARTED = time.perf_counter()
@@ -44,7 +44,7 @@ class Photographs(Dataset[torch.Tensor]):
         file = Image.open(self._paths[index])
         if self._draft:
             file.draft('RGB', (4 * self._size, 4 * self._size))
-        image = file.convert('RGB')
+        image = ImageOps.exif_transpose(file).convert('RGB')
         shorter = min(image.size)
         width, height = (round(side * self._size / shorter) for side in image.size)
         image = image.resize((width, height), Image.Resampling.LANCZOS)

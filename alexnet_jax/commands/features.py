@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax import Array
 from rich.console import Console
 
 from alexnet_jax.commands.evaluate import split_of
@@ -20,7 +21,7 @@ from alexnet_jax.commands.predict import class_of_folder, padded_batches
 from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.data.device_feed import run_ahead, to_devices
+from alexnet_jax.data.device_feed import results_ahead, to_devices
 from alexnet_jax.data.image_files import ImageFile, find_image_files
 from alexnet_jax.data.own_images import read_as_prepared
 from alexnet_jax.evaluation.activations import FeatureStep, activation_of, make_feature_step
@@ -185,10 +186,12 @@ def _of_image_files(data: PreparedDataSet, found: Iterator[ImageFile], batch_siz
 def _computed(run: Run, line: str, batches: Iterator[_Batch]) -> Iterator[tuple[_Batch, np.ndarray]]:
     """Batches and the activations of their images, float16 [images, values]."""
     step, mesh = _feature_step(run, line), run.experiment.mesh
-    outputs = (
-        (batch, step(run.parameters, to_devices({'image': batch.images}, mesh), run.statistics)) for batch in batches
-    )
-    return ((batch, np.asarray(values)[batch.real]) for batch, values in run_ahead(outputs))
+
+    def compute(batch: _Batch) -> tuple[_Batch, Array]:
+        return batch, step(run.parameters, to_devices({'image': batch.images}, mesh), run.statistics)
+
+    computed = results_ahead(compute, batches, mesh)
+    return ((batch, np.asarray(values)[batch.real]) for batch, values in computed)
 
 
 def _write(

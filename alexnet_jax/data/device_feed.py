@@ -1,7 +1,7 @@
 """Batches from the host to the devices of a mesh."""
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -13,6 +13,7 @@ from alexnet_jax.data.augment import Statistics
 from alexnet_jax.model.columns import DATA, EVERYWHERE, PER_EXAMPLE, sharding
 
 Batch = dict[str, Array]
+S = TypeVar('S')
 T = TypeVar('T')
 
 
@@ -47,6 +48,25 @@ def run_ahead(items: Iterable[T], count: int = 2) -> Iterator[T]:
         if len(waiting) > count:
             yield waiting.popleft()
     yield from waiting
+
+
+def results_ahead(step: Callable[[S], T], batches: Iterable[S], mesh: Mesh, count: int = 2) -> Iterator[T]:
+    """Yields a step's results for batches, `count` batches later than it takes them.
+
+    On a CPU a step is dispatched when the one before has ended, as it would hold its memory while it waits; the next
+    batch is made meanwhile.
+    """
+    on_cpu = mesh.devices.flat[0].platform == 'cpu'
+    before = None
+
+    def in_turn(batch: S) -> T:
+        nonlocal before
+        if on_cpu:
+            jax.block_until_ready(before)
+        before = step(batch)
+        return before
+
+    return run_ahead(map(in_turn, batches), count)
 
 
 def prefetch_to_devices(batches: Iterable[Any], mesh: Mesh, count: int = 2) -> Iterator[Any]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.data.device_feed import local_positions, run_ahead
+from alexnet_jax.data.device_feed import local_positions, results_ahead
 from alexnet_jax.evaluation.metrics import Tally, average_log_probabilities
 from alexnet_jax.evaluation.predictor import Predictor
 
@@ -30,10 +30,14 @@ def predictions(
     """
     positions = local_positions(predictors[0].mesh, batch_size)
     batches = pipeline.evaluation_batches(data, split, batch_size=batch_size, threads=threads, positions=positions)
-    return map(_to_host, run_ahead([predict(batch) for predict in predictors] for batch in batches))
+
+    count = len(predictors)
+    pairs = ((predict, batch) for batch in batches for predict in predictors)
+    outputs = results_ahead(lambda pair: pair[0](pair[1]), pairs, predictors[0].mesh, 2 * count)
+    return map(_to_host, zip(*[outputs] * count, strict=True))
 
 
-def _to_host(outputs: list[dict[str, Any]]) -> tuple[list[np.ndarray], np.ndarray]:
+def _to_host(outputs: Sequence[dict[str, Any]]) -> tuple[list[np.ndarray], np.ndarray]:
     real = np.asarray(outputs[0]['weight']) > 0  # the rest fills up the last batch
     return [np.asarray(one['log_probabilities'])[real] for one in outputs], np.asarray(outputs[0]['label'])[real]
 
