@@ -2,9 +2,11 @@
 
     python launch.py --mode=figure1 --workdir=runs/figure1 --config=experiments/figure1.py            # digits
     python launch.py --mode=figure1 --workdir=runs/figure1 --config=experiments/figure1.py:cifar10    # the paper's data
+    python launch.py --mode=figure1 --workdir=runs/figure1 --config=experiments/figure1.py:half       # half the kernels
     python launch.py --workdir=runs/tanh --config=experiments/figure1.py:tanh                         # one curve alone
 
-The paper's data are first prepared: the second command with --mode=prepare --config.data.download=True.
+The paper's data, which the third has too, are first prepared: --config=experiments/cifar10.py --mode=prepare
+--config.data.download=True.
 
 Reproduces: "A four-layer convolutional neural network with ReLUs (solid line) reaches a 25% training error rate on
 CIFAR-10 six times faster than an equivalent network with tanh neurons (dashed line). The learning rates for each
@@ -15,8 +17,8 @@ Ours: not yet run on CIFAR-10. On digits it is the other way round: tanh needs 0
 notebooks/figure1_digits.json). On 2026-11-20, with an earlier version, ReLUs needed 0.64.
 
 The paper does not specify the network. This is that of experiments/cifar10.py without normalization, on whole images;
-digits come as 16 x 16. No patches, mirror images, color noise, dropout or weight decay. One rate throughout, the
-fastest of several for each network.
+digits come as 16 x 16; figure1.py:half has half of its kernels, for machines without a GPU. No patches, mirror images,
+color noise, dropout or weight decay. One rate throughout, the fastest of several for each network.
 """
 
 from ml_collections import ConfigDict
@@ -27,13 +29,13 @@ from alexnet_jax.runtime.errors import UserError
 from experiments import cifar10
 
 NONLINEARITIES = {'relu': ReLU, 'tanh': Tanh}
-VARIANTS = ('relu', 'tanh', 'cifar10', 'cifar10_relu', 'cifar10_tanh')
+VARIANTS = ('relu', 'tanh', 'cifar10', 'cifar10_relu', 'cifar10_tanh', 'half', 'half_relu', 'half_tanh')
 
 
 def get_config(variant: str = 'relu') -> ConfigDict:
     if variant not in VARIANTS:
         raise UserError(f'experiments/figure1.py has no variant {variant!r}; it has: {", ".join(VARIANTS)}.')
-    variant = 'cifar10_relu' if variant == 'cifar10' else variant
+    variant = f'{variant}_relu' if variant in ('cifar10', 'half') else variant
     config = cifar10.get_config('no_normalization')
     config.name = f'figure1:{variant}'
     config.network = network_config(cifar10.four_layers(NONLINEARITIES[variant.split('_')[-1]], normalization=False))
@@ -49,9 +51,19 @@ def get_config(variant: str = 'relu') -> ConfigDict:
     config.rate_control.end_at_training_error = 0.24  # where 25 % has been passed
     config.epochs = 40
     config.log_every_steps = 39  # a tenth of an epoch
-    if not variant.startswith('cifar10'):
+    if variant.startswith('half'):
+        _halve(config)
+    elif not variant.startswith('cifar10'):
         _for_digits(config)
     return config
+
+
+def _halve(config: ConfigDict) -> None:
+    """Half the kernels, for machines without a GPU; weights have the same variance of a neuron's input."""
+    for name in ('conv1', 'conv2', 'local3', 'local4'):
+        config.network[name].kernels //= 2
+    for name in ('conv2', 'local3', 'local4', 'fc10'):
+        config.network[name].std = round(config.network[name].std * 2**0.5, 4)
 
 
 def _for_digits(config: ConfigDict) -> None:

@@ -189,7 +189,7 @@ def test_no_regularization_of_any_kind(variant):
     kinds = {line.type for line in config.network.values()}
     assert kinds.isdisjoint({'dropout', 'local_response_normalization'})
     assert ('tanh' in kinds, 'relu' in kinds) == (variant.endswith('tanh'), not variant.endswith('tanh'))
-    assert config.data.source == ('cifar10' if 'cifar10' in variant else 'digits')
+    assert config.data.source == ('digits' if variant in ('relu', 'tanh') else 'cifar10')
     assert not config.rate_control.schedule and config.rate_control.patience > config.epochs
 
 
@@ -200,12 +200,21 @@ def test_only_the_nonlinearity_differs():
     assert {key for key in relu if relu[key] != tanh[key]} == {'name', 'network'}
 
 
-@pytest.mark.parametrize('data', ['', 'cifar10_'])
+@pytest.mark.parametrize('data', ['', 'cifar10_', 'half_'])
 def test_the_command_exchanges_the_nonlinearity_alone(data):
     relu, tanh = (typed(figure1.get_config(f'{data}{name}')) for name in ('relu', 'tanh'))
     assert with_nonlinearity(relu, 'tanh') == tanh == with_nonlinearity(tanh, 'tanh')
     assert with_nonlinearity(tanh, 'relu') == relu
-    assert not data or typed(figure1.get_config('cifar10')) == relu
+    assert not data or typed(figure1.get_config(data.removesuffix('_'))) == relu
+
+
+def test_half_the_kernels_and_weights_of_the_same_effect():
+    whole, half = (figure1.get_config(name).network for name in ('cifar10', 'half'))
+    learned = [name for name, line in whole.items() if 'std' in line]
+    assert learned == ['conv1', 'conv2', 'local3', 'local4', 'fc10']
+    for name, share in zip(learned, (1, 2, 2, 2, 2), strict=True):  # of the inputs of a neuron
+        assert half[name].std ** 2 / share == pytest.approx(whole[name].std ** 2, rel=0.01), name
+        assert name == 'fc10' or half[name].kernels * 2 == whole[name].kernels, name
 
 
 def test_a_network_without_nonlinearity_is_refused(small, tmp_path):
