@@ -82,7 +82,9 @@ ALLOW_CHANGES = arguments.define_list(
     'allow_changes', 'For train: fields that may change on resume, as in learning_rate,weight_decay.'
 )
 FROM_START = flags.DEFINE_bool(
-    'from_start', False, 'For train: start at step 0 where a run has been of which no checkpoint is left.'
+    'from_start',
+    False,
+    'For train, study and figure1: start at step 0 where a run has been of which no checkpoint is left.',
 )
 
 COORDINATOR = flags.DEFINE_string(
@@ -145,7 +147,7 @@ def call(config: 'Config | None', workdir: str | None, console: 'Console') -> No
         case 'figure1':
             from alexnet_jax.commands.figure1 import draw_figure_1
 
-            draw_figure_1(config, workdir, console, arguments.seeds(SEEDS.value))
+            draw_figure_1(config, workdir, console, arguments.seeds(SEEDS.value), from_start=FROM_START.value)
         case 'import':
             from alexnet_jax.commands.import_weights import import_weights
 

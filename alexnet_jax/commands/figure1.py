@@ -18,6 +18,7 @@ from alexnet_jax.figures.style import write_figure
 from alexnet_jax.model.layer_specs import ReLU, Tanh
 from alexnet_jax.runs.checkpoint import NotFiniteStateError
 from alexnet_jax.runs.metrics_log import read_metrics
+from alexnet_jax.runs.workdir import has_checkpoint
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.files import write_json
 from alexnet_jax.training.metrics_window import NotFiniteLossError
@@ -90,7 +91,12 @@ def fastest(trials: Sequence[Trial]) -> Trial:
 
 
 def draw_figure_1(
-    config: Config, workdir: str, console: Console, seeds: Sequence[int] = (0,), rates: Sequence[float] = RATES
+    config: Config,
+    workdir: str,
+    console: Console,
+    seeds: Sequence[int] = (0,),
+    rates: Sequence[float] = RATES,
+    from_start: bool = False,
 ) -> float | None:
     """Trains a network with ReLUs and with tanh, each at its fastest rate, and draws the two.
 
@@ -106,6 +112,7 @@ def draw_figure_1(
       console: for output.
       seeds: one or more; curves are the first's, epochs to the target the mean.
       rates: learning rates to try.
+      from_start: as for `train`, for the runs of which no checkpoint is left.
 
     Returns:
       Epochs that tanh needs, as a multiple of ReLU's; None if one of them never reaches the target.
@@ -122,7 +129,7 @@ def draw_figure_1(
         name = f'{nonlinearity}-{rate:g}' + (f'-seed{seed}' if seed != seeds[0] else '')
         say(console, f'--- {nonlinearity}, rate {rate:g}, seed {seed}: {directory / name}')
         of_trial = with_nonlinearity(config, nonlinearity).replace(learning_rate=rate, seed=seed, epochs=epochs)
-        trials.append(run_trial(of_trial, nonlinearity, directory / name, console))
+        trials.append(run_trial(of_trial, nonlinearity, directory / name, console, from_start))
         return trials[-1]
 
     best: dict[str, list[Trial]] = {}
@@ -203,8 +210,12 @@ def with_nonlinearity(config: Config, nonlinearity: str) -> Config:
     return config.replace(network=network, name=f'{family}{nonlinearity}')
 
 
-def run_trial(config: Config, nonlinearity: str, directory: pathlib.Path, console: Console) -> Trial:
+def run_trial(
+    config: Config, nonlinearity: str, directory: pathlib.Path, console: Console, from_start: bool = False
+) -> Trial:
     """Trains at the config's rate, resuming if interrupted, and reads the curve.
+
+    `from_start` is as for `train`, where no checkpoint is left.
 
     Raises:
       UserError: the run fails for another reason than divergence.
@@ -212,7 +223,7 @@ def run_trial(config: Config, nonlinearity: str, directory: pathlib.Path, consol
     """
     diverged = False
     try:
-        train(config, str(directory), console)
+        train(config, str(directory), console, from_start=from_start and not has_checkpoint(directory))
     except UserError as error:
         if not isinstance(error.__cause__, NotFiniteLossError | NotFiniteStateError):
             raise

@@ -190,10 +190,14 @@ def command_of_run(variant: str, seed: int, workdir: str, mode: str) -> list[str
       variant: of the experiment's file; 'base' for --config as it was given.
       seed, workdir, mode: of the run.
     """
+    from alexnet_jax.runs.workdir import has_checkpoint  # brings NumPy
+
     config = _given('config', sys.argv)[-1]
     if variant != 'base':
         config = f'{config.split(":")[0]}:{variant}'
     rest = re.sub(_pattern('config|workdir|mode|variants|seeds'), '', '\0'.join(sys.argv[1:])).strip('\0')
+    if has_checkpoint(workdir):  # the flag is for those of which none is left
+        rest = re.sub(r'(?:^|\0)--?from_start(=[^\0]*)?(?=\0|$)', '', rest).strip('\0')
     own = [f'--config={config}', *rest.split('\0')] if rest else [f'--config={config}']
     return [sys.executable, sys.argv[0], *own, f'--config.seed={seed}', f'--workdir={workdir}', f'--mode={mode}']
 

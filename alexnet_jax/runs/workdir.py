@@ -23,6 +23,11 @@ CONFIG, DATA_SET, LOCK = 'config.json', 'data_set', 'lock'
 NO_CHECKPOINT_YET, DAMAGED = 'no_checkpoint_yet', 'damaged_checkpoints'
 
 
+def has_checkpoint(workdir: str | pathlib.Path) -> bool:
+    """Whether a run has a checkpoint, whole or not."""
+    return any(path.name.isdecimal() for path in (pathlib.Path(workdir) / 'checkpoints').glob('*'))
+
+
 def make_workdir(workdir: str, flag: str = '--workdir') -> None:
     """Makes the directory of a run, or another that a flag names.
 

@@ -174,6 +174,16 @@ def test_the_command_of_a_run_is_that_of_the_study_for_one_variant_and_seed(monk
     assert flags.command_of_run('base', 4, 'w', 'eval') == [*python, '--config=experiments/paper.py', *own]
 
 
+@pytest.mark.parametrize('flag', ['--from_start', '--from_start=True', '-from_start'])
+def test_a_run_starts_anew_only_where_no_checkpoint_is_left(flag, monkeypatch, tmp_path):
+    (tmp_path / 'whole' / 'checkpoints' / '12').mkdir(parents=True)
+    (tmp_path / 'lost' / 'checkpoints' / 'leftover').mkdir(parents=True)
+    argv = ['launch.py', '--mode=study', flag, '--config=a.py', '--config.epochs=3', f'--workdir={tmp_path}']
+    monkeypatch.setattr(sys, 'argv', argv)
+    whole, lost = (flags.command_of_run('base', 0, str(tmp_path / name), 'train') for name in ('whole', 'lost'))
+    assert flag in lost and [one for one in lost if one != flag] == [one.replace('whole', 'lost') for one in whole]
+
+
 @pytest.mark.parametrize('given, words', [(['0', 'x'], "'x' is not a whole number"), (['-1'], "'-1' is not")])
 def test_seeds_that_are_no_numbers(given, words, monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['launch.py'])
