@@ -58,7 +58,8 @@ def make_server(analyzer: 'Analyzer', host: str, port: int) -> Any:
 
     app = application(analyzer, ['localhost', '127.0.0.1', '[::1]', host] if is_loopback(host) else None)
     most = 2 * LARGEST  # bytes in memory, none of which goes to disk
-    options = {'threads': 4, 'ident': None, 'max_request_body_size': most, 'inbuf_overflow': most}
+    options: dict[str, Any] = {'threads': 4, 'ident': None, 'max_request_body_size': most, 'inbuf_overflow': most}
+    options['connection_limit'] = 16  # others wait: at most 0.64 GB of uploads at a time
     try:
         return waitress.create_server(app, host=host, port=port, **options)
     except (OSError, ValueError) as error:
