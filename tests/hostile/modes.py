@@ -88,7 +88,7 @@ def reuse_programs():
     train_module.training_step = lambda experiment: kept(experiment, 'step', training_step)
 
 
-def launched(mode, place, config, call, ensemble=False):
+def launched(mode, place, config, call, ensemble=False, images=()):
     """Calls call(config, workdir) as launch.py does."""
     from alexnet_jax.commands import flags as arguments
     from alexnet_jax.commands.start import enough_memory, start
@@ -97,7 +97,7 @@ def launched(mode, place, config, call, ensemble=False):
     if config is None and not ensemble:
         config = read_config(place.run)
     workdir = str(place.run)
-    arguments.check(['launch.py'], config, workdir, mode, ensemble)
+    arguments.check(['launch.py'], config, workdir, mode, ensemble, images)
     config = config and typed(config)
     with enough_memory():
         start(config)
@@ -134,13 +134,19 @@ def ensemble(place, console, workdirs, config=None, which='newest'):
 def predict(place, console, images, config=None, which='newest', as_json=True):
     from alexnet_jax.commands.predict import predict
 
-    launched('predict', place, config, lambda config, run: predict(config, run, which, images, as_json, console))
+    def call(config, run):
+        predict(config, run, which, images, as_json, console)
+
+    launched('predict', place, config, call, images=images)
 
 
 def features(place, console, images=(), config=None, which='newest', layer='fc7', split=None):
     from alexnet_jax.commands.features import extract
 
-    launched('features', place, config, lambda config, run: extract(config, run, which, layer, split, images, console))
+    def call(config, run):
+        extract(config, run, which, layer, split, images, console)
+
+    launched('features', place, config, call, images=images)
 
 
 def neighbors(place, console, config=None, layer='fc7'):
