@@ -74,9 +74,9 @@ def test_a_workdir_is_the_same_network(run):
     assert place == workdir / 'exported' / 'safetensors-step135'
     copy, original = load_run(place), load_run(workdir)
     np.testing.assert_array_equal(copy.predict(pixels()), original.predict(pixels()))
-    errors = [evaluate_run(read_config(one), str(one), 'newest', 'validation', console()) for one in (place, workdir)]
-    for views, found in errors[0].views.items():
-        assert found.model_dump() == pytest.approx(errors[1].views[views].model_dump(), rel=1e-6), views
+    same = read_config(place)  # batches of one size: in those of another, sums may be rounded otherwise
+    errors = [evaluate_run(same, str(one), 'newest', 'validation', console()) for one in (place, workdir)]
+    assert errors[0].views == errors[1].views
     again = exported((config, place), 'safetensors')  # of what was exported
     np.testing.assert_array_equal(load_run(again).predict(pixels()), original.predict(pixels()))
 

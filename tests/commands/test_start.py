@@ -43,6 +43,7 @@ COMMANDS = {
     'help': (['--help'], 1, set()),
     'an unknown flag': (['--wrkdir=runs'], 2, set()),
     'no workdir': (['--mode=eval'], 2, set()),
+    'no such image': (['--workdir={network}', '--mode=predict', '--images={tmp}/none.png'], 2, {'pydantic'}),
     'no such config': (['--workdir={tmp}/run', '--config=experiments/nothing.py'], 2, {'pydantic'}),
     'inspect': (['--mode=inspect', CONFIG], 0, NETWORK),
     'prepare': (['--mode=prepare', CONFIG], 0, EVER),

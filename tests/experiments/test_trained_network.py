@@ -34,8 +34,9 @@ def test_the_card_has_the_errors_of_its_log():
     lines = [json.loads(line) for line in (PLACE / 'metrics.jsonl').read_text().splitlines()]
     last = [line for line in lines if line['split'] == 'validation'][-1]
     center = re.search(r'\| center view \| (\S+) % \| (\S+) % \|', (PLACE / 'README.md').read_text())
-    logged = [100 * last[name] for name in ('top1_error', 'top5_error')]
-    assert center and [*map(float, center.groups())] == pytest.approx(logged, abs=0.05)  # of half precision there
+    logged = [f'{100 * last[name]:.2f}' for name in ('top1_error', 'top5_error')]
+    assert center and center[2] == logged[1] and float(center[1]) == pytest.approx(float(logged[0]), abs=0.05)
+    assert f'In single precision the top-1 errors are {logged[0]} and' in (PLACE / 'README.md').read_text()
     assert int(last['epoch']) == sum(tiny_imagenet.EPOCHS)
 
 
