@@ -41,7 +41,15 @@ def cpu_convolution(
     rounding: Rounding = 'up',
     far_pad: int | None = None,
 ) -> list[Array]:
-    """`layers.convolution` of each column's x; kernels and biases have a leading column axis."""
+    """`layers.convolution` of each column's x; kernels and biases have a leading column axis.
+
+    Columns that see the same array, as all do of an image, are computed as one with the kernels of all.
+    """
+    options: dict[str, Any] = {'stride': stride, 'pad': pad, 'rounding': rounding, 'far_pad': far_pad}
+    if len(xs) > 1 and all(x is xs[0] for x in xs):
+        joined = jnp.concatenate(kernels, -1)[None], jnp.concatenate(biases)[None]
+        (y,) = cpu_convolution(xs[:1], *joined, **options)
+        return jnp.split(y, len(xs), axis=-1)
     evenly = stride == 1 and far_pad in (None, pad)
     if evenly and xs[0].dtype == jnp.float32 and saves_work(xs[0].shape, kernels.shape[1:], pad):
         return fft_convolution(xs, kernels, biases, pad=pad)
@@ -49,7 +57,6 @@ def cpu_convolution(
     def in_groups(x: Array, kernel: Array, bias: Array) -> Array:
         kernel = kernel.astype(x.dtype)
         groups = jnp.split(x, list(range(_IMAGES_PER_GROUP, len(x), _IMAGES_PER_GROUP)))
-        options: dict[str, Any] = {'stride': stride, 'pad': pad, 'rounding': rounding, 'far_pad': far_pad}
         maps = [layers.correlation(group, kernel, **options) for group in groups]
         return jnp.concatenate(maps) + bias.astype(x.dtype)
 
@@ -94,7 +101,7 @@ def fft_convolution(xs: list[Array], kernels: Array, biases: Array, *, pad: int 
     """`layers.convolution` with a stride of 1, for all columns; float32.
 
     Args:
-      xs: each column's [batch, side, side, channels]; if all are the same array it is transformed once.
+      xs: each column's [batch, side, side, channels].
       kernels: [columns, size, size, channels, kernels].
       biases: [columns, kernels].
       pad: zeros at each edge.
@@ -102,10 +109,6 @@ def fft_convolution(xs: list[Array], kernels: Array, biases: Array, *, pad: int 
     Returns:
       Each column's [batch, outputs, outputs, kernels].
     """
-    if len(xs) > 1 and all(x is xs[0] for x in xs):
-        joined = jnp.concatenate(kernels, -1)[None], jnp.concatenate(biases)[None]
-        (y,) = fft_convolution(xs[:1], *joined, pad=pad)
-        return jnp.split(y, len(xs), axis=-1)
     columns, size, _, channels, count = kernels.shape
     outputs = xs[0].shape[1] + 2 * pad - size + 1
     cut = _tiling(outputs, size)

@@ -32,32 +32,49 @@ def draws(*shapes):
     return [np.float32(generator.standard_normal(shape)) for shape in shapes]
 
 
-@pytest.mark.parametrize('shared', [False, True])
 @pytest.mark.parametrize('side, size, pad', CASES)
-def test_convolution(side, size, pad, shared):
-    """Two columns; shared: both see the same maps, as they do after an exchange, and its gradient is both's."""
+def test_convolution(side, size, pad):
     outputs = side + 2 * pad - size + 1
-    shapes = (1 if shared else 2, 3, side, side, 4), (2, size, size, 4, 5), (2, 5), (2, 3, outputs, outputs, 5)
+    shapes = (2, 3, side, side, 4), (2, size, size, 4, 5), (2, 5), (2, 3, outputs, outputs, 5)
+    xs, kernels, biases, cotangent = draws(*shapes)
+
+    @jax.jit
+    def value_and_gradients(*inputs):
+        y, vjp = jax.vjp(lambda *inputs: jnp.stack(fft_convolution.fft_convolution(*inputs, pad=pad)), *inputs)
+        return y, vjp(cotangent)
+
+    y, gradients = value_and_gradients(list(xs), kernels, biases)
+    assert y.dtype == jnp.float32
+    for column in range(2):
+        inputs = (each[column].astype(float) for each in (xs, kernels, biases))
+        right, back = reference.convolution(*inputs, pad=pad)
+        assert reference.relative_error(y[column], right) < TOLERANCE
+        for gradient, right_gradient in zip(gradients, back(cotangent[column].astype(float)), strict=True):
+            assert reference.relative_error(gradient[column], right_gradient) < TOLERANCE
+
+
+@pytest.mark.parametrize('shared', [False, True])
+@pytest.mark.parametrize('batch', [1, 8, 9, 19])
+def test_convolution_in_groups_of_images(batch, shared):
+    """Two columns; shared: both see the same maps, as they do of the image, and its gradient is both's."""
+    shapes = (1 if shared else 2, batch, 6, 5, 3), (2, 3, 3, 3, 4), (2, 4), (2, batch, 4, 3, 4)
     xs, kernels, biases, cotangent = draws(*shapes)
 
     @jax.jit
     def value_and_gradients(xs, kernels, biases, cotangent):
         def both(xs, kernels, biases):
             seen = [xs[0]]  # one array, and not two that are equal
-            return jnp.stack(
-                fft_convolution.fft_convolution(seen * 2 if shared else list(xs), kernels, biases, pad=pad)
-            )
+            return jnp.stack(cpu_convolution(seen * 2 if shared else list(xs), kernels, biases, stride=2, pad=1))
 
         y, vjp = jax.vjp(both, xs, kernels, biases)
         return y, vjp(cotangent)
 
     y, gradients = value_and_gradients(xs, kernels, biases, cotangent)
-    assert y.dtype == jnp.float32
     right, right_gradients = np.empty(cotangent.shape), [np.zeros(x.shape) for x in (xs, kernels, biases)]
     for column in range(2):
         seen = 0 if shared else column
         inputs = (each.astype(float) for each in (xs[seen], kernels[column], biases[column]))
-        right[column], back = reference.convolution(*inputs, pad=pad)
+        right[column], back = reference.convolution(*inputs, stride=2, pad=1)
         for total, one, place in zip(right_gradients, back(cotangent[column]), (seen, column, column), strict=True):
             total[place] += one
     assert reference.relative_error(y, right) < TOLERANCE
@@ -65,22 +82,15 @@ def test_convolution(side, size, pad, shared):
         assert reference.relative_error(gradient, right_gradient) < TOLERANCE
 
 
-@pytest.mark.parametrize('batch', [1, 8, 9, 19])
-def test_convolution_in_groups_of_images(batch):
-    xs, kernels, biases, cotangent = draws((2, batch, 6, 5, 3), (2, 3, 3, 3, 4), (2, 4), (2, batch, 4, 3, 4))
+@pytest.mark.parametrize('shared, convolutions', [(False, 2), (True, 1)])
+def test_columns_that_see_the_same_maps_are_one_convolution(shared, convolutions):
+    x, other = (jax.ShapeDtypeStruct((8, 28, 28, 3), jnp.float32) for _ in range(2))
+    kernels, biases = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2, 7, 7, 3, 24), (2, 24)))
 
-    @jax.jit
-    def value_and_gradients(*inputs):
-        y, vjp = jax.vjp(lambda *inputs: jnp.stack(cpu_convolution(*inputs, stride=2, pad=1)), *inputs)
-        return y, vjp(cotangent)
+    def both(x, other, kernels, biases):
+        return cpu_convolution([x, x if shared else other], kernels, biases)
 
-    y, gradients = value_and_gradients(list(xs), kernels, biases)
-    for column in range(2):
-        inputs = (each[column].astype(float) for each in (xs, kernels, biases))
-        right, back = reference.convolution(*inputs, stride=2, pad=1)
-        assert reference.relative_error(y[column], right) < TOLERANCE
-        for gradient, right_gradient in zip(gradients, back(cotangent[column].astype(float)), strict=True):
-            assert reference.relative_error(gradient[column], right_gradient) < TOLERANCE
+    assert str(jax.make_jaxpr(both)(x, other, kernels, biases)).count('conv_general_dilated[') == convolutions
 
 
 @pytest.mark.parametrize(
