@@ -1,9 +1,9 @@
 """The paper's two columns on CIFAR-10, small enough that a whole table of ablations takes an afternoon on two cores.
 
 The paper, but: images of 32 x 32, patches of 28 x 28 (as 224 is of 256, seven eighths), a first layer of 7 x 7 without
-stride, half the kernels or less, an eighth of the neurons, and 6 epochs in which the paper's rate falls
-along a cosine. Weights have the standard deviations of the 2012 code, times the square root of (inputs of a neuron there /
-inputs here), to within 15 %.
+stride, half the kernels or less, an eighth of the neurons, and 6 epochs in which the paper's rate falls along a cosine.
+Weights have the standard deviations of the 2012 code, times the square root of (inputs of a neuron there / inputs
+here), to within 15 %.
 
     python launch.py --config=experiments/cifar10_columns.py --mode=prepare --config.data.download=True
     python launch.py --workdir=runs/cifar10_columns --config=experiments/cifar10_columns.py

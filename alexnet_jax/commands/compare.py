@@ -37,7 +37,8 @@ def compare(
 
     Args:
       workdirs: of the runs.
-      workdir: directory for comparison.json and figures/comparison.png; None to print only.
+      workdir: directory for comparison.json, figures/comparison.png and, where runs have columns that see colors,
+        figures/color.png; None to print only.
       console: for output.
       missing: notes on runs that should be among them.
 
@@ -70,12 +71,17 @@ def compare(
         'notes': notes,
     }
     if workdir:
-        from alexnet_jax.figures.comparison import difference_bars  # printing needs no Matplotlib
+        from alexnet_jax.figures.comparison import color_panels, difference_bars  # printing needs no Matplotlib
         from alexnet_jax.figures.style import write_figure
 
         write_json(pathlib.Path(workdir) / 'comparison.json', result)
         figure = difference_bars(variants, f'Difference from {variants[0].name}: {_words(measurement)}')
         write_figure(figure, pathlib.Path(workdir) / 'figures' / 'comparison', console, line_art=True)
+        curves = {run.workdir: run.color_curves for run in runs}
+        colors = {one.name: [curves[run] for run in one.workdirs if curves[run]] for one in variants}
+        if any(colors.values()):
+            figure = color_panels({name: found for name, found in colors.items() if found})
+            write_figure(figure, pathlib.Path(workdir) / 'figures' / 'color', console, line_art=True)
     return result
 
 
@@ -207,4 +213,7 @@ def _described(run: Summary, measurement: Measurement) -> dict[str, Any]:
         'best_validation': dataclasses.asdict(run.best),
         'parameters': run.parameters,
         'color': [share if math.isfinite(share) else None for share in run.colors],
+        'color_curves': {
+            column: [pair for pair in curve if math.isfinite(pair[1])] for column, curve in run.color_curves.items()
+        },
     }

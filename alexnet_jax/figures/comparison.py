@@ -1,15 +1,21 @@
-"""Effects of changes to the network, as bars: ours beside the published ones."""
+"""Runs beside each other: effects of changes to the network as bars, and the specialization of their columns."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alexnet_jax.figures.style import BLUE, GRAY, ORANGE, SMALL, fitted, look, new_figure
+from alexnet_jax.evaluation.color import OF_RANDOM_KERNELS
+from alexnet_jax.figures.style import BLUE, GRAY, ORANGE, SMALL, VERMILLION, fitted, look, new_figure
 from alexnet_jax.runs.variants import Variant
 
 _WIDTH, _NAMES = 9.6, 2.4  # inches; of the figure, and of the widest name
 _BAR = 0.38  # height, as a fraction of a variant's
+_PANELS = 3  # beside each other, of shares of color
+_PANEL_WIDTH, _PANEL_HEIGHT = 3.2, 2.4  # inches
+
+Curves = Mapping[int, Sequence[tuple[float, float]]]  # of one run: for each column pairs of epoch and share of color
 
 
 def difference_bars(variants: Sequence[Variant], title: str) -> Figure:
@@ -73,3 +79,47 @@ def _label_bar(axes: Axes, end: float, height: float, words: str) -> None:
     axes.annotate(
         words, (end, height), xytext=(4, 0), textcoords='offset points', va='center', size=SMALL - 1, color=GRAY
     )
+
+
+def color_panels(variants: Mapping[str, Sequence[Curves]]) -> Figure:
+    """Share of color in the columns' first layers over training (section 6.1, Figure 3), a panel for each variant.
+
+    In each run the column that ends with the larger share is drawn in red, the others dashed and in blue: which of them
+    turns to color differs "modulo a renumbering of the GPUs". A single column is gray.
+
+    Args:
+      variants: by name, the curves of each of its runs.
+    """
+    rows = math.ceil(len(variants) / _PANELS)
+    across = min(len(variants), _PANELS)
+    with look():
+        figure = new_figure(
+            max(2, across) * _PANEL_WIDTH,
+            0.7 + rows * _PANEL_HEIGHT,
+            "Share of color in each column's first layer",
+            layout='constrained',
+        )
+        panels = list(figure.subplots(rows, across, sharex=True, sharey=True, squeeze=False).flat)
+        for axes, (name, runs) in zip(panels, variants.items(), strict=False):
+            axes.set_title(fitted(name, _PANEL_WIDTH - 0.6, SMALL), parse_math=False, size=SMALL)
+            axes.axhline(OF_RANDOM_KERNELS, color=GRAY, linestyle=':', linewidth=1.2, label='random kernels')
+            axes.set(ylim=(0, 1), xlim=(0, None))
+            for run in runs:
+                _draw_run(axes, run)
+        for axes in panels[len(variants) :]:
+            axes.set_axis_off()
+        for place, axes in enumerate(panels[: len(variants)]):
+            if place + across >= len(variants):
+                axes.set_xlabel('epoch')
+                axes.tick_params(labelbottom=True)
+        handles = {line.get_label(): line for axes in panels for line in axes.lines if line.get_label()[0] != '_'}
+        figure.legend(handles.values(), handles, loc='outside lower center', ncols=4, frameon=False)
+    return figure
+
+
+def _draw_run(axes: Axes, run: Curves) -> None:
+    most = max(run, key=lambda column: run[column][-1][1])
+    for column, points in run.items():
+        style = (VERMILLION, '-', "more color of a run's columns") if column == most else (BLUE, '--', 'less color')
+        color, dashes, label = style if len(run) > 1 else (GRAY, '-', 'one column')
+        axes.plot(*zip(*points, strict=True), color=color, linestyle=dashes, linewidth=1.2, label=label)

@@ -43,6 +43,7 @@ class Summary:
       evaluation: eval.json, if there is one.
       parameters: number of kernel and bias values, all columns together.
       colors: for each column the last share of color (0..1) in its first layer; may be empty.
+      color_curves: for each column, from 1, pairs of epoch and that share, at all validations.
     """
 
     workdir: str
@@ -56,6 +57,7 @@ class Summary:
     evaluation: Evaluation | None
     parameters: int
     colors: tuple[float, ...]
+    color_curves: dict[int, list[tuple[float, float]]]
 
     @property
     def evaluated(self) -> dict[str, Errors]:
@@ -106,6 +108,7 @@ def summarize(workdir: str) -> Summary:
         evaluation=evaluation,
         parameters=parameters,
         colors=tuple(points[-1][1] for points in color_columns(validated[-1:]).values()),
+        color_curves=color_columns(validated),
     )
 
 

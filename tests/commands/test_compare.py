@@ -16,8 +16,8 @@ from alexnet_jax.commands.compare import compare
 from alexnet_jax.config import config_dict
 from alexnet_jax.evaluation.logs_2012 import LOGGED, LOGGED_CHANGES, logged_for
 from alexnet_jax.evaluation.published import DIFFERENCES, difference_between, difference_for
-from alexnet_jax.figures.comparison import difference_bars
-from alexnet_jax.figures.style import BLUE, ORANGE
+from alexnet_jax.figures.comparison import color_panels, difference_bars
+from alexnet_jax.figures.style import BLUE, GRAY, ORANGE, VERMILLION
 from alexnet_jax.runs.build import build
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runs.summary import summarize
@@ -91,11 +91,16 @@ def test_real_runs(trained, another, tmp_path):
         assert run['workdir'] == str(workdir) and run['seed'] == config.seed and run['ended'] and run['step'] == 135
         assert run['parameters'] == sum(math.prod(x.shape) for x in shapes)
         assert run['color'] == [line['color_column1'], line['color_column2']]
+        validated = [line for line in read_metrics(workdir) if line['split'] == 'validation']
+        for column in (1, 2):
+            curve = [(line['epoch'], line[f'color_column{column}']) for line in validated]
+            assert run['color_curves'][column] == curve and len(curve) == 3
     more = [1 + int(line['color_column2'] > line['color_column1']) for line in last]
     assert variant['more_color'] == {column: more.count(column) for column in set(more)}
     left = json.loads((tmp_path / 'result' / 'comparison.json').read_text())
-    assert left['runs'] == result['runs'] and left['base'] == 'digits' and left['notes'] == []
-    assert (tmp_path / 'result' / 'figures' / 'comparison.png').stat().st_size > 1000
+    assert left['runs'] == json.loads(json.dumps(result['runs'])) and left['base'] == 'digits' and left['notes'] == []
+    for name in ('comparison', 'color'):
+        assert (tmp_path / 'result' / 'figures' / f'{name}.png').stat().st_size > 1000
     assert sorted(path.name for path in (tmp_path / 'result').iterdir()) == ['comparison.json', 'figures']
 
 
@@ -534,3 +539,29 @@ def test_names_are_no_markup(made):
     compare([run], None, on)
     assert '[red]$x_[/nothing]' in on.file.getvalue()
     assert group_by_variant([summarize(run)], choose_measurement([summarize(run)])[0])[0].name == '[red]$x_[/nothing]'
+
+
+def test_the_column_that_ends_with_more_color_is_red():
+    falling, rising = [(1.0, 0.6), (2.0, 0.2)], [(1.0, 0.5), (2.0, 0.7)]
+    two = [{1: falling, 2: rising}, {1: rising, 2: falling}]
+    figure = color_panels({'both $x_': two, 'one': [{1: falling}], 'c': two[:1], 'd': two[1:]})
+    figure.draw_without_rendering()
+    panels = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title() for axes in panels] == ['both $x_', 'one', 'c', 'd']
+    drawn = [
+        [
+            (line.get_color(), list(map(tuple, line.get_xydata())))
+            for line in axes.lines
+            if len(set(line.get_ydata())) > 1
+        ]
+        for axes in panels
+    ]
+    assert drawn[0] == [(BLUE, falling), (VERMILLION, rising), (VERMILLION, rising), (BLUE, falling)]
+    assert drawn[1] == [(GRAY, falling)]
+    (legend,) = figure.legends
+    assert len({text.get_text() for text in legend.get_texts()}) == len(legend.get_texts()) == 4
+
+
+def test_no_shares_of_color_no_panels(made, tmp_path):
+    compare([made('a')], str(tmp_path / 'result'), console())
+    assert [path.stem for path in sorted((tmp_path / 'result' / 'figures').iterdir())] == ['comparison', 'comparison']
