@@ -97,10 +97,13 @@ PROCESS = flags.DEFINE_integer('process', None, 'Number of this process, from 0.
 def main(argv: list[str]) -> None:
     """Checks the flags and calls the mode."""
     arguments.check(argv, CONFIG.value, WORKDIR.value, MODE.value, bool(ENSEMBLE.value), IMAGES.value)
-    from alexnet_jax.commands.start import enough_memory, start
-    from alexnet_jax.config import Config
+    config = None
+    if CONFIG.value:
+        from alexnet_jax.config import Config
 
-    config = Config.from_fields(CONFIG.value, arguments.note) if CONFIG.value else None
+        config = Config.from_fields(CONFIG.value, arguments.note)
+    arguments.check_values(config, WORKDIR.value, MODE.value, flags.FLAGS.flag_values_dict())
+    from alexnet_jax.commands.start import enough_memory, start
     from alexnet_jax.runtime import distributed  # imports JAX, which takes a while: the flags are checked by now
 
     processes = distributed.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)

@@ -1,6 +1,5 @@
 """Runs compared with each other and with the paper's ablations: `--mode=compare`."""
 
-import collections
 import dataclasses
 import math
 import pathlib
@@ -22,8 +21,8 @@ from alexnet_jax.runs.variants import (
     group_by_variant,
     notes_on_progress,
 )
-from alexnet_jax.runs.workdir import CONFIG, make_workdir
-from alexnet_jax.runtime.errors import UserError, say
+from alexnet_jax.runs.workdir import check_runs, make_workdir
+from alexnet_jax.runtime.errors import say
 from alexnet_jax.runtime.files import write_json
 from alexnet_jax.runtime.formatting import format_percent, format_top5
 
@@ -49,7 +48,7 @@ def compare(
     Raises:
       UserError: a run cannot be read, they cannot be compared, or the result cannot be written.
     """
-    _check_names(workdirs, workdir)
+    check_runs(workdirs, workdir)
     runs = [summarize(one) for one in workdirs]
     notes = check_comparable(runs)
     measurement, why = choose_measurement(runs)
@@ -83,24 +82,6 @@ def compare(
             figure = color_panels({name: found for name, found in colors.items() if found})
             write_figure(figure, pathlib.Path(workdir) / 'figures' / 'color', console, line_art=True)
     return result
-
-
-def _check_names(workdirs: Sequence[str], workdir: str | None) -> None:
-    if not any(workdirs):
-        raise UserError(
-            '--runs is missing: directories of runs, the base first, as in --runs=runs/paper,runs/no_dropout.'
-        )
-    if not all(workdirs):
-        raise UserError(f'--runs={",".join(workdirs)} has an empty name; take out the comma.')
-    paths = collections.Counter(pathlib.Path(one).resolve() for one in workdirs)
-    for one in workdirs:
-        if paths[pathlib.Path(one).resolve()] > 1:
-            raise UserError(f'--runs={",".join(workdirs)} names {one} twice.')
-    if workdir and ((pathlib.Path(workdir) / CONFIG).exists() or pathlib.Path(workdir).resolve() in paths):
-        raise UserError(
-            f'--workdir={workdir} is the directory of a run; name another one for the result, such as '
-            '--workdir=runs/comparison.'
-        )
 
 
 def _words(measurement: Measurement) -> str:

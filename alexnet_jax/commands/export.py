@@ -45,8 +45,6 @@ def export(
       UserError: the run cannot be used, the directory is not empty or cannot be written, or a package is missing.
         Nothing is left behind then.
     """
-    if to is None:
-        raise UserError('--to is missing: torch, onnx, safetensors or huggingface.')
     if half and to in ('torch', 'onnx'):
         raise UserError(f'--half is for --to=safetensors and --to=huggingface; --to={to} is in float32.')
     run = open_run(config, workdir, which, lambda line: say(console, line))

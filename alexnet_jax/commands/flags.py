@@ -8,7 +8,7 @@ import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # --help does not need it
 
 _CONFIG_FILES = ('config', 'beside')  # flags that take one
 _WITH_CONFIG = ('train', 'prepare', 'inspect', 'figure1', 'study')  # modes that need no existing run
+_OF_CHECKPOINT = ('eval', 'predict', 'features', 'neighbors', 'figures', 'export', 'demo')
 _WITHOUT_CONFIG = ('compare', 'import')  # modes that take none: networks have their own
 _RENAMED_MODES = {'neighbours': 'neighbors'}
 _TRAINED = pathlib.Path(__file__).parents[2] / 'trained' / 'tiny_imagenet'  # what comes with the software
@@ -320,3 +321,36 @@ def check(
         from alexnet_jax.data.image_files import check_named  # brings NumPy and Pillow
 
         check_named(images)
+
+
+def check_values(config: 'Config | None', workdir: str | None, mode: str, values: Mapping[str, Any]) -> None:
+    """Finds what a mode would find wrong in its own flags, before JAX is imported, which takes half a second.
+
+    Args:
+      config: of the run or the experiment, if the mode takes one.
+      workdir, mode: of launch.py.
+      values: of its flags, by name.
+
+    Raises:
+      UserError: a flag is missing, or names a run, checkpoint, layer or file that there is not.
+    """
+    if mode == 'compare':
+        from alexnet_jax.runs.workdir import check_runs
+
+        check_runs(values['runs'], workdir)
+    elif mode == 'import':
+        weights = values['weights']
+        if weights is None:
+            raise UserError('--weights is missing: the file of a trained network.')
+        if not pathlib.Path(weights).exists():
+            raise UserError(f'--weights={weights}: there is no such file.')
+    elif mode == 'export' and values['to'] is None:
+        raise UserError('--to is missing: torch, onnx, safetensors or huggingface.')
+    if mode in _OF_CHECKPOINT and workdir and not values['ensemble']:
+        from alexnet_jax.runs.workdir import check_checkpoint
+
+        check_checkpoint(workdir, values['checkpoint'])
+    if mode in ('features', 'neighbors') and config:
+        from alexnet_jax.model.layer_specs import check_layer
+
+        check_layer(config.network, values['layer'])

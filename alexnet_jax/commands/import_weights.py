@@ -13,7 +13,7 @@ from alexnet_jax.weights.imported import Given, imported
 
 
 def import_weights(
-    weights: str | None,
+    weights: str,
     workdir: str,
     console: Console,
     *,
@@ -38,8 +38,6 @@ def import_weights(
     Raises:
       UserError: a file cannot be read, is damaged, or holds no such network; nothing is written then.
     """
-    if weights is None:
-        raise UserError('--weights is missing: the file of a trained network.')
     if is_own(weights):
         _copy(weights, workdir, console, given=[mean, std, class_names, channels, crop_size])
         return

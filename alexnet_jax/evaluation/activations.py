@@ -13,8 +13,7 @@ from alexnet_jax.data.device_feed import Batch
 from alexnet_jax.evaluation.predictor import gather_examples
 from alexnet_jax.model.alexnet import AlexNet, classes_of
 from alexnet_jax.model.columns import COLUMN, EVERYWHERE, PER_COLUMN, PER_EXAMPLE
-from alexnet_jax.model.layer_specs import Exchange, Learned, ReLU, Table, Tanh
-from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.model.layer_specs import Exchange, Learned, ReLU, Table, Tanh, check_layer
 
 FeatureStep = Callable[[Any, Batch, Statistics], Array]
 
@@ -28,10 +27,8 @@ def activation_of(table: Table, layer: str) -> str:
     Raises:
       UserError: the table has no such layer.
     """
-    names = [name for name, _ in table]
-    if layer not in names:
-        raise UserError(f'--layer={layer}: the network has no such layer; it has {", ".join(names)}.')
-    index = names.index(layer)
+    check_layer(table, layer)
+    index = [name for name, _ in table].index(layer)
     following, spec = table[index + 1] if index + 1 < len(table) else ('', None)
     return following if isinstance(table[index][1], Learned) and isinstance(spec, ReLU | Tanh) else layer
 

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from alexnet_jax.runtime.errors import UserError
+
 Count = Annotated[int, Field(ge=1, le=2**20)]  # of kernels or units
 Size = Annotated[int, Field(ge=1, le=2**14)]  # pixels, or channels
 Padding = Annotated[int, Field(ge=0, le=2**14)]  # pixels
@@ -160,6 +162,14 @@ Pooling = MaxPooling | AveragePooling
 Learned = Convolution | LocallyConnected | Dense  # layers with parameters
 Layer = Learned | ReLU | Tanh | Normalization | Pooling | Exchange | Flatten | Dropout
 Table = tuple[tuple[str, Layer], ...]
+
+
+def check_layer(table: Table, layer: str) -> None:
+    """Raises UserError where --layer names none of a table's layers."""
+    names = [name for name, _ in table]
+    if layer not in names:
+        raise UserError(f'--layer={layer}: the network has no such layer; it has {", ".join(names)}.')
+
 
 # By their names in configs, the classes' in snake case.
 TYPES: dict[str, type[Layer]] = {

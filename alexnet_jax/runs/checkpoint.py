@@ -31,7 +31,7 @@ from alexnet_jax.runs.diagnosis import (
 )
 from alexnet_jax.runs.metrics_log import validation_errors
 from alexnet_jax.runs.progress import Progress, error_in, from_fields, to_fields
-from alexnet_jax.runs.workdir import DAMAGED
+from alexnet_jax.runs.workdir import DAMAGED, no_such_checkpoint
 from alexnet_jax.runtime.distributed import is_leader, leader_first, several
 from alexnet_jax.runtime.errors import UserError, writing
 from alexnet_jax.runtime.files import read_json, sync, sync_tree, unused
@@ -160,10 +160,7 @@ class Checkpoints:
         known = {'newest': steps[-1], 'best': self.best(), **{str(step): step for step in steps}}
         step = known.get(which)
         if step is None:
-            raise UserError(
-                f'--checkpoint={which}: {self.directory} has none; take newest, best, or one of '
-                f'{", ".join(map(str, steps))}.'
-            )
+            raise no_such_checkpoint(self.directory, which, steps)
         return step
 
     def save(self, state: TrainState, progress: Progress, top1_error: float | None) -> None:

@@ -7,11 +7,14 @@ WORKDIR/no_checkpoint_yet                        until the first one is on disk
 WORKDIR/damaged_checkpoints                      checkpoints that were put aside; nothing deletes them
 """
 
+import collections
 import contextlib
 import functools
 import os
 import pathlib
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 from alexnet_jax.config import Config, unknown_fields
 from alexnet_jax.data.dataset import PreparedDataSet, open_prepared, write_description
@@ -25,7 +28,45 @@ NO_CHECKPOINT_YET, DAMAGED = 'no_checkpoint_yet', 'damaged_checkpoints'
 
 def has_checkpoint(workdir: str | pathlib.Path) -> bool:
     """Whether a run has a checkpoint, whole or not."""
-    return any(path.name.isdecimal() for path in (pathlib.Path(workdir) / 'checkpoints').glob('*'))
+    return bool(_checkpoints(workdir))
+
+
+def _checkpoints(workdir: str | pathlib.Path) -> list[int]:
+    return sorted(int(path.name) for path in (pathlib.Path(workdir) / 'checkpoints').glob('*') if path.name.isdecimal())
+
+
+def check_checkpoint(workdir: str | pathlib.Path, which: str) -> None:
+    """Raises UserError where a run has checkpoints, and none of that name: 'newest', 'best' or a step."""
+    steps = _checkpoints(workdir)
+    if steps and which not in ('newest', 'best', *map(str, steps)):
+        raise no_such_checkpoint(pathlib.Path(workdir) / 'checkpoints', which, steps)
+
+
+def no_such_checkpoint(directory: str | pathlib.Path, which: str, steps: Sequence[int]) -> UserError:
+    """The error for a name that is none of the checkpoints in a directory."""
+    return UserError(
+        f'--checkpoint={which}: {directory} has none; take newest, best, or one of {", ".join(map(str, steps))}.'
+    )
+
+
+def check_runs(workdirs: Sequence[str], workdir: str | None) -> None:
+    """Raises UserError where --runs does not name the directories of runs, each once, or --workdir is one of them."""
+    if not any(workdirs):
+        raise UserError(
+            '--runs is missing: directories of runs, the base first, as in --runs=runs/paper,runs/no_dropout.'
+        )
+    if not all(workdirs):
+        raise UserError(f'--runs={",".join(workdirs)} has an empty name; take out the comma.')
+    paths = collections.Counter(pathlib.Path(one).resolve() for one in workdirs)
+    for one in workdirs:
+        if paths[pathlib.Path(one).resolve()] > 1:
+            raise UserError(f'--runs={",".join(workdirs)} names {one} twice.')
+        _read_fields(one)
+    if workdir and ((pathlib.Path(workdir) / CONFIG).exists() or pathlib.Path(workdir).resolve() in paths):
+        raise UserError(
+            f'--workdir={workdir} is the directory of a run; name another one for the result, such as '
+            '--workdir=runs/comparison.'
+        )
 
 
 def make_workdir(workdir: str, flag: str = '--workdir') -> None:
@@ -78,23 +119,32 @@ def read_config(workdir: str | os.PathLike[str]) -> Config:
       UserError: there is no config.json, or it is damaged or not a config.
     """
     path = pathlib.Path(workdir) / CONFIG
+    fields = _read_fields(workdir)
     try:
-        fields = read_json(path)
-        if not isinstance(fields, dict):
-            raise ValueError('it holds no fields')
         for name in unknown_fields(fields):
             *sections, last = name.split('.')
             del functools.reduce(lambda inside, section: inside[section], sections, fields)[last]
             warnings.warn(f'{path}: this version has no field {name!r}, and ignores it', stacklevel=2)
         return Config.from_fields(fields)
+    except ValueError as error:
+        raise UserError(f'{path} is damaged: {error}.') from error
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from error
+
+
+def _read_fields(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+    path = pathlib.Path(workdir) / CONFIG
+    try:
+        fields = read_json(path)
     except OSError as error:
         raise UserError(
             f'{workdir} is not the directory of a run: {path} cannot be read ({error.strerror}).'
         ) from error
     except ValueError as error:
         raise UserError(f'{path} is damaged: {error}.') from error
-    except UserError as error:
-        raise UserError(f'{path}: {error}') from error
+    if not isinstance(fields, dict):
+        raise UserError(f'{path} is damaged: it holds no fields.')
+    return fields
 
 
 def remember_data(data: PreparedDataSet, workdir: str) -> None:

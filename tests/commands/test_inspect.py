@@ -204,8 +204,9 @@ def test_a_command(name, commands):
 
 
 def test_what_commands_leave(commands):
+    pictures = ['color.png', 'color.svg', 'comparison.png', 'comparison.svg']
     left = sorted(str(path.relative_to(commands[0]['tmp'])) for path in commands[0]['tmp'].glob('result/**/*.*'))
-    assert left == ['result/comparison.json', 'result/figures/comparison.png', 'result/figures/comparison.svg']
+    assert left == ['result/comparison.json', *(f'result/figures/{name}' for name in pictures)]
     assert not (commands[0]['another'] / 'comparison.json').exists()
     drawn = sorted(path.name for path in (commands[0]['tmp'] / 'drawn').glob('**/*.*'))
     assert drawn == ['network.png', 'network.svg', 'network_narrow.png', 'network_narrow.svg']
