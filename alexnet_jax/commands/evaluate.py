@@ -119,10 +119,10 @@ def _check_shared(one: Run, other: Run) -> None:
 
 
 def split_of(runs: Sequence[Run], split: str, console: Console) -> PreparedDataSet:
-    """The data set that a config names, for runs on it.
+    """The data set that a config names, for runs on images of its size.
 
     Raises:
-      UserError: it cannot be used, lacks the split, or has other classes than a run.
+      UserError: it cannot be used, or lacks the split.
     """
     data = open_data(runs[0].experiment, console)
     if not data.shards.get(split):
@@ -131,14 +131,14 @@ def split_of(runs: Sequence[Run], split: str, console: Console) -> PreparedDataS
             f'--split={split}: {data.directory} has none; it has {found}. Images without labels can be given to '
             '--mode=predict and --mode=features, with --images=DIRECTORY.'
         )
-    for run in runs:
-        if run.data.class_ids != data.class_ids:
-            raise UserError(f'{data.directory} has other classes than those that {run.workdir} was trained on.')
     return data
 
 
 def _evaluate(runs: list[Run], split: str, console: Console) -> Evaluation:
     config, data = runs[0].experiment.config, split_of(runs, split, console)
+    for run in runs:
+        if run.data.class_ids != data.class_ids:
+            raise UserError(f'{data.directory} has other classes than those that {run.workdir} was trained on.')
     examples = data.examples(split)
     whole: dict[str, ViewErrors] = {}
     each: list[dict[str, ViewErrors]] = [{} for _ in runs]

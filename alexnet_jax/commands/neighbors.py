@@ -22,7 +22,7 @@ from alexnet_jax.evaluation.nearest import nearest
 from alexnet_jax.figures.codes import recall_curve
 from alexnet_jax.figures.examples import figure_4_right
 from alexnet_jax.figures.style import write_figure
-from alexnet_jax.runs.feature_store import NAMES, VALUES
+from alexnet_jax.runs.feature_store import LABELS, NAMES, VALUES
 from alexnet_jax.runtime.errors import writing
 from alexnet_jax.runtime.files import write_json
 from alexnet_jax.runtime.formatting import format_percent
@@ -54,8 +54,10 @@ def retrieve(
       output: directory that takes the place of WORKDIR above; None for the workdir.
 
     Returns:
-      The content of codes.json: 'layer', 'images', 'queries', 'exact_seconds', and 'codes', for each length its 'bits',
-      'recall' (of the true six among the first six) and 'recall_of_shortlist' by method, 'seconds' and 'speed_up'.
+      The content of codes.json: 'layer', 'images', 'queries', 'same_class' ('found': the share of the six nearest
+      images that are of the query's class; 'by_chance': of all images), 'exact_seconds', and 'codes', for each length
+      its 'bits', 'recall' (of the true six among the first six) and 'recall_of_shortlist' by method, 'seconds' and
+      'speed_up'.
 
     Raises:
       UserError: the run, the layer or the data set cannot be used, or a file cannot be written.
@@ -81,6 +83,7 @@ def retrieve(
         'layer': layer,
         'images': len(values),
         'queries': len(queries),
+        'same_class': _same_class(np.load(train / LABELS), np.load(validation / LABELS)[chosen], true),
         'exact_seconds': seconds,
         'codes': [],
     }
@@ -109,6 +112,18 @@ def retrieve(
     return report
 
 
+def _same_class(train: np.ndarray, wanted: np.ndarray, near: np.ndarray) -> dict[str, float]:
+    """How often neighbors are of the query's class, and how often any training image is.
+
+    Args:
+      train: labels of the training images.
+      wanted: labels of the queries.
+      near: [queries, neighbors], training images.
+    """
+    frequency = np.bincount(train, minlength=wanted.max() + 1) / len(train)
+    return {'found': float(np.mean(train[near] == wanted[:, None])), 'by_chance': float(frequency[wanted].mean())}
+
+
 def _judge(encoder: Encoder, values: np.ndarray, queries: np.ndarray, true: np.ndarray, exact: float) -> dict[str, Any]:
     """Recall and search time of codes of one length, and recall of as many random hyperplanes.
 
@@ -134,10 +149,12 @@ def _judge(encoder: Encoder, values: np.ndarray, queries: np.ndarray, true: np.n
 
 
 def _table(report: dict[str, Any]) -> Table:
+    found, chance = (format_percent(report['same_class'][one], 1) for one in ('found', 'by_chance'))
     table = new_table(
         f'The six nearest of {report["images"]:,} images by codes of {report["layer"]}',
-        f'{report["queries"]} queries; exact search: {report["exact_seconds"]:.2f} s; codes: search, and choice of six '
-        f'among the first {_SHORTLIST} by true distance.',
+        f'{report["queries"]} queries, {found} of whose six nearest are of their class (of all images {chance}). '
+        f'Exact search: {report["exact_seconds"]:.2f} s; codes: search, and choice of six among the first '
+        f'{_SHORTLIST} by true distance.',
         right=['bits', 'recall', f'among the first {_SHORTLIST}', HYPERPLANES, 'seconds', 'times as fast'],
     )
     for one in report['codes']:

@@ -57,6 +57,25 @@ def test_neighbors_are_the_nearest_of_all(retrieved):
     assert np.mean(same) > 0.5
 
 
+def test_how_many_neighbors_are_of_the_same_class(retrieved):
+    workdir, report, printed = retrieved
+    (_, train, _, labels), (_, validation, _, own) = (opened(workdir, split) for split in ('train', 'validation'))
+    distances = np.square(validation[:, None] - train).sum(axis=2)
+    same = labels[np.argsort(distances, axis=1, kind='stable')[:, :6]] == own[:, None]
+    assert report['same_class']['found'] == pytest.approx(same.mean(), abs=1e-12)
+    assert report['same_class']['by_chance'] == pytest.approx((labels == own[:, None]).mean(), abs=1e-12)
+    assert f'{same.mean():.1%} of whose six nearest are of their class' in ' '.join(printed.split())
+
+
+def test_of_a_data_set_with_other_classes(trained, tmp_path):
+    """Neighbors need no class of the network's: a trained network finds them in any images of its size."""
+    config, workdir = copied(trained, tmp_path)
+    manifest = json.loads((workdir / 'data_set' / 'manifest.json').read_text())
+    manifest['class_ids'] = [f'other {name}' for name in manifest['class_ids']]
+    (workdir / 'data_set' / 'manifest.json').write_text(json.dumps(manifest))
+    assert retrieve(typed(config), str(workdir), 'newest', 'fc7', fakes.console())['images'] == TRAINING
+
+
 def test_codes_are_judged_by_the_true_neighbors(retrieved):
     workdir, report, printed = retrieved
     assert json.loads((workdir / 'codes.json').read_text()) == report
