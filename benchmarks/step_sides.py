@@ -20,6 +20,7 @@ from alexnet_jax.data.device_feed import Batch, statistics_to_devices, to_device
 from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.runs.build import Experiment, build, first_state, training_step
 from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.training.dispatch import compile_first, finish, holds_memory
 from alexnet_jax.training.optimizer import layer_rates
 from experiments import paper
 
@@ -101,16 +102,19 @@ def made_batch(experiment: Experiment) -> tuple[Batch, Statistics]:
 
 
 def our_steps(experiment: Experiment, batch: Batch, constants: Statistics) -> Steps:
-    """Our training step, repeated on a batch that is already on the device."""
+    """Our training step, repeated on a batch that is already on the device, and dispatched as `launch.py` does."""
     config, mesh = experiment.config, experiment.mesh
-    step, on_devices = training_step(experiment), statistics_to_devices(constants, mesh)
-    state, images = first_state(experiment), to_devices(batch, mesh)
+    on_devices, images = statistics_to_devices(constants, mesh), to_devices(batch, mesh)
+    state = first_state(experiment)
     rates = layer_rates(state.parameters, config.learning_rate, 0.0, config.rate_control)
-    holder = [state]
+    step = compile_first(training_step(experiment), state, images, on_devices, rates)
+    alone, holder = holds_memory(step), [state]
 
     def steps(count: int) -> float:
         for _ in range(count):
             holder[0], metrics = step(holder[0], images, on_devices, rates)
+            if alone:
+                finish(holder[0])
         jax.block_until_ready(holder[0])
         return float(metrics['loss'])
 

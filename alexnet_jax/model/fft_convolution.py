@@ -29,6 +29,8 @@ _MAX_TILE = 11  # Wider tiles take fewer products but longer transforms. Measure
 _MAX_COST_RATIO = 2 / 3  # Direct convolution runs nearer to the processor's peak rate, so it is faster above this.
 # For 128 images at once, XLA's gradient of a kernel takes several times as long an image as for a few.
 _IMAGES_PER_GROUP = 8
+# XLA takes as long for few kernels as for twice as many; its gradient of 96 takes longer than that of twice 48.
+_MOST_JOINED = 64
 
 
 def cpu_convolution(
@@ -43,15 +45,18 @@ def cpu_convolution(
 ) -> list[Array]:
     """`layers.convolution` of each column's x; kernels and biases have a leading column axis.
 
-    Columns that see the same array, as all do of an image, are computed as one with the kernels of all.
+    Columns that see the same array, as all do of an image, are computed as one with the kernels of all, where that is
+    faster.
     """
     options: dict[str, Any] = {'stride': stride, 'pad': pad, 'rounding': rounding, 'far_pad': far_pad}
-    if len(xs) > 1 and all(x is xs[0] for x in xs):
+    evenly = stride == 1 and far_pad in (None, pad)
+    transforms = evenly and xs[0].dtype == jnp.float32 and saves_work(xs[0].shape, kernels.shape[1:], pad)
+    few = kernels.shape[0] * kernels.shape[-1] <= _MOST_JOINED
+    if (transforms or few) and len(xs) > 1 and all(x is xs[0] for x in xs):
         joined = jnp.concatenate(kernels, -1)[None], jnp.concatenate(biases)[None]
         (y,) = cpu_convolution(xs[:1], *joined, **options)
         return jnp.split(y, len(xs), axis=-1)
-    evenly = stride == 1 and far_pad in (None, pad)
-    if evenly and xs[0].dtype == jnp.float32 and saves_work(xs[0].shape, kernels.shape[1:], pad):
+    if transforms:
         return fft_convolution(xs, kernels, biases, pad=pad)
 
     def in_groups(x: Array, kernel: Array, bias: Array) -> Array:

@@ -82,10 +82,10 @@ def test_convolution_in_groups_of_images(batch, shared):
         assert reference.relative_error(gradient, right_gradient) < TOLERANCE
 
 
-@pytest.mark.parametrize('shared, convolutions', [(False, 2), (True, 1)])
-def test_columns_that_see_the_same_maps_are_one_convolution(shared, convolutions):
+@pytest.mark.parametrize('shared, count, convolutions', [(False, 24, 2), (True, 24, 1), (True, 48, 2)])
+def test_columns_that_see_the_same_maps_are_one_convolution_of_few_kernels(shared, count, convolutions):
     x, other = (jax.ShapeDtypeStruct((8, 28, 28, 3), jnp.float32) for _ in range(2))
-    kernels, biases = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2, 7, 7, 3, 24), (2, 24)))
+    kernels, biases = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2, 7, 7, 3, count), (2, count)))
 
     def both(x, other, kernels, biases):
         return cpu_convolution([x, x if shared else other], kernels, biases)
