@@ -13,10 +13,13 @@ paper    the paper's network: the step decides
 digits   the network of experiments/digits.py on images of its size: the host has more to do for a step
 cheap    next to no network on the paper's images: the pipeline decides
 
+Any other case is the name of an experiment, as in --cases=tiny_imagenet,cifar10, on photographs of its size.
+
 Then what a run of the paper's does besides training, as shares of an epoch of ImageNet: see overhead.py.
 """
 
 import dataclasses
+import importlib
 import io
 import os
 import pathlib
@@ -38,19 +41,18 @@ from alexnet_jax.config import Config
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
-from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
 from alexnet_jax.data.opening import settings_of
 from alexnet_jax.data.prepare import prepare
 from alexnet_jax.model.layer_specs import Dense, Flatten
-from alexnet_jax.runs.build import build, first_state, training_step
+from alexnet_jax.runs.build import build
 from alexnet_jax.runtime.devices import available_cores, choose_platform
 from alexnet_jax.runtime.quiet import silence_checkpoint_libraries
-from alexnet_jax.training.optimizer import layer_rates
 from benchmarks import overhead
 from benchmarks.photographs import Photographs
-from experiments import digits, paper
+from benchmarks.step_sides import our_steps
+from experiments import paper
 
-CASES = flags.DEFINE_list('cases', ['paper', 'digits', 'cheap'], 'Which runs to measure.')
+CASES = flags.DEFINE_list('cases', ['paper', 'digits', 'cheap'], 'Which runs to measure, see above.')
 STEPS = flags.DEFINE_integer('steps', 0, 'Steps of a run that are measured; 0: as many as suit a CPU.', lower_bound=0)
 BATCH = flags.DEFINE_integer('batch', 128, 'Images of a batch.', lower_bound=1)
 PRECISION = flags.DEFINE_enum('precision', 'float32', ['float32', 'bfloat16'], 'Of activations.')
@@ -87,11 +89,12 @@ class TimedLines(io.StringIO):
 
 def case_config(case: str, directory: str) -> Config:
     """The config of a case's run, of a single epoch."""
-    config = Config.from_fields(digits.get_config() if case == 'digits' else paper.get_config())
+    experiment = importlib.import_module(f'experiments.{"paper" if case == "cheap" else case}')
+    config = Config.from_fields(experiment.get_config())
     layers = {'flatten': Flatten()} if case == 'cheap' else dict(config.network)  # the step is little but its input
     return config.replace(
         **{
-            'network': {**layers, 'fc8': Dense(units=2)},
+            'network': {**layers, config.network[-1][0]: Dense(units=2)},
             'batch_size': BATCH.value,
             'precision': PRECISION.value,
             'epochs': 1,
@@ -107,7 +110,7 @@ def case_config(case: str, directory: str) -> Config:
 
 def measured_steps(case: str) -> int:
     """Number of measured steps of a run; even."""
-    return -(-(STEPS.value or SUITS_A_CPU[case]) // 2) * 2
+    return -(-(STEPS.value or SUITS_A_CPU.get(case, 60)) // 2) * 2
 
 
 def whole_run(case: str, config: Config, workdir: pathlib.Path) -> Speed:
@@ -118,22 +121,6 @@ def whole_run(case: str, config: Config, workdir: pathlib.Path) -> Speed:
     (first, start, start_processor), (last, end, end_processor) = lines.steps[FIRST - 1], lines.steps[-1]
     count = last - first
     return Speed((end - start) / count, (end_processor - start_processor) / count)
-
-
-def bare_step(config: Config, data: PreparedDataSet):
-    """A function that makes a number of steps on one batch, which is already on the device."""
-    experiment = build(config)
-    constants = statistics_to_devices(statistics_of(data, config.data), experiment.mesh)
-    batch = to_devices(next(batches(config, data)), experiment.mesh)
-    step, holder = training_step(experiment), [first_state(experiment)]
-    rates = layer_rates(holder[0].parameters, config.learning_rate, 0.0, config.rate_control)
-
-    def steps(count: int) -> None:
-        for _ in range(count):
-            holder[0], _ = step(holder[0], batch, constants, rates)
-        jax.block_until_ready(holder[0])
-
-    return steps
 
 
 def batches(config: Config, data: PreparedDataSet):
@@ -163,7 +150,7 @@ def measure(case: str, root: pathlib.Path, console: Console) -> dict[str, list[S
     total = steps + steps // 2 * FIRST
     source = Photographs(config.data.image_size, total * config.batch_size, 2)
     data = prepare(source, settings_of(config.data), config.data.directory, console)
-    step = bare_step(config, data)
+    step = our_steps(build(config), next(batches(config, data)), statistics_of(data, config.data))
     step(2)
     found = {'step': [], 'pipeline': [], 'run': []}
     for number in range(ROUNDS.value):
