@@ -77,7 +77,8 @@ def compare(
         figure = difference_bars(variants, f'Difference from {variants[0].name}: {_words(measurement)}')
         write_figure(figure, pathlib.Path(workdir) / 'figures' / 'comparison', console, line_art=True)
         curves = {run.workdir: run.color_curves for run in runs}
-        colors = {one.name: [curves[run] for run in one.workdirs if curves[run]] for one in variants}
+        names = {one.workdirs: one.name for one in reversed(variants)}  # the base's center view has the same runs
+        colors = {name: [curves[run] for run in runs if curves[run]] for runs, name in reversed(names.items())}
         if any(colors.values()):
             figure = color_panels({name: found for name, found in colors.items() if found})
             write_figure(figure, pathlib.Path(workdir) / 'figures' / 'color', console, line_art=True)

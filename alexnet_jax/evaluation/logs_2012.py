@@ -53,7 +53,10 @@ LOGGED_CHANGES = {
     'blending': LOGGED['networks_2012:170_fade'],
     'dropout_4': LOGGED['networks_2012:177'],
 }
-PAPERS_NETWORK = ('paper', 'source_2012', 'digits', 'photographs', 'imagenette', 'tiny_imagenet', 'fashion_mnist')
+PAPERS_NETWORK = (
+    *('paper', 'source_2012', 'digits', 'photographs', 'imagenette'),
+    *('tiny_imagenet', 'cifar10_columns', 'fashion_mnist'),
+)
 
 
 def logged_for(name: str) -> Logged | None:

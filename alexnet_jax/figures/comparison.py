@@ -103,9 +103,9 @@ def color_panels(variants: Mapping[str, Sequence[Curves]]) -> Figure:
         for axes, (name, runs) in zip(panels, variants.items(), strict=False):
             axes.set_title(fitted(name, _PANEL_WIDTH - 0.6, SMALL), parse_math=False, size=SMALL)
             axes.axhline(OF_RANDOM_KERNELS, color=GRAY, linestyle=':', linewidth=1.2, label='random kernels')
-            axes.set(ylim=(0, 1), xlim=(0, None))
             for run in runs:
                 _draw_run(axes, run)
+            axes.set(ylim=(0, 1), xlim=(0, None))
         for axes in panels[len(variants) :]:
             axes.set_axis_off()
         for place, axes in enumerate(panels[: len(variants)]):

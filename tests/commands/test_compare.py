@@ -1,8 +1,11 @@
 """Runs in one table: what is compared with what, what is refused, and what is drawn."""
 
+import contextlib
+import importlib
 import io
 import json
 import math
+import pathlib
 import shutil
 
 import jax
@@ -14,7 +17,7 @@ from rich.console import Console
 
 from alexnet_jax.commands.compare import compare
 from alexnet_jax.config import config_dict
-from alexnet_jax.evaluation.logs_2012 import LOGGED, LOGGED_CHANGES, logged_for
+from alexnet_jax.evaluation.logs_2012 import LOGGED, LOGGED_CHANGES, PAPERS_NETWORK, logged_for
 from alexnet_jax.evaluation.published import DIFFERENCES, difference_between, difference_for
 from alexnet_jax.figures.comparison import color_panels, difference_bars
 from alexnet_jax.figures.style import BLUE, GRAY, ORANGE, VERMILLION
@@ -24,7 +27,7 @@ from alexnet_jax.runs.summary import summarize
 from alexnet_jax.runs.variants import Spread, Variant, choose_measurement, group_by_variant
 from alexnet_jax.runs.workdir import read_config
 from alexnet_jax.runtime.errors import UserError
-from experiments import networks_2012, six_convolutions, source_2012
+from experiments import networks_2012, paper, six_convolutions, source_2012
 from experiments.ablations import ABLATIONS
 
 
@@ -338,6 +341,15 @@ def test_networks_of_the_logs_are_compared_with_each_other(base, name, expected)
     assert (found and (found.top1, found.top5)) == expected
 
 
+def test_every_experiment_with_the_papers_ablations_is_compared_with_them():
+    families = set()
+    for path in sorted(pathlib.Path(paper.__file__).parent.glob('*.py')):
+        module = importlib.import_module(f'experiments.{path.stem}')
+        with contextlib.suppress(UserError, AttributeError, TypeError):  # has no such variant, or none at all
+            families.add(module.get_config('one_gpu').name.split(':')[0])
+    assert {'paper', 'digits', 'cifar10_columns'} <= families <= set(PAPERS_NETWORK)
+
+
 def test_what_the_logs_have_of_a_network_is_found_on_any_images():
     assert logged_for('paper').network == logged_for('photographs:small').network == '145'
     assert logged_for('digits:one_gpu') == logged_for('paper:one_gpu') == LOGGED_CHANGES['one_gpu']
@@ -558,6 +570,7 @@ def test_the_column_that_ends_with_more_color_is_red():
     ]
     assert drawn[0] == [(BLUE, falling), (VERMILLION, rising), (VERMILLION, rising), (BLUE, falling)]
     assert drawn[1] == [(GRAY, falling)]
+    assert all(axes.get_xlim()[1] >= 2 for axes in panels)
     (legend,) = figure.legends
     assert len({text.get_text() for text in legend.get_texts()}) == len(legend.get_texts()) == 4
 
