@@ -61,12 +61,24 @@ def run():
 
 def test_opening_a_run_changes_nothing_in_the_process():
     def state():
-        levels = {name: logging.getLogger(name).level for name in ('absl', 'orbax', 'asyncio')}
+        names = ('absl', 'orbax', 'asyncio')
+        levels = {name: (logging.getLogger(name).level, list(logging.getLogger(name).filters)) for name in names}
         return levels, sys.unraisablehook, list(warnings.filters), dict(os.environ)
 
     before = state()
     ax.load_run(RUN).predict(IMAGES / '0.png', views='center')
     assert state() == before
+
+
+def test_opening_a_run_prints_nothing():
+    done = subprocess.run(
+        [sys.executable, '-c', f'import alexnet_jax as ax; ax.load_run({str(RUN)!r})'],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
 
 
 def test_a_run_says_what_it_is(run):

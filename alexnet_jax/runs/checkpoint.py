@@ -36,6 +36,7 @@ from alexnet_jax.runtime.distributed import is_leader, leader_first, several
 from alexnet_jax.runtime.errors import UserError, writing
 from alexnet_jax.runtime.files import read_json, sync, sync_tree, unused
 from alexnet_jax.runtime.formatting import format_bytes
+from alexnet_jax.runtime.quiet import without_message
 from alexnet_jax.training.step import TrainState, state_sharding
 
 State = TypeVar('State', TrainState, dict[str, Parameters])  # all of a checkpoint's arrays, or the parameters alone
@@ -84,6 +85,7 @@ class Checkpoints:
             best_mode='min',
             create=not self._read_only,
             read_only=self._read_only,
+            save_interval_steps=0 if self._read_only else 1,  # as it would set itself, with a warning
             cleanup_tmp_directories=not self._read_only,
             lightweight_initialize=True,  # Orbax could not list a checkpoint whose metrics are damaged
             async_options=ocp.AsyncOptions(post_finalization_callback=self._sync),
@@ -91,7 +93,8 @@ class Checkpoints:
         handlers = {'state': ocp.PyTreeCheckpointHandler(), 'progress': ocp.JsonCheckpointHandler()}
         try:
             before = self._listed()
-            self._manager = ocp.CheckpointManager(self.directory, item_handlers=handlers, options=options)
+            with without_message('absl', 'Given directory is read only'):  # which says what was asked for
+                self._manager = ocp.CheckpointManager(self.directory, item_handlers=handlers, options=options)
             missed = (before & self._listed()).difference(self._manager.all_steps())
         except (OSError, ValueError) as error:  # something else than checkpoints is there, or they may not be read
             raise UserError(f'{self.directory} cannot be used for checkpoints: {first_line(error)}.') from error

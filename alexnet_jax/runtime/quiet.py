@@ -1,12 +1,29 @@
-"""Silence for libraries whose errors the program reports itself; for the command line alone to ask for."""
+"""Silence for libraries: while they are called, or, for the command line alone to ask for, as long as it runs."""
 
+import contextlib
 import logging
 import re
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 _REPORTED_ELSEWHERE = re.compile('Event loop is closed|TensorStore details')
+
+
+@contextlib.contextmanager
+def without_message(logger: str, beginning: str) -> Iterator[None]:
+    """Within, a logger drops messages that begin so."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(beginning)
+
+    named = logging.getLogger(logger)
+    named.addFilter(wanted)
+    try:
+        yield
+    finally:
+        named.removeFilter(wanted)
 
 
 def silence_checkpoint_libraries() -> None:
