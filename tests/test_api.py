@@ -74,7 +74,7 @@ def test_opening_a_run_prints_nothing():
     done = subprocess.run(
         [sys.executable, '-c', f'import alexnet_jax as ax; ax.load_run({str(RUN)!r})'],
         cwd=ROOT,
-        env=environment(),
+        env=environment(JAX_PLATFORMS='cpu'),
         capture_output=True,
         text=True,
     )
