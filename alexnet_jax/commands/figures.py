@@ -10,7 +10,7 @@ from rich.console import Console
 from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import PreparedDataSet, open_prepared
 from alexnet_jax.data.pipeline import open_shards, read
-from alexnet_jax.evaluation.color import color_columns, color_shares
+from alexnet_jax.evaluation.color import chance_of_gap, color_columns, color_shares
 from alexnet_jax.figures import report
 from alexnet_jax.figures.curves import color_curves, learning_curves
 from alexnet_jax.figures.examples import Example, example_of, figure_4_left
@@ -72,7 +72,13 @@ def draw_figures(
         title = f'{config.name}, after step {run.progress.step}'
         kernels = first_kernels(run.experiment, run.parameters)
         if kernels.ndim == 5 and kernels.shape[3] == 3:
-            write('kernels', figure_3(kernels, color_shares(kernels), title))
+            shares = color_shares(kernels)
+            write('kernels', figure_3(kernels, shares, title))
+            if len(shares) == 2 and np.isfinite(shares).all():
+                tell(
+                    f'share of color: column 1 {shares[0]:.2f}, column 2 {shares[1]:.2f}; of random halves of these '
+                    f'kernels {chance_of_gap(kernels):.1%} differ as much'
+                )
         else:
             tell(f'no kernels: those of the shape {list(kernels.shape)} do not see red, green and blue')
         images = _images(run)

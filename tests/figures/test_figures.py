@@ -18,7 +18,7 @@ from alexnet_jax.commands import figures
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augment import statistics_of
 from alexnet_jax.data.device_feed import statistics_to_devices
-from alexnet_jax.evaluation.color import color_columns
+from alexnet_jax.evaluation.color import chance_of_gap, color_columns
 from alexnet_jax.figures import style
 from alexnet_jax.figures.codes import recall_curve
 from alexnet_jax.figures.curves import color_curves, learning_curves
@@ -465,10 +465,14 @@ def test_figures_of_a_run(run, data, tmp_path, monkeypatch):
     written, on = run.draw()
     assert written == [*CURVES, 'figures/kernels.png', 'figures/predictions.png', *NETWORK, 'report.html']
     said = on.file.getvalue().splitlines()
-    assert said == [f'wrote {tmp_path / path}' for path in written[:-1]]
+    kernels, shares, title = drawn['kernels']
+    first, second = shares
+    control = f'share of color: column 1 {first:.2f}, column 2 {second:.2f}; of random halves of these kernels '
+    assert [line for line in said if line.startswith('wrote')] == [f'wrote {tmp_path / path}' for path in written[:-1]]
+    (line,) = [line for line in said if not line.startswith('wrote')]
+    assert line == f'{control}{chance_of_gap(kernels):.1%} differ as much'
     assert all((tmp_path / path).exists() for path in written[:-1])
 
-    kernels, shares, title = drawn['kernels']
     np.testing.assert_array_equal(kernels, jax.device_get(run.opened.parameters['conv1']['kernel']))
     assert shares == pytest.approx([2 / 3] * 2, abs=0.05) and '34' in title
 
