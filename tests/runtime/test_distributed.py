@@ -317,6 +317,6 @@ def test_they_evaluate_every_image_once(ended, place, forked):
 
 def test_other_modes_run_in_one_process(tmp_path, forked):
     two = 'from alexnet_jax.runtime import distributed\n\ndistributed.join = lambda *given: 2\n'
-    process = killing.start(tmp_path, tmp_path, '--mode=neighbors', code=two, forked=forked)
+    process = killing.start(tmp_path, tmp_path, '--mode=neighbors', '--layer=fc6', code=two, forked=forked)
     out = process.communicate()[0]
     assert process.returncode == 2 and 'error: --mode=neighbors runs in one process; train and eval may' in out
