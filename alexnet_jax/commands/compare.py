@@ -78,7 +78,7 @@ def compare(
         write_figure(figure, pathlib.Path(workdir) / 'figures' / 'comparison', console, line_art=True)
         curves = {run.workdir: run.color_curves for run in runs}
         names = {one.workdirs: one.name for one in reversed(variants)}  # the base's center view has the same runs
-        colors = {name: [curves[run] for run in runs if curves[run]] for runs, name in reversed(names.items())}
+        colors = {name: [curves[one] for one in seeds if curves[one]] for seeds, name in reversed(names.items())}
         if any(colors.values()):
             figure = color_panels({name: found for name, found in colors.items() if found})
             write_figure(figure, pathlib.Path(workdir) / 'figures' / 'color', console, line_art=True)

@@ -19,6 +19,7 @@ from alexnet_jax.commands.compare import compare
 from alexnet_jax.config import config_dict
 from alexnet_jax.evaluation.logs_2012 import LOGGED, LOGGED_CHANGES, PAPERS_NETWORK, logged_for
 from alexnet_jax.evaluation.published import DIFFERENCES, difference_between, difference_for
+from alexnet_jax.figures import comparison
 from alexnet_jax.figures.comparison import color_panels, difference_bars
 from alexnet_jax.figures.style import BLUE, GRAY, ORANGE, VERMILLION
 from alexnet_jax.runs.build import build
@@ -578,3 +579,14 @@ def test_the_column_that_ends_with_more_color_is_red():
 def test_no_shares_of_color_no_panels(made, tmp_path):
     compare([made('a')], str(tmp_path / 'result'), console())
     assert [path.stem for path in sorted((tmp_path / 'result' / 'figures').iterdir())] == ['comparison', 'comparison']
+
+
+def test_a_panel_for_each_variant_the_base_first_and_its_center_view_not_again(made, tmp_path, monkeypatch):
+    lines = [validation(3, 0.2, color_column1=0.3, color_column2=0.4)]
+    runs = [made('a', evaluation=evaluated(0.1, 0.02), lines=lines)]
+    runs += [made('b', 'digits:deeper', evaluation=evaluated(0.13, 0.03), lines=lines)]
+    drawn = []
+    monkeypatch.setattr(comparison, 'color_panels', lambda found: drawn.append(found) or color_panels(found))
+    assert len(compare(runs, str(tmp_path / 'result'), console())['variants']) == 3
+    curves = [{1: [(3.006, 0.3)], 2: [(3.006, 0.4)]}]
+    assert [list(found.items()) for found in drawn] == [[('digits', curves), ('digits:deeper', curves)]]

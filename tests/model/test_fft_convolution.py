@@ -32,54 +32,45 @@ def draws(*shapes):
     return [np.float32(generator.standard_normal(shape)) for shape in shapes]
 
 
-@pytest.mark.parametrize('side, size, pad', CASES)
-def test_convolution(side, size, pad):
-    outputs = side + 2 * pad - size + 1
-    shapes = (2, 3, side, side, 4), (2, size, size, 4, 5), (2, 5), (2, 3, outputs, outputs, 5)
-    xs, kernels, biases, cotangent = draws(*shapes)
-
-    @jax.jit
-    def value_and_gradients(*inputs):
-        y, vjp = jax.vjp(lambda *inputs: jnp.stack(fft_convolution.fft_convolution(*inputs, pad=pad)), *inputs)
-        return y, vjp(cotangent)
-
-    y, gradients = value_and_gradients(list(xs), kernels, biases)
-    assert y.dtype == jnp.float32
-    for column in range(2):
-        inputs = (each[column].astype(float) for each in (xs, kernels, biases))
-        right, back = reference.convolution(*inputs, pad=pad)
-        assert reference.relative_error(y[column], right) < TOLERANCE
-        for gradient, right_gradient in zip(gradients, back(cotangent[column].astype(float)), strict=True):
-            assert reference.relative_error(gradient[column], right_gradient) < TOLERANCE
-
-
-@pytest.mark.parametrize('shared', [False, True])
-@pytest.mark.parametrize('batch', [1, 8, 9, 19])
-def test_convolution_in_groups_of_images(batch, shared):
+def check(shared, shapes, **options):
     """Two columns; shared: both see the same maps, as they do of the image, and its gradient is both's."""
-    shapes = (1 if shared else 2, batch, 6, 5, 3), (2, 3, 3, 3, 4), (2, 4), (2, batch, 4, 3, 4)
-    xs, kernels, biases, cotangent = draws(*shapes)
+    xs, kernels, biases, cotangent = draws((1 if shared else 2, *shapes[0]), *((2, *shape) for shape in shapes[1:]))
 
     @jax.jit
     def value_and_gradients(xs, kernels, biases, cotangent):
         def both(xs, kernels, biases):
             seen = [xs[0]]  # one array, and not two that are equal
-            return jnp.stack(cpu_convolution(seen * 2 if shared else list(xs), kernels, biases, stride=2, pad=1))
+            return jnp.stack(cpu_convolution(seen * 2 if shared else list(xs), kernels, biases, **options))
 
         y, vjp = jax.vjp(both, xs, kernels, biases)
         return y, vjp(cotangent)
 
     y, gradients = value_and_gradients(xs, kernels, biases, cotangent)
+    assert y.dtype == jnp.float32
     right, right_gradients = np.empty(cotangent.shape), [np.zeros(x.shape) for x in (xs, kernels, biases)]
     for column in range(2):
         seen = 0 if shared else column
         inputs = (each.astype(float) for each in (xs[seen], kernels[column], biases[column]))
-        right[column], back = reference.convolution(*inputs, stride=2, pad=1)
+        right[column], back = reference.convolution(*inputs, **options)
         for total, one, place in zip(right_gradients, back(cotangent[column]), (seen, column, column), strict=True):
             total[place] += one
     assert reference.relative_error(y, right) < TOLERANCE
     for gradient, right_gradient in zip(gradients, right_gradients, strict=True):
         assert reference.relative_error(gradient, right_gradient) < TOLERANCE
+
+
+@pytest.mark.parametrize('shared', [False, True])
+@pytest.mark.parametrize('side, size, pad', CASES)
+def test_convolution_by_transforms(side, size, pad, shared, monkeypatch):
+    monkeypatch.setattr(fft_convolution, 'saves_work', lambda *_: True)
+    outputs = side + 2 * pad - size + 1
+    check(shared, [(3, side, side, 4), (size, size, 4, 5), (5,), (3, outputs, outputs, 5)], pad=pad)
+
+
+@pytest.mark.parametrize('shared', [False, True])
+@pytest.mark.parametrize('batch', [1, 8, 9, 19])
+def test_convolution_in_groups_of_images(batch, shared):
+    check(shared, [(batch, 6, 5, 3), (3, 3, 3, 4), (4,), (batch, 4, 3, 4)], stride=2, pad=1)
 
 
 @pytest.mark.parametrize('shared, count, convolutions', [(False, 24, 2), (True, 24, 1), (True, 48, 2)])
