@@ -588,5 +588,6 @@ def test_a_panel_for_each_variant_the_base_first_and_its_center_view_not_again(m
     drawn = []
     monkeypatch.setattr(comparison, 'color_panels', lambda found: drawn.append(found) or color_panels(found))
     assert len(compare(runs, str(tmp_path / 'result'), console())['variants']) == 3
-    curves = [{1: [(3.006, 0.3)], 2: [(3.006, 0.4)]}]
+    epoch = lines[0]['epoch']
+    curves = [{1: [(epoch, 0.3)], 2: [(epoch, 0.4)]}]
     assert [list(found.items()) for found in drawn] == [[('digits', curves), ('digits:deeper', curves)]]
