@@ -110,14 +110,19 @@ def any_process(flag: bool) -> bool:
 
 @contextlib.contextmanager
 def leaving_together() -> Iterator[None]:
-    """Ends a process that fails at once if it is one of several, so that the others notice instead of waiting for it.
+    """Several processes end together, whether they are done, are stopped, or one of them fails.
 
-    If a process dies silently, JAX ends the others within `HEARTBEAT` seconds.
+    A process that is done waits for the others: JAX aborts a process that is still ending when process 0 has ended. One
+    that fails ends at once, so that the others notice instead of waiting for it. If a process dies silently, JAX ends
+    the others within `HEARTBEAT` seconds.
     """
+    stopped = None
     try:
-        yield
-    except StoppedError:
-        raise
+        try:
+            yield
+        except StoppedError as error:
+            stopped = error
+        jax.distributed.shutdown()  # nothing where there is one process
     except Exception as error:
         if not jax.distributed.is_initialized():
             raise
@@ -132,3 +137,5 @@ def leaving_together() -> Iterator[None]:
         print(f'error: process {jax.process_index()} of {jax.process_count()}: {message}', file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(code)
+    if stopped:
+        raise stopped

@@ -176,6 +176,21 @@ compiler.distributed = types.SimpleNamespace(global_state=types.SimpleNamespace(
 """
 
 
+# The last one leaves late, when the service of process 0 is long gone.
+LINGERING = """import os, time
+
+leave = os._exit
+
+
+def late(code):
+    time.sleep(2)
+    leave(code)
+
+
+os._exit = late
+"""
+
+
 class Pair:
     """Two processes of one run; `hold` is the step in which the first stays until `go` is called."""
 
@@ -192,7 +207,7 @@ class Pair:
                 place / 'together',
                 place / 'data',
                 *[*together, '--processes=2', f'--process={number}', *more],
-                code=KEEPING + (held if number == 0 else ''),
+                code=KEEPING + (LINGERING if number else held),
                 forked=forked,
             )
             for number in (0, 1)
