@@ -1,5 +1,6 @@
 """python launch.py --workdir=runs/ --config=experiments/paper.py [--mode=...] [--config.FIELD=VALUE ...]"""
 
+import atexit
 import gc
 from typing import TYPE_CHECKING
 
@@ -202,6 +203,7 @@ def call(config: 'Config | None', workdir: str | None, console: 'Console') -> No
 
 if __name__ == '__main__':
     gc.set_threshold(100_000)  # objects; by default imports and tracing are searched for garbage hundreds of times
+    atexit.register(gc.freeze)  # nor is all of it searched once more when the process ends
     with lasting_streams(), exit_codes():
         tolerate_warnings()
         arguments.check_directory()

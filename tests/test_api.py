@@ -141,7 +141,7 @@ def test_opening_a_run_reads_no_velocity(run):
 
     def bytes_read(shapes):
         counts = []
-        for _ in range(3):  # of which the least counts: the process reads other things too
+        for _ in range(10):  # of which the least counts: the process reads other things too
             checkpoints = Checkpoints(RUN, read_only=True)
             before = int(pathlib.Path('/proc/self/io').read_text().split()[1])
             checkpoints.restore(300, shapes, run.experiment.mesh)

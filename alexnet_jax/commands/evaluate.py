@@ -15,7 +15,7 @@ from alexnet_jax.evaluation.published import Row, rows_for
 from alexnet_jax.runs.build import open_data
 from alexnet_jax.runs.eval_json import EVAL_JSON, EvaluatedRun, Evaluation, ViewErrors
 from alexnet_jax.runs.trained import Run, open_run, predictor
-from alexnet_jax.runs.workdir import CONFIG, make_workdir, read_config
+from alexnet_jax.runs.workdir import ENSEMBLE, check_runs, make_workdir, read_config
 from alexnet_jax.runtime.distributed import is_leader, several
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.files import write_json
@@ -79,13 +79,7 @@ def evaluate_ensemble(
     """
     if several():
         raise UserError('--ensemble runs in one process.')
-    if (pathlib.Path(workdir) / CONFIG).exists():
-        raise UserError(
-            f'--workdir={workdir} is the directory of a run; with --ensemble, name another one for the result, such '
-            'as --workdir=runs/ensemble.'
-        )
-    if len(workdirs) != len({pathlib.Path(one).resolve() for one in workdirs}):
-        raise UserError(f'--ensemble={",".join(workdirs)} names a run twice.')
+    check_runs(workdirs, workdir, *ENSEMBLE)
     configs = [read_config(one) for one in workdirs]
     shared = config or configs[0]
     runs = []

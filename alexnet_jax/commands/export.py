@@ -45,8 +45,6 @@ def export(
       UserError: the run cannot be used, the directory is not empty or cannot be written, or a package is missing.
         Nothing is left behind then.
     """
-    if half and to in ('torch', 'onnx'):
-        raise UserError(f'--half is for --to=safetensors and --to=huggingface; --to={to} is in float32.')
     run = open_run(config, workdir, which, lambda line: say(console, line))
     place = pathlib.Path(output) if output else pathlib.Path(workdir, 'exported', f'{to}-step{run.progress.step}')
     with _new_directory(place.absolute()) as directory:

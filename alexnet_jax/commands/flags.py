@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # --help does not need it
 _CONFIG_FILES = ('config', 'beside')  # flags that take one
 _WITH_CONFIG = ('train', 'prepare', 'inspect', 'figure1', 'study')  # modes that need no existing run
 _OF_CHECKPOINT = ('eval', 'predict', 'features', 'neighbors', 'figures', 'export', 'demo')
+_OF_DATA = ('train', 'eval', 'neighbors')  # and features without --images
 _WITHOUT_CONFIG = ('compare', 'import')  # modes that take none: networks have their own
 _RENAMED_MODES = {'neighbours': 'neighbors'}
 _TRAINED = pathlib.Path(__file__).parents[2] / 'trained' / 'tiny_imagenet'  # what comes with the software
@@ -338,6 +339,10 @@ def check_values(config: 'Config | None', workdir: str | None, mode: str, values
         from alexnet_jax.runs.workdir import check_runs
 
         check_runs(values['runs'], workdir)
+    elif values['ensemble']:
+        from alexnet_jax.runs.workdir import ENSEMBLE, check_runs
+
+        check_runs(values['ensemble'], workdir, *ENSEMBLE)
     elif mode == 'import':
         weights = values['weights']
         if weights is None:
@@ -346,10 +351,16 @@ def check_values(config: 'Config | None', workdir: str | None, mode: str, values
             raise UserError(f'--weights={weights}: there is no such file.')
     elif mode == 'export' and values['to'] is None:
         raise UserError('--to is missing: torch, onnx, safetensors or huggingface.')
+    elif mode == 'export' and values['half'] and values['to'] in ('torch', 'onnx'):
+        raise UserError(f'--half is for --to=safetensors and --to=huggingface; --to={values["to"]} is in float32.')
     if mode in _OF_CHECKPOINT and workdir and not values['ensemble']:
         from alexnet_jax.runs.workdir import check_checkpoint
 
         check_checkpoint(workdir, values['checkpoint'])
+    if config and not values['ensemble'] and (mode in _OF_DATA or (mode == 'features' and not values['images'])):
+        from alexnet_jax.data.missing import check_prepared
+
+        check_prepared(config.data)
     if mode in ('features', 'neighbors') and config:
         from alexnet_jax.model.layer_specs import check_layer
 

@@ -23,9 +23,8 @@ from alexnet_jax.commands.inspect import lowered_step, step_arguments
 from alexnet_jax.commands.tables import add_row, new_table
 from alexnet_jax.config import Config
 from alexnet_jax.data.augment import Statistics, statistics_of
-from alexnet_jax.data.dataset import MANIFEST
 from alexnet_jax.data.device_feed import prefetch_to_devices, statistics_to_devices
-from alexnet_jax.data.sources import EMBEDDED
+from alexnet_jax.data.missing import is_embedded, is_prepared
 from alexnet_jax.runs.build import Experiment, build, first_state, open_data
 from alexnet_jax.runs.workdir import make_workdir
 from alexnet_jax.runtime.errors import UserError, say, writing
@@ -133,7 +132,7 @@ def profile(config: Config, workdir: str, steps: int, console: Console) -> Profi
 def _input(experiment: Experiment, console: Console) -> tuple[Iterator[Any], Statistics]:
     """Batches and statistics on the devices: of the data set if it is there, else made up."""
     config, mesh = experiment.config.data, experiment.mesh
-    if config.source.split(':')[0] in EMBEDDED or pathlib.Path(config.directory, MANIFEST).exists():
+    if is_embedded(config) or is_prepared(config):
         data = open_data(experiment, console)
         batches = prefetch_to_devices(train.batches_of(experiment, data, 0), mesh)
         return batches, statistics_to_devices(statistics_of(data, config), mesh)

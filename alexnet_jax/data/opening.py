@@ -1,15 +1,15 @@
 """The prepared data set that a config names: opened, checked, and prepared where its source is embedded."""
 
 import os
-import pathlib
 from collections.abc import Collection
 
 from rich.console import Console
 
 from alexnet_jax.config import DataConfig
-from alexnet_jax.data.dataset import MANIFEST, PreparedDataSet, Settings, open_prepared
+from alexnet_jax.data.dataset import PreparedDataSet, Settings, open_prepared
+from alexnet_jax.data.missing import check_prepared, is_embedded, is_prepared
 from alexnet_jax.data.reuse import changed_places
-from alexnet_jax.data.sources import EMBEDDED, Source, how_to_get, open_source
+from alexnet_jax.data.sources import Source, open_source
 from alexnet_jax.data.sources.published import MissingFilesError, fetch, images_of
 from alexnet_jax.runtime.distributed import leader_first
 from alexnet_jax.runtime.errors import UserError, say
@@ -22,11 +22,12 @@ def open_data(config: DataConfig, console: Console) -> PreparedDataSet:
       UserError: it is missing, damaged, or was prepared with other settings or from another directory.
     """
     with leader_first('data'):
+        check_prepared(config)
         try:
             data = open_prepared(config.directory)
-        except FileNotFoundError as error:
-            if not _embedded(config):
-                raise UserError(_how_to_prepare(config)) from error
+        except FileNotFoundError:
+            if not is_embedded(config):
+                raise
             data = _prepare(config, _open_or_fetch(config, console), console, ())
     _check_settings(data, config)
     _check_source(data, config, console)
@@ -45,11 +46,7 @@ def prepare_data(config: DataConfig, console: Console) -> PreparedDataSet:
     from alexnet_jax.data.survey import show
     from alexnet_jax.data.verify import damaged_files
 
-    try:
-        prepared = (pathlib.Path(config.directory) / MANIFEST).exists()
-    except (OSError, ValueError) as error:
-        raise UserError(f'config.data.directory={config.directory!r} cannot be used: {error}.') from error
-    if not prepared:
+    if not is_prepared(config):
         data = _prepare(config, _open_or_fetch(config, console), console, ())
     else:
         before = open_prepared(config.directory, images=False)
@@ -66,7 +63,7 @@ def prepare_data(config: DataConfig, console: Console) -> PreparedDataSet:
 
 def _update(before: PreparedDataSet, damaged: dict[str, str], config: DataConfig, console: Console) -> PreparedDataSet:
     """Brings a data set up to date with its source, which may have changed unless it is embedded."""
-    if not damaged and _embedded(config):
+    if not damaged and is_embedded(config):
         say(console, f'{before.directory} is prepared already, and whole.')
         return before
     try:
@@ -111,7 +108,7 @@ def _prepare(
         damaged=damaged,
         skip_broken=config.skip_broken,
         max_megapixels=config.max_megapixels,
-        wait=_embedded(config),
+        wait=is_embedded(config),
     )
     if data != before:
         counts = ', '.join(f'{data.examples(split):,} {split}' for split in data.shards)
@@ -138,13 +135,9 @@ def settings_of(config: DataConfig, before: PreparedDataSet | None = None) -> Se
     return Settings(config.source, config.image_size, config.storage, quality, shard)
 
 
-def _embedded(config: DataConfig) -> bool:
-    return config.source.split(':')[0] in EMBEDDED
-
-
 def _source_directory(config: DataConfig) -> str:
     """Absolute path of the source's files; '' for an embedded source, and for a directory that the source knows."""
-    return '' if _embedded(config) or not config.source_directory else os.path.realpath(config.source_directory)
+    return '' if is_embedded(config) or not config.source_directory else os.path.realpath(config.source_directory)
 
 
 def _check_source(data: PreparedDataSet, config: DataConfig, console: Console) -> None:
@@ -189,13 +182,3 @@ def _check_settings(data: PreparedDataSet, config: DataConfig) -> None:
                 f'config.data.{field}={getattr(wanted, field)!r}; name another config.data.directory, or delete it and '
                 'prepare it again (--mode=prepare).'
             )
-
-
-def _how_to_prepare(config: DataConfig) -> str:
-    return (
-        f'there is no prepared data set in {config.directory!r} (config.data.directory).\n'
-        f'To prepare it: {how_to_get(config.source, config.source_directory)} (config.data.source_directory), and run '
-        'the same command with --mode=prepare.\n'
-        'To train right now, on images that come with scikit-learn:\n'
-        '  python launch.py --workdir=runs/digits --config=experiments/digits.py'
-    )

@@ -23,6 +23,7 @@ from alexnet_jax.runtime.errors import UserError, writing
 from alexnet_jax.runtime.files import read_json, write_bytes, write_json
 
 CONFIG, DATA_SET, LOCK = 'config.json', 'data_set', 'lock'
+ENSEMBLE = '--ensemble', 'runs/ensemble'  # the flag, and where its result might go
 NO_CHECKPOINT_YET, DAMAGED = 'no_checkpoint_yet', 'damaged_checkpoints'
 
 
@@ -49,23 +50,34 @@ def no_such_checkpoint(directory: str | pathlib.Path, which: str, steps: Sequenc
     )
 
 
-def check_runs(workdirs: Sequence[str], workdir: str | None) -> None:
-    """Raises UserError where --runs does not name the directories of runs, each once, or --workdir is one of them."""
+def check_runs(
+    workdirs: Sequence[str], workdir: str | None, flag: str = '--runs', result: str = 'runs/comparison'
+) -> None:
+    """Finds what is wrong with a flag that names several runs.
+
+    Args:
+      workdirs: what the flag names.
+      workdir: of the result, if it has one.
+      flag: its name.
+      result: a directory to suggest for the result.
+
+    Raises:
+      UserError: the flag does not name the directories of runs, each once, or --workdir is the directory of a run.
+    """
     if not any(workdirs):
-        raise UserError(
-            '--runs is missing: directories of runs, the base first, as in --runs=runs/paper,runs/no_dropout.'
-        )
+        first = ', the base first' if flag == '--runs' else ''
+        raise UserError(f'{flag} is missing: directories of runs{first}, as in {flag}=runs/paper,runs/no_dropout.')
     if not all(workdirs):
-        raise UserError(f'--runs={",".join(workdirs)} has an empty name; take out the comma.')
+        raise UserError(f'{flag}={",".join(workdirs)} has an empty name; take out the comma.')
     paths = collections.Counter(pathlib.Path(one).resolve() for one in workdirs)
     for one in workdirs:
         if paths[pathlib.Path(one).resolve()] > 1:
-            raise UserError(f'--runs={",".join(workdirs)} names {one} twice.')
+            raise UserError(f'{flag}={",".join(workdirs)} names {one} twice.')
         _read_fields(one)
     if workdir and ((pathlib.Path(workdir) / CONFIG).exists() or pathlib.Path(workdir).resolve() in paths):
         raise UserError(
-            f'--workdir={workdir} is the directory of a run; name another one for the result, such as '
-            '--workdir=runs/comparison.'
+            f'--workdir={workdir} is the directory of a run; with {flag}, name another one for the result, such as '
+            f'--workdir={result}.'
         )
 
 

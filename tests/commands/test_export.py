@@ -154,11 +154,6 @@ def test_a_card_with_names_that_mean_something_to_markdown(run, tmp_path):
     assert 'terms of these images are not known' in text
 
 
-def test_half_precision_is_not_of_every_format(trained):
-    with pytest.raises(UserError, match='--half is for --to=safetensors and --to=huggingface'):
-        exported(trained, 'onnx', True)
-
-
 def test_what_is_there_stays(trained, tmp_path):
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine' / 'alexnet.py').write_text('precious')

@@ -661,6 +661,8 @@ MISTAKES = {
             'python launch.py --workdir=runs/digits --config=experiments/digits.py',
         ],
     ),
+    'half of all formats': ([DIGITS, '--mode=export', '--to=onnx', '--half'], ['--half is for --to=safetensors']),
+    'an ensemble of one': (['--mode=eval', '--ensemble={tmp}/a,{tmp}/b/../a'], ['names {tmp}/a twice']),
     'data below a file': ([DIGITS, '--config.data.directory={tmp}/syntax.py/digits'], ['syntax.py/digits']),
     'batch over copies': ([DIGITS, '--config.batch_size=5', '--config.mesh.data=2'], ['batch_size=5', 'mesh.data']),
     'columns over kernels': ([DIGITS, '--config.network.conv2.kernels=9'], ['conv2.kernels=9', 'columns, 2']),
@@ -702,6 +704,35 @@ def test_a_mistake_ends_in_one_message_and_leaves_nothing(case, mistakes):
     directory, ended, before, after = mistakes[case].result()
     assert after == before
     ended.failed(*(word.format(tmp=directory) for word in MISTAKES[case][1]))
+
+
+WITHOUT_JAX = """import runpy, sys
+
+sys.modules['jax'] = None
+runpy.run_path('launch.py', run_name='__main__')
+"""
+
+
+@pytest.mark.parametrize(
+    'arguments, words',
+    [
+        (['--mode=trian'], "did you mean 'train'?"),
+        ([DIGITS, '--config.batch_size=0'], 'batch_size=0 must be above 0'),
+        (['--config=experiments/paper.py', '--config.data.directory=nowhere'], 'there is no prepared data set in'),
+        (['--mode=predict', '--images=nowhere.jpg'], 'is not the directory of a run'),
+        (['--mode=eval'], 'is not the directory of a run'),
+        (['--mode=eval', '--ensemble=nowhere'], 'is not the directory of a run'),
+        (['--mode=compare', '--runs=nowhere'], 'is not the directory of a run'),
+        ([DIGITS, '--mode=export', '--to=torch', '--half'], '--to=torch is in float32'),
+        ([DIGITS, '--mode=neighbors', '--layer=fc9'], 'fc9'),
+        (['--mode=import', '--weights=nowhere'], '--weights=nowhere: there is no such file'),
+    ],
+    ids=str,
+)
+def test_common_mistakes_are_found_before_jax_is_imported(arguments, words, tmp_path):
+    given = [sys.executable, '-c', WITHOUT_JAX, *arguments, f'--workdir={tmp_path / "run"}']
+    ended = subprocess.run(given, cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (2, '') and words in ended.stderr, ended.stderr
 
 
 @pytest.mark.parametrize('arguments', [[DIGITS], ['--workdir=', DIGITS], [DIGITS, '--mode=eval']], ids=str)
