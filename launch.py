@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from absl import app, flags
 from ml_collections import config_flags
 
+from alexnet_jax.commands import checks
 from alexnet_jax.commands import flags as arguments
 from alexnet_jax.runtime.errors import UserError, exit_codes
 from alexnet_jax.runtime.streams import check_printed, lasting_streams, tolerate_warnings
@@ -97,13 +98,13 @@ PROCESS = flags.DEFINE_integer('process', None, 'Number of this process, from 0.
 
 def main(argv: list[str]) -> None:
     """Checks the flags and calls the mode."""
-    arguments.check(argv, CONFIG.value, WORKDIR.value, MODE.value, bool(ENSEMBLE.value), IMAGES.value)
+    checks.check(argv, CONFIG.value, WORKDIR.value, MODE.value, bool(ENSEMBLE.value), IMAGES.value)
     config = None
     if CONFIG.value:
         from alexnet_jax.config import Config
 
         config = Config.from_fields(CONFIG.value, arguments.note)
-    arguments.check_values(config, WORKDIR.value, MODE.value, flags.FLAGS.flag_values_dict())
+    checks.check_values(config, WORKDIR.value, MODE.value, flags.FLAGS.flag_values_dict())
     from alexnet_jax.commands.start import enough_memory, start
     from alexnet_jax.runtime import distributed  # imports JAX, which takes a while: the flags are checked by now
 
@@ -206,5 +207,5 @@ if __name__ == '__main__':
     atexit.register(gc.freeze)  # nor is all of it searched once more when the process ends
     with lasting_streams(), exit_codes():
         tolerate_warnings()
-        arguments.check_directory()
+        checks.check_directory()
         app.run(main, flags_parser=arguments.parse)

@@ -90,14 +90,14 @@ def reuse_programs():
 
 def launched(mode, place, config, call, ensemble=False, images=()):
     """Calls call(config, workdir) as launch.py does."""
-    from alexnet_jax.commands import flags as arguments
+    from alexnet_jax.commands import checks
     from alexnet_jax.commands.start import enough_memory, start
     from alexnet_jax.runs.workdir import read_config
 
     if config is None and not ensemble:
         config = read_config(place.run)
     workdir = str(place.run)
-    arguments.check(['launch.py'], config, workdir, mode, ensemble, images)
+    checks.check(['launch.py'], config, workdir, mode, ensemble, images)
     config = config and typed(config)
     with enough_memory():
         start(config)
