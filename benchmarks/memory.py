@@ -15,7 +15,6 @@ batch is measured too. It is a multiple of 32, and leaves a gigabyte to the syst
 import argparse
 import json
 import pathlib
-import resource
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from alexnet_jax.runtime.quiet import silence_checkpoint_libraries
 from alexnet_jax.training.dispatch import compile_first, finish
 from alexnet_jax.training.optimizer import layer_rates
 from benchmarks.photographs import Photographs
+from benchmarks.resident import peak
 from benchmarks.step_sides import made_batch, on_one_device
 from experiments import digits, paper
 
@@ -76,11 +76,6 @@ def measure_training(experiment: Experiment) -> dict[str, float]:
         prepare(source, settings_of(config.data), config.data.directory, silent)
         train(config, str(root / 'run'), silent)
     return {'peak': peak()}
-
-
-def peak() -> float:
-    """The largest resident set of this process so far, in bytes."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def in_a_process(what: str, batch: int, options: argparse.Namespace) -> dict[str, float]:

@@ -18,7 +18,6 @@ the peak of its memory grows. The last lines say what one more record or step co
 import argparse
 import json
 import pathlib
-import resource
 import subprocess
 import sys
 import tempfile
@@ -45,6 +44,7 @@ from alexnet_jax.runs.workdir import make_workdir, read_config, remember_data, w
 from alexnet_jax.runtime.devices import choose_platform
 from alexnet_jax.runtime.quiet import silence_checkpoint_libraries
 from alexnet_jax.training.optimizer import RateControl
+from benchmarks.resident import peak_growth
 from experiments import paper
 
 SIZE, LOG_EVERY, VALIDATE_EVERY = 16, 20, 100
@@ -134,11 +134,11 @@ def measured(what: str, root: pathlib.Path) -> dict[str, float]:
 
     def used() -> np.ndarray:
         read = int(pathlib.Path('/proc/self/io').read_text().split()[1])
-        return np.array([time.perf_counter(), read / 1e6, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3])
+        return np.array([time.perf_counter(), read / 1e6])
 
     before = used()
-    cost(what, root)
-    return dict(zip(('seconds', 'read', 'memory'), (used() - before).tolist(), strict=True))
+    grown = peak_growth(lambda: cost(what, root))
+    return dict(zip(('seconds', 'read'), (used() - before).tolist(), strict=True)) | {'memory': grown / 1e6}
 
 
 def growth(found: dict[int, dict[str, dict[str, float]]], unit: str) -> str:

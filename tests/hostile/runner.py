@@ -27,6 +27,7 @@ if __name__ == '__main__':
 
 import hostile
 from alexnet_jax.runtime.errors import UserError
+from benchmarks.resident import peak, restart_peak
 from hostile import modes
 from hostile.ground import Case, Place
 
@@ -114,19 +115,6 @@ def tree(place):
             times = status.st_mtime_ns if stat.S_ISREG(status.st_mode) else 0
             found[os.path.join(where, name)] = (stat.S_IFMT(status.st_mode), status.st_size * bool(times), times)
     return found
-
-
-def peak():
-    """The most memory this process has held, in GB, since the last call of `begin_peak`."""
-    for line in pathlib.Path('/proc/self/status').read_text().splitlines():
-        if line.startswith('VmHWM'):
-            return int(line.split()[1]) / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-
-
-def begin_peak():
-    with contextlib.suppress(OSError):
-        pathlib.Path('/proc/self/clear_refs').write_text('5')
 
 
 class Worker:
@@ -231,7 +219,7 @@ def in_process(cases, directory, report, log):
         arguments = case.make(place)
         before, said = tree(place.path), log.stat().st_size
         os.chdir(place.path / 'here')
-        begin_peak()
+        restart_peak()
         start = time.perf_counter()
         console, message = modes.console(), ''
         with watch.on(place.path) as seen, contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), 'utf-8')) as out:
@@ -253,7 +241,7 @@ def in_process(cases, directory, report, log):
             'outcome': outcome,
             'message': message,
             'seconds': time.perf_counter() - start,
-            'gigabytes': peak(),
+            'gigabytes': peak() / 1e9,
             'seen': list(seen)
             + [f'changed: {name}' for name in {*before, *after} if before.get(name) != after.get(name)],
             'printed': modes.text_of(console) + out_text(out),
