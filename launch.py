@@ -38,7 +38,7 @@ _PRINTING = ('predict', 'inspect', 'compare')  # modes whose result is what they
 CONFIG = config_flags.DEFINE_config_file(
     'config',
     None,
-    'The experiment: a file in experiments/, or one like them; of an existing run, by default its own.',
+    'The experiment: a file in experiments/, or one like them; for modes that open a run, by default its own.',
 )
 WORKDIR = arguments.define_path('workdir', 'Where the run leaves its files.')
 OUTPUT = arguments.define_path(

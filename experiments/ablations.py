@@ -4,7 +4,7 @@ experiments/paper.py:NAME is one of `ABLATIONS` at the paper's size, experiments
 function of a complete config that changes a few fields, at any width. The docstrings quote the paper and the logs of
 the authors' 2012 code; all their errors are for ten patches. Network 145 of that code is the paper's: 37.47 % top-1 and
 17.00 % top-5 on the ILSVRC-2010 test set, 40.66 % and 18.21 % on ILSVRC-2012's validation set. Ours: not yet run on
-ImageNet. On digits, and how to answer questions with these variants: docs/ablations.md.
+ImageNet. On CIFAR-10, and how to answer questions with these variants: docs/ablations.md.
 """
 
 import dataclasses

@@ -1,8 +1,9 @@
 """The embedded example: the paper's two columns on handwritten digits, in a minute on a laptop.
 
 1,797 real scans that come with scikit-learn, 360 of them held out, on the same path as ImageNet.
-The paper, but: half the kernels and a sixteenth of the neurons, patches of 64 x 64 from images of 72 x 72,
-no mirror images (a mirrored digit is no digit), 24 epochs with a fixed list of rates.
+The paper, but: half the kernels (a third in conv1) and an eighth of the neurons, larger standard deviations of the
+initial weights from conv2 to fc7, patches of 64 x 64 from images of 72 x 72, no mirror images (a mirrored digit is no
+digit), 24 epochs with a fixed list of rates.
 
 digits.py:NAME is that without one of its parts, or with another in its place: see experiments/ablations.py.
 """

@@ -1,11 +1,12 @@
 """Figure 1: a four-layer network reaches 25 % training error sooner with ReLUs than with tanh.
 
-    python launch.py --mode=figure1 --workdir=runs/figure1 --config=experiments/figure1.py            # digits
-    python launch.py --mode=figure1 --workdir=runs/figure1 --config=experiments/figure1.py:cifar10    # the paper's data
-    python launch.py --mode=figure1 --workdir=runs/figure1 --config=experiments/figure1.py:half       # half the kernels
-    python launch.py --workdir=runs/tanh --config=experiments/figure1.py:tanh                         # one curve alone
+    python launch.py --mode=figure1 --workdir=runs/figure1 --config=experiments/figure1.py
+    python launch.py --mode=figure1 --workdir=runs/figure1_cifar10 --config=experiments/figure1.py:cifar10
+    python launch.py --mode=figure1 --workdir=runs/figure1_half --config=experiments/figure1.py:half
+    python launch.py --workdir=runs/tanh --config=experiments/figure1.py:tanh
 
-The paper's data, which the third has too, are first prepared: --config=experiments/cifar10.py --mode=prepare
+The first is on digits, the second on the paper's data, the third on these with half of the kernels; the last trains one
+of the networks alone. The paper's data, CIFAR-10, are first prepared: --config=experiments/cifar10.py --mode=prepare
 --config.data.download=True.
 
 Reproduces: "A four-layer convolutional neural network with ReLUs (solid line) reaches a 25% training error rate on

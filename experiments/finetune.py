@@ -1,5 +1,7 @@
 """Fine-tuning on your own pictures: any run of ours, with a new last layer for your classes.
 
+    python launch.py --config=experiments/finetune.py:runs/paper --mode=prepare \\
+        --config.data.source_directory=my_pictures --config.network.fc8.units=5
     python launch.py --workdir=runs/mine --config=experiments/finetune.py:runs/paper \\
         --config.data.source_directory=my_pictures --config.network.fc8.units=5
 

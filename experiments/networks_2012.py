@@ -4,10 +4,10 @@ The parameter files of the authors' 2012 code (github.com/computerhistory/AlexNe
 runs. Errors are theirs: ILSVRC-2012, validation, ten views, top-1 and top-5; network 145 has 40.66 % and 18.21 %.
 Ours: none of them has been run on ImageNet yet. The whole record: docs/networks_2012.md.
 
-networks_2012.py:NAME is one of these:
+The rates of these networks fall in steps between two values, from 0.01 to a fraction of it, at equal intervals of 95
+epochs ("dexp"); those of the biases from 0.02 to 0.002 after half of them.
 
-Their rates fall in steps between two values, from 0.01 to a fraction of it, at equal intervals of 95 epochs ("dexp");
-those of the biases from 0.02 to 0.002 after half of them.
+networks_2012.py:NAME is one of these:
 
 169             down to a 500th, in four steps: 40.60 % and 18.11 %
 170             down to a 250th, in four steps: 40.53 % and 18.05 %. The later cuda-convnet2 has it

@@ -32,7 +32,7 @@ def demo(config: Config, workdir: str, which: str, host: str, port: int, console
         import waitress  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f'--mode=demo needs flask and waitress, and {error.name} is missing: pip install "alexnet-jax[demo]".'
+            f'--mode=demo needs flask and waitress, and {error.name} is missing: pip install flask waitress.'
         ) from error
     from alexnet_jax.commands.demo_analysis import Analyzer
 

@@ -33,9 +33,7 @@ try:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 except ImportError as error:
-    raise UserError(
-        '--to=onnx needs the package onnx: pip install "alexnet-jax[onnx]", or pip install onnx.'
-    ) from error
+    raise UserError('--to=onnx needs the package onnx: pip install onnx.') from error
 
 _OPSET, _FORMAT = 13, 7  # of the year 2020, which every runtime reads
 _LARGEST = 2**31 - 2**20  # bytes; protocol buffers end at 2 GiB

@@ -414,4 +414,4 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path):
 
 def test_pyarrow_is_asked_for_where_it_is_missing(shards, monkeypatch):
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
-    assert 'pip install "alexnet_jax[parquet]"' in message('', shards)
+    assert 'pip install pyarrow' in message('', shards)

@@ -83,7 +83,7 @@ def how_to_get(name: str, directory: str) -> str:
         case [data_set] if data_set in published.PUBLISHED:
             return published.how_to_get(data_set, directory)
         case ['imagenet2012']:
-            files = 'ILSVRC2012_img_train.tar (138 GB) and ILSVRC2012_img_val.tar (6.3 GB)'
+            files = 'ILSVRC2012_img_train.tar (148 GB) and ILSVRC2012_img_val.tar (6.7 GB)'
         case ['imagenet2010']:
             files = 'the images and the development kit of ILSVRC-2010'
         case ['folder']:

@@ -59,7 +59,7 @@ class Parquet:
             columns; a label is missing or is no class; pyarrow is not installed.
         """
         if importlib.util.find_spec('pyarrow') is None:
-            raise UserError('Parquet files need pyarrow, which is not installed: pip install "alexnet_jax[parquet]".')
+            raise UserError('Parquet files need pyarrow, which is not installed: pip install pyarrow.')
         pattern, wanted = _options(argument)
         self._directory = os.path.expanduser(directory) if os.path.isdir(os.path.expanduser(directory)) else os.curdir
         paths = by_split(find_files(pattern, os.fspath(directory)))
