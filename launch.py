@@ -111,7 +111,7 @@ def main(argv: list[str]) -> None:
     processes = distributed.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     if processes > 1 and MODE.value not in ('train', 'eval'):
         raise UserError(f'--mode={MODE.value} runs in one process; train and eval may have several.')
-    with enough_memory(), distributed.leaving_together():
+    with distributed.leaving_together(), enough_memory():
         call(config, WORKDIR.value, start(config, to_stderr=JSON.value, processes=processes))
     if MODE.value in _PRINTING:
         check_printed()
@@ -195,7 +195,10 @@ def call(config: 'Config | None', workdir: str | None, console: 'Console') -> No
             from alexnet_jax.commands.study import study
 
             split = SPLIT.value or 'validation'
-            study(VARIANTS.value, arguments.seeds(SEEDS.value), workdir, split, arguments.command_of_run, console)
+            views = config.evaluation.views
+            study(
+                VARIANTS.value, arguments.seeds(SEEDS.value), workdir, split, views, arguments.command_of_run, console
+            )
         case 'compare':
             from alexnet_jax.commands.compare import compare
 

@@ -18,7 +18,7 @@ from alexnet_jax.runs.workdir import read_config
 def probabilities(workdir, mean_patch='matching'):
     """By kind of view float64 [images, classes], 'ten' without mirror images as digits have none; and the labels."""
     config = read_config(workdir)
-    run = open_run(typed(config), str(workdir), 'newest')
+    run = open_run(typed(config), str(workdir), 'newest', print)
     network = AlexNet(run.experiment.config.network, Columns(2, 2))
     softmax = jax.jit(lambda x: jax.nn.softmax(network.apply({'params': run.parameters}, x)))
     data = open_prepared(config.data.directory)

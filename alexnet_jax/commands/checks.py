@@ -78,6 +78,11 @@ def check_values(config: 'Config | None', workdir: str | None, mode: str, values
         from alexnet_jax.runs.workdir import ENSEMBLE, check_runs
 
         check_runs(values['ensemble'], workdir, *ENSEMBLE)
+    elif mode == 'study' and (values['output'] or values['checkpoint'] != 'newest'):
+        flag = '--output' if values['output'] else '--checkpoint'
+        raise UserError(
+            f'{flag} is for single runs; a study evaluates each in its own directory, at its last checkpoint.'
+        )
     elif mode == 'import':
         weights = values['weights']
         if weights is None:

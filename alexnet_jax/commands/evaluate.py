@@ -44,7 +44,7 @@ def evaluate_run(
       UserError: the config, the data set or the checkpoint cannot be used; or eval.json cannot be written for another
         reason, as on a full disk, or to `output`.
     """
-    run = open_run(config, workdir, which)
+    run = open_run(config, workdir, which, lambda line: say(console, line))
     result = _evaluate([run], split, console)
     console.print(results_table(result, config.name))
     if is_leader():
@@ -87,7 +87,7 @@ def evaluate_ensemble(
         changes = {name: getattr(shared, name) for name in ('mesh', 'batch_size', 'evaluation', 'accumulation_steps')}
         data = {'data.directory': shared.data.directory, 'data.threads': shared.data.threads}
         try:
-            runs.append(open_run(own.replace(**changes, **data), one, which))
+            runs.append(open_run(own.replace(**changes, **data), one, which, lambda line: say(console, line)))
         except UserError as error:
             raise UserError(f'{one}: {error}') from error
     for run in runs[1:]:

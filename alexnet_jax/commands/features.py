@@ -71,7 +71,7 @@ def extract(
         raise UserError(f'--split={split} and --images: name one of them.')
     line = activation_of(config.network, layer)
     paths = find_image_files(images, lambda line: say(console, line)) if images else []
-    run = open_run(config, workdir, which)
+    run = open_run(config, workdir, which, lambda line: say(console, line))
     data = run.data if paths else split_of([run], split or 'train', console)
     about = _about(run, layer, line, data, None if paths else split or 'train', paths)
     images_of = f'images-{about["pictures"][:8]}' if paths else about['split']

@@ -62,7 +62,7 @@ def predict(
       UserError: the run cannot be used; or an image cannot be read, after all others were predicted.
     """
     paths = find_image_files(images, lambda line: say(console, line))
-    run = open_run(config, workdir, which)
+    run = open_run(config, workdir, which, lambda line: say(console, line))
     place = pathlib.Path(output or workdir)
     draw = None if as_json else _Drawings(place / 'predictions', run.data, config.data.max_megapixels)
     names, broken = _drawing_names(paths), []

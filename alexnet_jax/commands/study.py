@@ -23,7 +23,13 @@ Command = Callable[[str, int, str, str], Sequence[str]]  # variant, seed, workdi
 
 
 def study(
-    variants: Sequence[str], seeds: Sequence[int], workdir: str, split: str, command: Command, console: Console
+    variants: Sequence[str],
+    seeds: Sequence[int],
+    workdir: str,
+    split: str,
+    views: Sequence[str],
+    command: Command,
+    console: Console,
 ) -> None:
     """Trains and evaluates every variant with every seed, and compares them with the first variant.
 
@@ -35,11 +41,13 @@ def study(
       seeds: for each.
       workdir: for the runs, comparison.json and figures/comparison.png.
       split: of the data set, for the evaluation.
+      views: of its images that are to be measured, 'center' or 'ten'.
       command: the command line for a run.
       console: for output.
 
     Raises:
-      UserError: variants or seeds are missing or given twice, `workdir` is that of a run, or no run finished.
+      UserError: variants or seeds are missing or given twice, `workdir` is that of a run, or no run finished; or some
+        did not, after the others were compared.
       StoppedError: a signal stopped a run; the same command resumes.
     """
     _check(variants, seeds, workdir)
@@ -49,7 +57,7 @@ def study(
     for number, (variant, seed) in enumerate(trials, 1):
         run = str(pathlib.Path(workdir, variant, f'seed{seed}'))
         say(console, f'--- {variant}, seed {seed}: run {number} of {len(trials)}, {run}')
-        why = _failure(run, functools.partial(command, variant, seed, run), split)
+        why = _failure(run, functools.partial(command, variant, seed, run), split, views)
         if why:
             say(console, f'{run}: {why}. The study goes on without it.')
             failed.append(f'{run} is missing: {why}.')
@@ -60,6 +68,11 @@ def study(
     if min(ended)[0]:
         failed.append(f'there is no run of {variants[0]}: differences are from another variant.')
     compare([run for _, run in sorted(ended)], workdir, console, failed)
+    if len(ended) < len(trials):
+        missing = len(trials) - len(ended)
+        raise UserError(
+            f'{missing} of {len(trials)} runs did not finish: see above; the same command tries them again.'
+        )
 
 
 def _check(variants: Sequence[str], seeds: Sequence[int], workdir: str) -> None:
@@ -72,7 +85,7 @@ def _check(variants: Sequence[str], seeds: Sequence[int], workdir: str) -> None:
         raise UserError(f'--workdir={workdir} is the directory of a run; name another one for the study.')
 
 
-def _failure(run: str, command: Callable[[str], Sequence[str]], split: str) -> str:
+def _failure(run: str, command: Callable[[str], Sequence[str]], split: str, views: Sequence[str]) -> str:
     """Trains, which only checks a finished run, and evaluates; returns why that failed, or ''."""
     if code := _call(command('train')):
         return f'training failed (exit code {code})'
@@ -80,7 +93,7 @@ def _failure(run: str, command: Callable[[str], Sequence[str]], split: str) -> s
         found, last = read_evaluation(run), last_line(run)['step']
     except UserError as error:
         return str(error).rstrip('.')
-    measured = found and (found.step, found.split) == (last, split)
+    measured = found and (found.step, found.split) == (last, split) and {*views} <= {*found.views}
     if not measured and (code := _call(command('eval'))):
         return f'evaluation failed (exit code {code})'
     return ''
@@ -93,7 +106,8 @@ def _call(command: Sequence[str]) -> int:
       StoppedError: a signal was received.
     """
     received: list[int] = []
-    before = {number: signal.signal(number, lambda got, _: received.append(got)) for number in _SIGNALS}
+    heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    before = {number: signal.signal(number, lambda got, _: received.append(got)) for number in heard}
     try:
         # In a process group of its own, where a terminal's Ctrl-C does not reach it a second time.
         process, passed_on = subprocess.Popen(command, process_group=0), 0

@@ -34,6 +34,9 @@ class Settings:
     images_per_shard: int
 
 
+PREPARE_AGAIN = 'prepare the data set again (--mode=prepare).'
+
+
 @dataclasses.dataclass(frozen=True)
 class PreparedDataSet:
     """The contents of a manifest."""
@@ -50,6 +53,7 @@ class PreparedDataSet:
     source_directory: str = ''  # absolute path of the source's files; '' if it has none
     checksums: dict[str, Any] = dataclasses.field(default_factory=dict)  # [bytes, SHA-256] of each file
     seen: dict[str, Any] = dataclasses.field(default_factory=dict)  # as `survey.survey` gives it
+    remedy: str = dataclasses.field(default=PREPARE_AGAIN, compare=False)  # for what is damaged; not in the manifest
 
     @property
     def image_size(self) -> int:
@@ -101,7 +105,7 @@ class PreparedDataSet:
             if mean.dtype.kind != 'f' or not np.isfinite(mean).all():
                 raise ValueError(f'its values, of type {mean.dtype}, are not all finite numbers')
         except (FileNotFoundError, ValueError, MemoryError) as error:
-            raise UserError(f'{path} cannot be read ({error}); prepare the data set again (--mode=prepare).') from error
+            raise UserError(f'{path} cannot be read ({error}); {self.remedy}') from error
         except OSError as error:
             raise UserError(f'{path} cannot be read: {error.strerror}.') from error
         if mean.shape != (self.image_size, self.image_size, 3):
@@ -141,34 +145,37 @@ def write_mean_image(mean_image: np.ndarray, directory: pathlib.Path) -> None:
 def write_manifest(data: PreparedDataSet, directory: pathlib.Path) -> None:
     """Writes the manifest durably; OSError if it cannot be written."""
     fields = {'format': FORMAT, **dataclasses.asdict(data)}
-    del fields['directory']
+    del fields['directory'], fields['remedy']
     replace_file(directory / MANIFEST, json_bytes(fields))
 
 
-def open_prepared(directory: str | pathlib.Path, images: bool = True) -> PreparedDataSet:
+def open_prepared(directory: str | pathlib.Path, images: bool = True, remedy: str = PREPARE_AGAIN) -> PreparedDataSet:
     """Reads the manifest of a prepared data set.
 
     Args:
       directory: of the data set.
       images: whether the shards must be there too.
+      remedy: what to do where it is damaged, for the message.
 
     Raises:
       UserError: it is damaged or of another version, or a shard is missing.
       FileNotFoundError: there is no prepared data set.
     """
     directory = pathlib.Path(directory)
-    path, again = directory / MANIFEST, 'prepare the data set again (--mode=prepare).'
+    path = directory / MANIFEST
     try:
         fields = read_json(path)
         version = fields.pop('format')
         if version != FORMAT:
             raise UserError(
-                f'{path} has format {version}; this version reads {FORMAT}. Delete {directory}, and {again}'
+                f'{path} has format {version}; this version reads {FORMAT}. Delete {directory}, and {remedy}'
             )
         _check_types(fields)
         for name in ('class_names', 'class_ids'):  # earlier versions wrote bytes that are no text as surrogates
             fields[name] = tuple(map(shown, fields[name]))
-        data = PreparedDataSet(directory=directory, **{**fields, 'settings': Settings(**fields['settings'])})
+        data = PreparedDataSet(
+            directory=directory, remedy=remedy, **{**fields, 'settings': Settings(**fields['settings'])}
+        )
         files = [pathlib.Path(file) for split in data.shards for file in data.files(split)] if images else []
         if data.checksums and data.settings.storage == 'raw':  # without them no image is read
             files += [file.with_suffix('.sums') for file in files]
@@ -176,7 +183,7 @@ def open_prepared(directory: str | pathlib.Path, images: bool = True) -> Prepare
         for file in files if not missing else ():
             size = data.checksums.get(file.name, [file.stat().st_size])[0]
             if file.stat().st_size != size:
-                raise UserError(f'{file} has {file.stat().st_size:,} bytes, {path} says {size:,}; {again}')
+                raise UserError(f'{file} has {file.stat().st_size:,} bytes, {path} says {size:,}; {remedy}')
         empty = [split for split in ('train', 'validation') if images and data.examples(split) < 1]
     except FileNotFoundError:
         raise
@@ -184,9 +191,9 @@ def open_prepared(directory: str | pathlib.Path, images: bool = True) -> Prepare
         raise UserError(f'config.data.directory={str(directory)!r} cannot be read: {error}.') from error
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         reason = f'{type(error).__name__}: {error}'
-        raise UserError(f'{path} is damaged ({reason}); delete {directory}, and {again}') from error
+        raise UserError(f'{path} is damaged ({reason}); delete {directory}, and {remedy}') from error
     if missing:
-        raise UserError(f'{missing[0]} is missing, though {path} names it; {again}')
+        raise UserError(f'{missing[0]} is missing, though {path} names it; {remedy}')
     if empty:
         raise UserError(f'{path}: the split {empty[0]!r} has no images.')
     return data

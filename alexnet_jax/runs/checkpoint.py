@@ -187,12 +187,13 @@ class Checkpoints:
         metrics = None if top1_error is None else {'top1_error': top1_error}
         fields = to_fields(progress, checksums, top1_error)
         args = ocp.args.Composite(state=ocp.args.PyTreeSave(state), progress=ocp.args.JsonSave(fields))
+        self.wait()  # for the one before, whose parts, and what it replaces, take space until it has ended
         self._needed = sum(x.nbytes for x in jax.tree.leaves(state))
         free = shutil.disk_usage(self.directory).free
         if free < self._needed:
             self._cannot_be_saved(f'{format_bytes(free)} are free')
         self._errors[progress.step] = top1_error
-        with self._saving():  # this one; or the one before failed in the background
+        with self._saving():
             self._manager.save(progress.step, args=args, metrics=metrics, force=True)
 
     def _sync(self) -> None:

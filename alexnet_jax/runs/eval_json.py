@@ -75,13 +75,15 @@ def read_evaluation(workdir: str | pathlib.Path) -> Evaluation | None:
     """Reads WORKDIR/eval.json; None where there is none.
 
     Raises:
-      UserError: it is damaged.
+      UserError: it is damaged, or the system refuses to read it.
     """
     path = pathlib.Path(workdir) / EVAL_JSON
-    if not path.exists():
-        return None
     try:
         return Evaluation.model_validate_json(read_file(path))
-    except (OSError, ValueError) as error:
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f'{path} cannot be read: {error.strerror}.') from error
+    except ValueError as error:
         why = error.errors()[0]['msg'] if isinstance(error, ValidationError) else error
         raise UserError(f'{path} is damaged ({why}); make it again with --mode=eval, or delete it.') from error

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from alexnet_jax.config import Config, Resume, resume_rule
-from alexnet_jax.data.dataset import PreparedDataSet
+from alexnet_jax.data.dataset import MANIFEST, PreparedDataSet
 from alexnet_jax.data.sources.published import images_of
+from alexnet_jax.runs.eval_json import EVAL_JSON
 from alexnet_jax.runs.metrics_log import METRICS_LOG, last_step
-from alexnet_jax.runs.workdir import DAMAGED, NO_CHECKPOINT_YET, read_config, remembered_data
+from alexnet_jax.runs.workdir import CONFIG, DAMAGED, DATA_SET, NO_CHECKPOINT_YET, read_config, remembered_data
 from alexnet_jax.runtime.errors import UserError, writing
 from alexnet_jax.runtime.files import unused
 
@@ -35,7 +36,8 @@ def check_start(workdir: str, from_start: bool, say: Callable[[str], None]) -> N
 
     Args:
       workdir: that holds no checkpoint.
-      from_start: whether to start all the same: --from_start. Its log is then kept under another name.
+      from_start: whether to start all the same: --from_start. What the earlier run tells of itself is then kept under
+        other names, so that nothing of it passes for the new run's.
       say: told of that.
 
     Raises:
@@ -53,11 +55,13 @@ def check_start(workdir: str, from_start: bool, say: Callable[[str], None]) -> N
             f'checkpoint back to {place / "checkpoints"}; or give --from_start to train from step 0 (nothing of the '
             'earlier run is deleted), or another --workdir.'
         )
-    if step:
-        kept = unused(log.with_stem('metrics_before'))
-        with writing(log):
-            log.rename(kept)
-        say(f'The log of the earlier run is kept as {kept}.')
+    if found:
+        for path in (log, place / EVAL_JSON, place / CONFIG, place / DATA_SET):
+            if path.exists():
+                kept = unused(path.with_stem(f'{path.stem}_before'))
+                with writing(path):
+                    path.rename(kept)
+                say(f'{path.name} of the earlier run is kept as {kept}.')
 
 
 def rate_given(config: Config, workdir: str, before: float | None) -> bool:
@@ -107,7 +111,13 @@ def check_resume(config: Config, data: PreparedDataSet, workdir: str, allowed: S
                     f'start a new run, or --allow_changes={field} to resume with the new value all the same.'
                 )
         lines.append(f'Resuming with another value of {text}.')
-    _check_same_data(remembered_data(workdir), data, workdir)
+    if (pathlib.Path(workdir) / DATA_SET / MANIFEST).exists():
+        _check_same_data(remembered_data(workdir), data, workdir)
+    else:
+        lines.append(
+            f'{pathlib.Path(workdir) / DATA_SET / MANIFEST} is missing: {data.directory} cannot be compared with the '
+            'images that the run began with.'
+        )
     return lines
 
 

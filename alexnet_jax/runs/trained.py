@@ -219,7 +219,7 @@ def load_run(
     return open_run(config.replace(**changes), workdir, str(checkpoint), say)
 
 
-def open_run(config: Config, workdir: str, which: str, say: Callable[[str], None] = print) -> Run:
+def open_run(config: Config, workdir: str, which: str, say: Callable[[str], None]) -> Run:
     """Opens a run at one of its checkpoints, with another config than its own where wished.
 
     Args:

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import os
 import pathlib
+import tempfile
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -90,9 +91,8 @@ def make_workdir(workdir: str, flag: str = '--workdir') -> None:
     path = pathlib.Path(workdir)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / '.writable'
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=path):
+            pass
     except OSError as error:
         raise UserError(f'{flag}={workdir} cannot be written: {error}. Name another one.') from error
 
@@ -178,12 +178,13 @@ def remembered_data(workdir: str | pathlib.Path) -> PreparedDataSet:
       UserError: it remembers nothing, or that is damaged.
     """
     directory = pathlib.Path(workdir) / DATA_SET
+    again = 'train with the same command, which writes it anew; a run that has ended is not trained further.'
     try:
-        return open_prepared(directory, images=False)
+        return open_prepared(directory, images=False, remedy=again if has_checkpoint(workdir) else 'get it anew.')
     except FileNotFoundError as error:
         raise UserError(
-            f'{directory} is missing: the mean image and class names that {workdir} was trained with. '
-            'Train again with the same command; a run that has ended only writes what is missing.'
+            f'{directory} is missing: the mean image and class names that {workdir} was trained with. To have it back, '
+            f'{again if has_checkpoint(workdir) else "copy it from where the network came from."}'
         ) from error
 
 

@@ -90,13 +90,14 @@ class _Download:
 
     def __init__(self, file: WebFile, partial: pathlib.Path, console: Console) -> None:
         self._file, self._partial, self._console = file, partial, console
+        self._from_start = False  # whether to ask for the whole file, though there is a part
 
     def from_any(self, addresses: Sequence[str]) -> pathlib.Path:
         """Downloads and checks the file; returns where it is, or raises UserError with what each address has said."""
         self._check_disk()
         reasons = []
         for address in addresses:
-            resumed = self._done() > 0
+            resumed, self._from_start = self._done() > 0, False
             try:
                 self._complete(address)
                 if resumed and not self._is_right():  # the part that was there may have been another file's
@@ -153,7 +154,7 @@ class _Download:
         """Appends what one response gives; raises _RefusedError unless the file then has its size."""
         import urllib3
 
-        with _response(session, address, self._done()) as response:
+        with _response(session, address, self._asked_from()) as response:
             done = self._begin(response)
             with self._partial.open('ab') as written:
                 written.truncate(done)
@@ -179,12 +180,12 @@ class _Download:
 
     def _begin(self, response: 'requests.Response') -> int:
         """The position in the file at which a response begins; raises _RefusedError if it does not have the file."""
-        done, size, status = self._done(), self._file.size, response.status_code
+        done, size, status = self._asked_from(), self._file.size, response.status_code
         given = re.fullmatch(r'bytes (\d+)-\d+/(\d+|\*)', response.headers.get('Content-Range', ''))
         fits = given and int(given[1]) == done and given[2] in ('*', str(size))
         if status == 416 or (status == 206 and not fits):
-            self._partial.unlink()
-            raise _RefusedError('cannot resume', final=not done)
+            again, self._from_start = not self._from_start, True  # what is there stays until the whole file comes
+            raise _RefusedError('cannot resume', final=not again)
         if status not in (200, 206):
             again = status in (408, 425, 429) or status >= 500
             raise _RefusedError(f'answers {status} {response.reason or ""}'.rstrip(), final=not again)
@@ -193,7 +194,11 @@ class _Download:
             raise _RefusedError('gives a web page, as networks do that ask for a login')
         if status == 200 and length.isdecimal() and int(length) != size:
             raise _RefusedError(f'gives {int(length):,} bytes, where the file has {size:,}')
+        self._from_start = False
         return done if status == 206 else 0
+
+    def _asked_from(self) -> int:
+        return 0 if self._from_start else self._done()
 
     def _done(self) -> int:
         """How many bytes are there; OSError if there is something else than a file."""

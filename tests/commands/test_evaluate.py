@@ -191,6 +191,13 @@ def test_damaged_eval_json(change, why, tmp_path):
         read_evaluation(tmp_path)
 
 
+def test_an_eval_json_that_cannot_be_read_is_not_called_damaged(tmp_path):
+    assert read_evaluation(tmp_path) is None
+    (tmp_path / 'eval.json').mkdir()
+    with pytest.raises(UserError, match=r'eval\.json cannot be read: Is a directory'):
+        read_evaluation(tmp_path)
+
+
 @pytest.mark.parametrize('text', ['', '{', '[]', '[' * 100_000, '{"views": {}}', '\udcff'])
 def test_what_is_no_evaluation(text, tmp_path):
     (tmp_path / 'eval.json').write_bytes(text.encode(errors='surrogateescape'))

@@ -194,7 +194,7 @@ def test_logits_agree_with_the_predictions(trained, run):
     values, _, _, _ = opened(extract(run, 'fc8', 'validation'))
     config, workdir = run
     batch = next(pipeline.evaluation_batches(open_prepared(config.data.directory), 'validation', batch_size=64))
-    wanted = predictor(open_run(typed(config), str(workdir), 'newest'), 'center')(batch)['log_probabilities']
+    wanted = predictor(open_run(typed(config), str(workdir), 'newest', print), 'center')(batch)['log_probabilities']
     found = jax.nn.log_softmax(jnp.asarray(values[:64], jnp.float32))
     np.testing.assert_allclose(found, wanted, atol=0.02)
     assert np.std(wanted) > 0.5

@@ -56,7 +56,7 @@ def predicted(run, images, as_json=False):
 def direct(run, path):
     """Probabilities of one picture as it would be prepared, averaged over the views of digits, five."""
     config, workdir = run
-    opened = open_run(typed(config), str(workdir), 'newest')
+    opened = open_run(typed(config), str(workdir), 'newest', print)
     image = normalized(path.read_bytes(), opened.data.image_size)
     quality = opened.data.settings.quality
     image = simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(image, quality, colorsubsampling='420'))
@@ -106,7 +106,7 @@ def test_names_that_are_not_utf_8_and_files_of_other_kinds(run, tmp_path, capsys
 
 
 def test_from_python_what_is_left_out_is_a_warning(trained, pictures):
-    opened = open_run(typed(trained[0]), str(trained[1]), 'newest')
+    opened = open_run(typed(trained[0]), str(trained[1]), 'newest', print)
     said = pytest.warns(UserWarning, match=r'Left out of .*: 1 file of other kinds \(.txt 1\)')
     with said, pytest.raises(UserError, match=r'cut.jpg cannot be read: Truncated'):
         opened.predict(pictures)
@@ -139,7 +139,7 @@ def test_views_are_those_that_are_evaluated(run, pictures, capsys):
         printed, _ = predicted(run, [pictures / 'color.jpg'], as_json=True)
         (line,) = capsys.readouterr().out.splitlines()
         best = json.loads(line)['predictions'][0]
-        opened = open_run(typed(config), str(workdir), 'newest')
+        opened = open_run(typed(config), str(workdir), 'newest', print)
         probabilities = opened.predict(pictures / 'color.jpg', views[-1])[0]
         assert (best['label'], best['probability']) == (probabilities.argmax(), pytest.approx(probabilities.max()))
         np.testing.assert_array_equal(probabilities, opened.predict(pictures / 'color.jpg')[0])
@@ -204,7 +204,7 @@ def test_what_was_named_and_is_not_there(run, pictures, tmp_path):
 
 
 def test_the_truth_is_the_name_of_the_folder(trained):
-    data = open_run(typed(trained[0]), str(trained[1]), 'newest').data
+    data = open_run(typed(trained[0]), str(trained[1]), 'newest', print).data
     assert class_of_folder('somewhere/7/picture.png', data) == 7
     assert class_of_folder('7/somewhere/picture.png', data) is None
     assert class_of_folder('picture.png', data) is None

@@ -1,5 +1,6 @@
 """`--mode=study`: which runs are made, in which order, and what becomes of those that fail or are stopped."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,13 +18,15 @@ from alexnet_jax.runtime.errors import StoppedError, UserError
 
 # Stands in for launch.py: writes what a run writes, fails, or waits for a signal, as its variant says.
 LAUNCH = """
-import json, pathlib, shutil, sys, time
+import json, os, pathlib, shutil, signal, sys, time
 trained, variant, seed, workdir, mode, calls = sys.argv[1:]
 run = pathlib.Path(workdir)
 with open(calls, 'a') as file:
     print(variant, seed, mode, file=file)
 if variant == 'waits':
     time.sleep(60)
+if variant == 'ignores':
+    os.kill(os.getppid(), signal.SIGHUP), os.kill(os.getpid(), signal.SIGHUP)
 if variant == 'fails' or (variant, mode) == ('fails_in_eval', 'eval'):
     sys.exit(2)
 if mode == 'train' and not run.exists():
@@ -48,9 +51,11 @@ def made(trained, tmp_path):
     def command(variant, seed, workdir, mode):
         return [sys.executable, '-c', LAUNCH, str(trained[1]), variant, str(seed), workdir, mode, str(calls)]
 
-    def made(variants, seeds):
+    def made(variants, seeds, views=('center',), failed=0):
         console = fakes.console()
-        study(variants, seeds, str(tmp_path / 'study'), 'validation', command, console)
+        lacking = pytest.raises(UserError, match=f'^{failed} of {len(variants) * len(seeds)} runs did not finish')
+        with lacking if failed else contextlib.nullcontext():
+            study(variants, seeds, str(tmp_path / 'study'), 'validation', views, command, console)
         return console.file.getvalue()
 
     made.calls = lambda: calls.read_text().splitlines()
@@ -99,8 +104,14 @@ def test_an_evaluation_of_an_earlier_step_is_made_again(made):
     assert made.calls()[-1] == 'base 0 eval'
 
 
+def test_an_evaluation_without_all_views_is_made_again(made):
+    made(['base'], [0])
+    made(['base'], [0], views=('center', 'ten'))
+    assert made.calls()[-1] == 'base 0 eval'
+
+
 def test_a_run_that_fails_is_named_and_the_rest_goes_on(made):
-    said = made(['base', 'fails', 'fails_in_eval', 'deeper'], [0])
+    said = made(['base', 'fails', 'fails_in_eval', 'deeper'], [0], failed=2)
     assert 'training failed (exit code 2). The study goes on' in said
     found = comparison(made)
     assert [one['name'] for one in found['variants']] == ['digits', 'digits:deeper']
@@ -112,12 +123,12 @@ def test_a_run_that_fails_is_named_and_the_rest_goes_on(made):
 def test_a_run_with_damaged_results_is_named_and_the_rest_goes_on(made):
     made(['base'], [0, 1])
     (made.directory / 'base' / 'seed0' / 'eval.json').write_text('{')
-    assert 'eval.json' in made(['base'], [0, 1])
+    assert 'eval.json' in made(['base'], [0, 1], failed=1)
     assert len(comparison(made)['variants'][0]['workdirs']) == 1 and 'seed0 is missing' in comparison(made)['notes'][0]
 
 
 def test_without_a_run_of_the_base_that_is_said(made):
-    made(['fails', 'base'], [0])
+    made(['fails', 'base'], [0], failed=1)
     assert 'there is no run of fails: differences are from another variant.' in comparison(made)['notes']
 
 
@@ -143,6 +154,15 @@ def test_a_signal_stops_the_run_and_the_study(number, made):
     assert made.calls()[-1] == 'waits 0 train' and signal.getsignal(number) == handlers
 
 
+def test_a_study_under_nohup_ignores_what_the_terminal_says_and_so_do_its_runs(made):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        made(['ignores'], [0])
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(
     'variants, seeds, words',
     [
@@ -160,7 +180,7 @@ def test_lists_that_are_refused(variants, seeds, words, made):
 
 def test_the_directory_of_a_run_is_refused(trained):
     with pytest.raises(UserError, match='is the directory of a run'):
-        study(['base'], [0], str(trained[1]), 'validation', None, fakes.console())
+        study(['base'], [0], str(trained[1]), 'validation', ('center',), None, fakes.console())
 
 
 def test_the_command_of_a_run_is_that_of_the_study_for_one_variant_and_seed(monkeypatch):

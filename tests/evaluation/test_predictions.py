@@ -23,7 +23,7 @@ def test_predictions_are_the_averaged_softmax_of_the_views(trained, views, mesh,
     config.network = trained[0].network
     config.mesh.data, config.mesh.column = mesh
     config.data.mirror, config.data.mean_patch = views == 'ten, mirrored', mean_patch
-    run = open_run(typed(config), str(workdir), 'newest')
+    run = open_run(typed(config), str(workdir), 'newest', print)
     assert run.experiment.mesh.devices.shape == make_mesh(2, *mesh).devices.shape
     data, batch_size = open_prepared(config.data.directory), 50
     outputs = list(

@@ -5,6 +5,7 @@ import functools
 import logging
 import shutil
 import sys
+import threading
 import types
 import warnings
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from configs import typed
 
+from alexnet_jax.runs import checkpoint
 from alexnet_jax.runs.build import build
 from alexnet_jax.runs.checkpoint import Checkpoints, NotFiniteStateError
 from alexnet_jax.runs.checksums import examine
@@ -481,6 +483,27 @@ def test_the_window_comes_back_to_the_last_bit(tmp_path):
     checkpoints.wait()
     assert checkpoints.restore(3, on.shapes, on.mesh)[1].window == window
     checkpoints.close()
+
+
+def test_room_is_looked_for_when_the_save_before_has_ended(tmp_path, monkeypatch):
+    on, checkpoints = experiment(), Checkpoints(tmp_path)
+    state = made_up_state(on)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    ended, written = threading.Event(), checkpoint.sync_tree
+    monkeypatch.setattr(checkpoint, 'sync_tree', lambda path: (ended.wait(60), written(path)))
+
+    def free(path):
+        """A save that is being written takes room twice: its parts, and what it will replace."""
+        return shutil._ntuple_diskusage(2**40, 2**40, size - any(checkpoints.directory.glob('*tmp*')))
+
+    checkpoints.save(state, Progress(1, 0, CONTROL), None)
+    monkeypatch.setattr(shutil, 'disk_usage', free)
+    threading.Timer(0.5, ended.set).start()
+    checkpoints.save(state, Progress(2, 0, CONTROL), None)
+    checkpoints.close()
+    again = Checkpoints(tmp_path)
+    assert [again.restore(step, on.shapes, on.mesh)[1].step for step in again.steps()] == [1, 2]
+    again.close()
 
 
 def test_where_the_disk_is_too_small_nothing_is_begun(tmp_path, monkeypatch):

@@ -102,8 +102,8 @@ def test_frozen_layers_stay_from_their_epoch_on_and_new_ones_are_drawn(pretraine
     config = config_for(pretrained, pictures, tmp_path, epochs=2)
     config.rate_control.layer_rates = ((0, 'conv1', 0.0), (1, 'fc7', 0.0))
     prepared_and_trained(config, tmp_path / 'run')
-    before = open_run(typed(read_config(pretrained)), str(pretrained), 'best').parameters
-    first, second = (open_run(typed(config), str(tmp_path / 'run'), step).parameters for step in ('5', '10'))
+    before = open_run(typed(read_config(pretrained)), str(pretrained), 'best', print).parameters
+    first, second = (open_run(typed(config), str(tmp_path / 'run'), step, print).parameters for step in ('5', '10'))
     for array in ('kernel', 'bias'):
         np.testing.assert_array_equal(before['conv1'][array], second['conv1'][array])
         np.testing.assert_array_equal(first['fc7'][array], second['fc7'][array])
@@ -116,7 +116,7 @@ def test_all_but_the_new_layers_are_those_of_the_run(pretrained, pictures, tmp_p
     experiment, lines = build(typed(config_for(pretrained, pictures, tmp_path))), []
     drawn = first_state(experiment)
     state = with_pretrained(experiment, drawn, lines.append)
-    run = open_run(typed(read_config(pretrained)), str(pretrained), 'best')
+    run = open_run(typed(read_config(pretrained)), str(pretrained), 'best', print)
     for layer in ('conv1', 'fc7'):
         jax.tree.map(np.testing.assert_array_equal, state.parameters[layer], run.parameters[layer])
     jax.tree.map(np.testing.assert_array_equal, state.parameters['fc8'], drawn.parameters['fc8'])

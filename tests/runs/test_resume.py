@@ -17,7 +17,7 @@ from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runs.resume import check_resume, check_start, differences, is_asked_for
-from alexnet_jax.runs.workdir import mark_begun, mark_saved, read_config, remember_data, write_config
+from alexnet_jax.runs.workdir import mark_begun, mark_saved, read_config, remember_data, remembered_data, write_config
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.training.optimizer import RateControl
 from experiments import paper
@@ -329,15 +329,20 @@ def test_where_a_run_has_been_nothing_starts_at_step_0_unless_a_flag_says_so(lea
         check_start(tmp_path, False, said.append)
 
 
-def test_the_log_of_an_earlier_run_is_kept(tmp_path):
+def test_what_an_earlier_run_tells_of_itself_is_kept_under_other_names(tmp_path):
     said = []
     for _ in range(2):
         lines_to_step_20(tmp_path)
+        for name in ('config.json', 'eval.json', 'data_set/manifest.json'):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text('{}')
         check_start(tmp_path, True, said.append)
-    kept = [tmp_path / 'metrics_before.jsonl', tmp_path / 'metrics_before-2.jsonl']
-    assert [path.read_text().count('\n') for path in kept] == [2, 2]
-    assert not (tmp_path / 'metrics.jsonl').exists()
-    assert said == [f'The log of the earlier run is kept as {path}.' for path in kept]
+    names = ('metrics.jsonl', 'eval.json', 'config.json', 'data_set')
+    kept = [tmp_path / name.replace('.', '_before.', 1) for name in names[:3]] + [tmp_path / 'data_set_before']
+    kept += [path.with_stem(f'{path.stem}-2') for path in kept]
+    assert [path.read_text().count('\n') for path in (kept[0], kept[4])] == [2, 2]
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+    assert said == [f'{name} of the earlier run is kept as {path}.' for name, path in zip(names * 2, kept, strict=True)]
 
 
 # Runs.
@@ -396,6 +401,7 @@ def test_a_run_without_its_checkpoints_waits_for_the_flag(place):
     assert (place / 'lost/metrics.jsonl').read_text() == log
     assert run(place, 'lost', from_start=True, epochs=1) == whole
     assert (place / 'lost/metrics_before.jsonl').read_text() == log
+    assert (place / 'lost/config_before.json').exists() and (place / 'lost/config.json').exists()
     assert [line['step'] for line in read_metrics(place / 'lost')] == [3, 5, 6, 9, 10, 12, 12]
 
 
@@ -470,3 +476,20 @@ def test_a_run_carries_on_on_any_mesh(on_one_device, on_all_meshes, place):
             assert one.pop(name) == other.pop(name)
         assert other == pytest.approx(one, rel=1e-5, abs=0.5 / 360)  # less than an image
         assert other['loss'] == pytest.approx(one['loss'], rel=1e-6)
+
+
+def test_a_run_that_has_lost_the_description_of_its_data_resumes_and_has_it_again(place):
+    run(place, 'without', epochs=1)
+    description = {path.name: path.read_bytes() for path in (place / 'without/data_set').iterdir()}
+    shutil.rmtree(place / 'without/data_set')
+    with pytest.raises(UserError, match=r'data_set is missing: .* To have it back, train with the same command'):
+        remembered_data(place / 'without')
+    assert run(place, 'without', epochs=1).step == 12
+    assert {path.name: path.read_bytes() for path in (place / 'without/data_set').iterdir()} == description
+    for name, words in (('manifest.json', 'delete .*data_set, and train with'), ('mean_image.npy', '; train with the')):
+        (place / 'without/data_set' / name).write_bytes(b'damaged')
+        with pytest.raises(UserError, match=words):
+            remembered_data(place / 'without').mean_image()
+        shutil.rmtree(place / 'without/data_set')
+        run(place, 'without', epochs=1)
+    assert remembered_data(place / 'without').mean_image().shape == (36, 36, 3)

@@ -165,6 +165,35 @@ def test_others_that_cannot_be_reached(error, joined, monkeypatch):
         joined({}, 'here:1234', 2, 1)
 
 
+# What a process that fails says, here of one that takes itself for one of several.
+FAILS = """import jax
+from alexnet_jax.commands import inspect
+
+
+def fail(*_):
+    raise {error}
+
+
+jax.distributed.is_initialized, inspect.inspect = lambda: True, fail
+"""
+
+
+@pytest.mark.parametrize(
+    'error, code, words',
+    [
+        ("jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory')", 2, 'the devices have not enough memory'),
+        ("jax.errors.JaxRuntimeError('INTERNAL: closed by peer')", 2, 'another process of this run has been lost'),
+        ("FloatingPointError('invalid value (nan) in jit')", 2, 'JAX_DEBUG_NANS stops where'),
+        ("MemoryError('')", 2, 'the memory of this machine is used up'),
+        ("KeyError('x')", 1, 'this is a defect of the program'),
+    ],
+)
+def test_a_process_that_fails_says_why(error, code, words, forked):
+    process = forked.start('--mode=inspect', '--config=experiments/digits.py', code=FAILS.format(error=error))
+    out, _ = process.communicate()
+    assert process.returncode == code and f'error: process 0 of 1: {words}' in out, out
+
+
 # Two processes of two devices each.
 
 STEPS = 23  # of three_layers.py; a checkpoint after 5, 10, 12, 15, 20 and 23

@@ -171,6 +171,23 @@ def test_a_server_that_says_the_range_is_beyond_the_end(server, tmp_path):
     arrived(server, tmp_path)
 
 
+@pytest.mark.parametrize('total', ['*', '100', '299000'])
+@pytest.mark.parametrize('status', [206, 416])
+def test_a_server_with_another_file_leaves_what_another_server_gave(server, tmp_path, status, total):
+    (tmp_path / 'set.tar.gz.partial').write_bytes(CONTENT[:100])
+
+    def answer(handler):
+        given = '*' if status == 416 else '50-99'
+        handler.start(status, Content_Range=f'bytes {given}/{total}', Content_Length=0)
+
+    server.misbehave = [answer, web_server.giving(OTHER[:1000])]
+    message = refused(server, tmp_path, left=['set.tar.gz.partial'])
+    assert 'gives 1,000 bytes, where the file has 300,000' in message
+    assert (tmp_path / 'set.tar.gz.partial').read_bytes() == CONTENT[:100]
+    server.misbehave = []
+    arrived(server, tmp_path)
+
+
 def test_an_endless_mix_of_restarts_ends(server, tmp_path):
     short = web_server.giving(CONTENT[:1000], length=False)
     server.misbehave = [short, web_server.status(416)] * 50
