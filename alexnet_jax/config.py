@@ -57,7 +57,7 @@ class RateControlConfig(_Section):
     schedule: Schedule = _field((), 'pairs (epochs completed, learning rate from then on), in place of all that')
     end_at_training_error: float = _field(
         0.0,
-        'mean over a line of metrics.jsonl at which the run ends, as for Figure 1; 0 for never',
+        'mean over log_every_steps steps at which the run ends, as for Figure 1; 0 for never',
         ge=0,
         le=1,
         unit='error, 0..1',

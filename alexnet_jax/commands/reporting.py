@@ -52,13 +52,16 @@ class Reporter:
         self._window.add(step, learning_rate, metrics)
         self._display.update(step, self._window.status(learning_rate))
 
-    def training(self, step: int, learning_rate: float) -> float:
-        """Reports the steps since the last report; returns their mean top-1 error, 0..1."""
+    def training(self, step: int, learning_rate: float) -> None:
+        """Reports the steps since the last report."""
         share = self._window.waiting_share()
         values = self._window.close() | {'learning_rate': learning_rate}
         self._log.write(step, step / self._steps_an_epoch, 'train', values)
         self._display.plain(step, f'{describe(values, self._classes)}, {share} for images')
-        return values['top1_error']
+
+    def interval_error(self) -> float:
+        """Mean training error, 0..1, of all reports since the last call."""
+        return self._window.interval_error()
 
     def validating(self, step: int) -> None:
         """A validation begins."""

@@ -184,9 +184,9 @@ class _Loop:
                 epochs_seen = step * config.batch_size // examples
                 due = epochs_seen > epoch or step % config.checkpoint_every_steps == 0
                 if due or step % config.log_every_steps == 0:
-                    error = report.training(step, rate)
-                    if step % config.log_every_steps == 0:  # other lines may be of a few steps
-                        control = after_training(control, error, config.rate_control)
+                    report.training(step, rate)
+                    if step % config.log_every_steps == 0:  # one line may be of a few steps
+                        control = after_training(control, report.interval_error(), config.rate_control)
                         due = due or control.finished
                 errors = None
                 if epochs_seen > epoch or control.finished:

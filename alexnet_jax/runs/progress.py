@@ -18,8 +18,8 @@ class Progress:
       step: updates made so far, which is the position in the data too (see `data/pipeline.py`).
       epoch: epochs completed and validated.
       control: state of the learning rate's control.
-      window: sums of the metrics since the last line of the log, and their number of 'steps'; empty right after a
-        line.
+      window: sums of the metrics since the last line of the log, and their number of 'steps'; and those of the errors
+        in the lines since the last multiple of `log_every_steps`. Empty right after a line at such a step.
       configured_rate: the config's learning rate at that time, from which `control` has come; None where it was not
         kept, as in early runs.
     """

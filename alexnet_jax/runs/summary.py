@@ -80,7 +80,6 @@ def summarize(workdir: str) -> Summary:
     except UserError as error:
         raise UserError(f'{workdir}: {error}') from error
     last, validated = last_line(workdir), validations(workdir)
-    training = next((line for line in last_lines(workdir) if line['split'] == 'train'), None)
     if not validated:
         raise UserError(f'{workdir} has not been validated yet; let it train to the end of an epoch, or leave it out.')
     try:
@@ -102,7 +101,7 @@ def summarize(workdir: str) -> Summary:
         data=remembered_data(workdir),
         step=last['step'],
         epoch=epoch,
-        ended=epoch >= config.epochs or _finished(config, errors, training),
+        ended=epoch >= config.epochs or _finished(config, errors, workdir),
         last=errors[-1],
         best=min(errors, key=lambda one: one.top1_error),
         evaluation=evaluation,
@@ -127,11 +126,26 @@ def _errors(line: Mapping[str, Any]) -> Errors:
     return Errors(step, *map(float, found))
 
 
-def _finished(config: Config, errors: Sequence[Errors], training: Mapping[str, Any] | None) -> bool:
-    """Whether the learning rate's control ended the run, given its validations and its last line of training."""
+def _training_error(workdir: str, every: int) -> float:
+    """The error by which a run may have ended: the mean over its last `every` steps, where its log ends with them."""
+    points: list[tuple[int, float]] = []  # step and error, the last first
+    for line in last_lines(workdir):
+        if line['split'] == 'train':
+            points.append((line['step'], line.get('top1_error', 1.0)))
+            if points[-1][0] <= points[0][0] - every:
+                break
+    if not points or points[0][0] % every:
+        return 1.0
+    start = points[0][0] - every
+    pairs = zip(points, [*points[1:], (0, 0.0)], strict=True)
+    return sum(error * (step - max(before, start)) for (step, error), (before, _) in pairs if step > start) / every
+
+
+def _finished(config: Config, errors: Sequence[Errors], workdir: str) -> bool:
+    """Whether the learning rate's control ended the run, given its validations and where its log is."""
     control = RateControl(config.learning_rate)
     for epoch, one in enumerate(errors, 1):
         control = after_epoch(control, one.top1_error, epoch, config.rate_control)
-    if training and training['step'] % config.log_every_steps == 0:
-        control = after_training(control, training.get('top1_error', 1.0), config.rate_control)
+    if config.rate_control.end_at_training_error:
+        control = after_training(control, _training_error(workdir, config.log_every_steps), config.rate_control)
     return control.finished

@@ -27,6 +27,7 @@ class Window:
         self._batch_size = batch_size
         self._pending: collections.deque[tuple[int, float, dict[str, Array]]] = collections.deque()
         self._sums: dict[str, float] = dict(sums or {})
+        self._interval = {name: self._sums.pop(f'interval_{name}', 0.0) for name in ('steps', 'top1_error')}
         self._last: dict[str, float] = {}
         self._speed = 0.0  # of the window before
         self.restart()
@@ -49,7 +50,9 @@ class Window:
         """Sums over all steps so far, from which a resumed window starts."""
         while self._pending:
             self._fetch()
-        return dict(self._sums)
+        return self._sums | {
+            f'interval_{name}': value for name, value in self._interval.items() if self._interval['steps']
+        }
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -82,7 +85,10 @@ class Window:
 
     def close(self) -> dict[str, float]:
         """Means over the window, which then restarts."""
-        sums = self.state()
+        self.state()
+        sums = dict(self._sums)
+        for name in self._interval:
+            self._interval[name] += sums[name]
         steps = sums.pop('steps')
         means = {name: value / steps for name, value in sums.items()}
         self._speed = self._images_per_second()
@@ -90,3 +96,9 @@ class Window:
         self._sums = {}
         self.restart()
         return means
+
+    def interval_error(self) -> float:
+        """Mean top-1 error, 0..1, of all windows that were closed since the last call."""
+        error = self._interval['top1_error'] / self._interval['steps']
+        self._interval = dict.fromkeys(self._interval, 0.0)
+        return error

@@ -122,6 +122,23 @@ def test_the_best_validation_is_not_the_last(made):
 
 
 @pytest.mark.parametrize(
+    'lines, ended',
+    [
+        ([(20, 0.4), (40, 0.2)], True),
+        ([(20, 0.4), (38, 0.4), (40, 0.2)], False),  # of two steps
+        ([(20, 0.4), (38, 0.22), (40, 0.4)], True),  # 18 * 0.22 + 2 * 0.4 are 20 * 0.238
+        ([(18, 0.1), (20, 0.4), (38, 0.28), (40, 0.2)], False),
+        ([(10, 0.1), (20, 0.3)], True),
+        ([(20, 0.4), (38, 0.2)], False),  # where no interval ends
+    ],
+)
+def test_whether_the_training_error_has_ended_a_run(made, lines, ended):
+    training = [{'step': step, 'epoch': step / 45, 'split': 'train', 'top1_error': error} for step, error in lines]
+    fields = {'log_every_steps': 20, 'epochs': 9, 'rate_control.end_at_training_error': 0.24}
+    assert summarize(made('run', lines=[*training, validation(1, 0.5)], **fields)).ended == ended
+
+
+@pytest.mark.parametrize(
     'errors, fields, ended',
     [
         ([0.5, 0.4], {}, False),

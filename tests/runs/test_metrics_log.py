@@ -208,9 +208,21 @@ def test_a_window_goes_on_after_an_interruption(parts):
 def test_a_window_begins_anew_once_it_was_closed():
     window = Window(8, {'steps': 3, **dict.fromkeys(VALUES, 10.0)})
     window.close()
-    assert window.state() == {}
+    assert window.interval_error() == 10 / 3 and window.state() == {}
     window.add(4, 0.01, metrics_of(4))
     assert window.close()['loss'] == float(metrics_of(4)['loss'])
+
+
+@pytest.mark.parametrize('interrupted', [False, True])
+def test_an_interval_is_of_all_its_lines_and_may_be_interrupted(interrupted):
+    window = Window(8)
+    for line in ([1, 2, 3], [4]):
+        for step in line:
+            window.add(step, 0.01, {'loss': 1.0, 'top1_error': float(step)})
+        window.close()
+        if interrupted:
+            window = Window(8, json.loads(json.dumps(window.state())))
+    assert window.interval_error() == 2.5 and window.state() == {}
 
 
 @pytest.mark.parametrize('loss', [math.nan, math.inf, -math.inf])

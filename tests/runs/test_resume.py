@@ -17,6 +17,7 @@ from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.metrics_log import read_metrics
 from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runs.resume import check_resume, check_start, differences, is_asked_for
+from alexnet_jax.runs.summary import summarize
 from alexnet_jax.runs.workdir import mark_begun, mark_saved, read_config, remember_data, remembered_data, write_config
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.training.optimizer import RateControl
@@ -388,6 +389,20 @@ def test_a_new_learning_rate_counts_once_where_it_is_allowed(allowed, kept, writ
     _, progress = restore_or_initialize(on, checkpoints, fakes.console(), tmp_path, allowed)
     assert progress == Progress(7, 1, dataclasses.replace(before, learning_rate=expected), {}, kept)
     checkpoints.close()
+
+
+def test_a_line_of_few_steps_does_not_end_a_run(place):
+    """Of the lines at 3, 5 and 6 the last is of one step; wherever the run is stopped, it ends at the same step."""
+    run(place, 'to_the_end', epochs=2)
+    lines = [line for line in read_metrics(place / 'to_the_end') if line['split'] == 'train']
+    errors = {line['step']: line['top1_error'] for line in lines}
+    intervals = {6: (2 * errors[5] + errors[6]) / 3, 12: (errors[10] + 2 * errors[12]) / 3}
+    intervals |= {step: errors[step] for step in (3, 9)}
+    goal = min(intervals.values()) + 1e-6
+    expected = next(step for step, error in intervals.items() if error <= goal)
+    ended = {'epochs': 2, 'log_every_steps': 3, 'rate_control.end_at_training_error': goal}
+    assert run(place, 'ended', **ended).step == expected
+    assert summarize(str(place / 'ended')).ended
 
 
 def test_a_run_without_its_checkpoints_waits_for_the_flag(place):
