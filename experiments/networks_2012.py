@@ -18,7 +18,7 @@ networks_2012.py:NAME is one of these:
 167             down to a 1000th; no normalization after conv2: 40.49 % and 18.12 %
 177             as 170, with dropout of 0.2 over conv4: 40.69 % and 18.30 %
 170_quant       as 170, with half-precision values between the columns: 40.52 % and 18.42 %. Here a column's own values
-                are rounded too, so that the result does not depend on the devices
+                are rounded too. Two devices add gradients that are rounded; one that has both columns rounds the sum
 170_fade        as 170; 5 % of the chunks of 32 images become 0.75 of themselves and 0.25 of 32 others, and keep their
                 labels: 40.25 % and 18.12 %. Which others: `blended_with` in alexnet_jax/data/sampling.py
 170_256_double  as 170, in batches of 256 at twice the rates: "matches #170 exactly" after 84 epochs

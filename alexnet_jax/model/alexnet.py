@@ -17,6 +17,7 @@ from jax import Array
 
 from alexnet_jax.model import layers as functions
 from alexnet_jax.model.columns import Columns
+from alexnet_jax.model.half_precision import narrowed, widened
 from alexnet_jax.model.layer_specs import (
     AveragePooling,
     Convolution,
@@ -176,9 +177,11 @@ class AlexNet(nn.Module):
                 return each(functions.average_pooling, size=size, stride=stride, rounding=rounding)
             case Flatten():
                 return [x.reshape(x.shape[0], -1) for x in xs]
+            case Exchange('network'):
+                return [self.split.exchange(xs)] * self.split.local
             case Exchange(precision):
-                passed = xs if precision == 'network' else [x.astype(precision) for x in xs]
-                return [self.split.exchange(passed).astype(xs[0].dtype)] * self.split.local
+                passed = [narrowed(x, precision) for x in xs]
+                return [widened(self.split.exchange(passed), xs[0].dtype)] * self.split.local
             case Dropout(rate):
                 if dropout_seeds is None:
                     return each(functions.dropout, rate=rate)

@@ -183,8 +183,8 @@ def max_pooling(x: Array, size: int, stride: int, rounding: Rounding = 'up') -> 
 
     A window past the far edge covers only the pixels there are; rounded down, it is left out. The gradient sums over
     the windows of each pixel, at most four for size 3 and stride 2; XLA's own, a scatter, takes forty times as long on
-    a CPU. As in cuda-convnet, all values equal to a window's maximum get its gradient; after a ReLU such ties are
-    zeros, whose gradient is zero.
+    a CPU. As in cuda-convnet, all values equal to a window's maximum get its gradient; in float32 such ties are
+    zeros after a ReLU, whose gradient is zero. In types of fewer bits, where others are common too, they share it.
     """
     return _max_pooling_forward(x, size, stride, rounding)[0]
 
@@ -204,6 +204,12 @@ def _max_pooling_backward(
 ) -> tuple[Array]:
     # For each pixel: the last windows along each axis that contain it, and those before them.
     x, y = residuals
+    if x.dtype != jnp.float32:
+        slices = _window_slices(
+            _padded(x, size, stride, -jnp.inf, rounding), size, stride, _positions(x, size, stride, rounding=rounding)
+        )
+        ties = sum((each == y).astype(jnp.float32) for each in slices)
+        gradient = (gradient / ties).astype(gradient.dtype)
     gradient = computed_once(gradient)
     passed = jnp.zeros(x.shape, gradient.dtype)
     for steps in itertools.product(range(-(-size // stride)), repeat=2):

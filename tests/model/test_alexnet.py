@@ -22,6 +22,7 @@ from alexnet_jax.config import network_config
 from alexnet_jax.model.alexnet import AlexNet, classes_of, initial_parameters
 from alexnet_jax.model.columns import Columns
 from alexnet_jax.model.figure_2 import figure_2
+from alexnet_jax.model.half_precision import narrowed, widened
 from alexnet_jax.model.layer_specs import (
     Convolution,
     Dense,
@@ -378,6 +379,24 @@ def test_an_exchange_rounds_to_its_precision(small):
     for column in range(2):
         np.testing.assert_array_equal(seen['exchange3'][column], rounded)
     np.testing.assert_array_equal(seen['exchange6'][0], np.concatenate(seen['flatten5'], axis=-1))
+
+
+def test_gradients_cross_in_half_precision_as_those_of_a_sum_over_images(small):
+    """Those of a mean over a large batch would be below float16's smallest number with all bits."""
+    rng = np.random.default_rng(3)
+    x, weights = (rng.normal(size=shape).astype(np.float32) for shape in ((128, 5), (128, 5)))
+    split = Columns(1, 1)
+
+    def loss(x, cross):
+        return (cross(x) * weights).sum() * 1e-6 / len(x)
+
+    def crossed(x):
+        return widened(split.exchange([narrowed(x, 'float16')]), x.dtype)
+
+    value, gradient = jax.value_and_grad(loss)(x, crossed)
+    rounded = (1e-6 * weights).astype(np.float16).astype(np.float64) / 128
+    np.testing.assert_allclose(gradient, rounded, rtol=1e-6)
+    assert (crossed(x) == x.astype(np.float16).astype(np.float32)).all() and value == loss(x, crossed)
 
 
 def test_lines_show_the_draws_of_dropout(small):

@@ -387,6 +387,32 @@ def test_average_pooling_averages_what_is_there():
     np.testing.assert_allclose(y[0, ..., 0], [[3, 4.5], [7.5, 9]])
 
 
+@pytest.mark.parametrize('rounding, side', [('up', 8), ('up', 7), ('down', 8)])
+@pytest.mark.parametrize('size, stride', [(3, 2), (2, 2), (3, 1)])
+def test_in_bfloat16_equal_maxima_share_a_windows_gradient(size, stride, rounding, side):
+    rng = np.random.default_rng(5)
+    x = jnp.asarray(rng.integers(1, 4, (2, side, side, 3)), jnp.bfloat16)  # three values: most windows have ties
+
+    def pooled(x):
+        return layers.max_pooling(x, size=size, stride=stride, rounding=rounding)
+
+    y, backward = jax.vjp(jax.jit(pooled), x)
+    expected = np.zeros(x.shape)
+    for image, row, column, channel in np.ndindex(*y.shape):
+        window = (
+            image,
+            slice(row * stride, row * stride + size),
+            slice(column * stride, column * stride + size),
+            channel,
+        )
+        largest = np.asarray(x[window] == x[window].max(), np.float64)
+        expected[window] += largest / largest.sum()
+    (gradient,) = backward(jnp.ones_like(y))
+    assert gradient.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(gradient, np.float64), expected, rtol=2e-2)
+    assert np.asarray(gradient, np.float64).sum() == pytest.approx(y.size, rel=5e-3)
+
+
 def test_average_pooling_sums_in_float32():
     x = jnp.array([[256, 1], [1, 2]], jnp.bfloat16).reshape(1, 2, 2, 1)
     # In bfloat16, which tells apart 256 and 258 only, the ones would be lost.
