@@ -173,10 +173,10 @@ def results_table(result: Evaluation, name: str) -> Table:
       result: of a run or an ensemble.
       name: of the run's config.
     """
-    published = rows_for(result.source, result.split)
+    published = rows_for(result.source, result.split, result.classes, result.examples)
     table = new_table(
         f'{result.source}, {result.split}: {result.examples:,} images, each counted once',
-        '' if published else f'Nothing is published for {result.source}, {result.split}.',
+        '' if published else f'Nothing is published for these images of {result.source}, {result.split}.',
         ['', 'views'],
         ['top-1 error', 'top-5 error'],
     )

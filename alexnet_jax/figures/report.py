@@ -20,7 +20,7 @@ from alexnet_jax.evaluation.published import ROWS, Row, rows_for
 from alexnet_jax.model.alexnet import classes_of
 from alexnet_jax.model.summary import Line, column_exchanges, network_lines
 from alexnet_jax.runs.checkpoint import Checkpoints
-from alexnet_jax.runs.eval_json import read_evaluation
+from alexnet_jax.runs.eval_json import Evaluation, read_evaluation
 from alexnet_jax.runs.metrics_log import last_lines, validations
 from alexnet_jax.runs.parameters_file import PARAMETERS, has_parameters_file
 from alexnet_jax.runtime.errors import UserError, say
@@ -84,7 +84,7 @@ def contents(config: Config, workdir: str, output: str | None = None) -> dict[st
         'progress': _progress(directory, validated),
         'evaluation': evaluation,
         'results': [] if evaluation is None else evaluation.results(config.name),
-        'published': () if evaluation is None else rows_for(evaluation.source, evaluation.split),
+        'published': _published(evaluation),
         'paper_tables': _paper_tables(),
         'pictures': {
             name: next(filter(None, (picture(place / 'figures', name) for place in places)), None) for name in _PICTURES
@@ -98,6 +98,12 @@ def contents(config: Config, workdir: str, output: str | None = None) -> dict[st
         'multiply_adds': sum(line.multiply_adds for line in network),
         'exchanges': column_exchanges(network, config.columns, _BYTES[config.precision]),
     }
+
+
+def _published(evaluation: Evaluation | None) -> tuple[Row, ...]:
+    if evaluation is None:
+        return ()
+    return rows_for(evaluation.source, evaluation.split, evaluation.classes, evaluation.examples)
 
 
 def _facts(

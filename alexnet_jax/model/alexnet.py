@@ -34,6 +34,7 @@ from alexnet_jax.model.layer_specs import (
     SpatialNormalization,
     Table,
     Tanh,
+    outputs_along,
 )
 from alexnet_jax.runtime.errors import UserError
 
@@ -150,7 +151,7 @@ class AlexNet(nn.Module):
                 return each(functions.convolution, kernels, biases, stride=stride, pad=pad, **edges)
             case LocallyConnected(_, size, stride, pad):
                 _check_window_fits(name, xs[0], size, stride, pad)
-                positions = tuple(functions.outputs_along(n, size, stride, pad) for n in xs[0].shape[1:3])
+                positions = tuple(outputs_along(n, size, stride, pad) for n in xs[0].shape[1:3])
                 inputs = (*positions, size * size * xs[0].shape[-1])
                 parameters = self._parameters(name, layer, inputs, positions)
                 return each(functions.locally_connected, *parameters, size=size, stride=stride, pad=pad)
@@ -222,7 +223,7 @@ class AlexNet(nn.Module):
 
 
 def _check_window_fits(name: str, x: Array, size: int, stride: int, pad: int = 0, **edges: Any) -> None:
-    if x.ndim != 4 or min(functions.outputs_along(n, size, stride, pad, **edges) for n in x.shape[1:3]) < 1:
+    if x.ndim != 4 or min(outputs_along(n, size, stride, pad, **edges) for n in x.shape[1:3]) < 1:
         raise UserError(
             f'config.network.{name}: a window of {size} x {size} does not fit its input of '
             f'{" x ".join(map(str, x.shape[1:]))}; give larger images (config.data.crop_size) or remove layers.'

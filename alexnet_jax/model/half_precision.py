@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 
 @functools.partial(jax.custom_vjp, nondiff_argnames=('dtype',))
 def narrowed(x: Array, dtype: DTypeLike) -> Array:
-    """The values [batch, ...] in a type of fewer bits; there its gradient is of a sum over images, not of their mean."""
+    """The values [batch, ...] in a type of fewer bits; its gradient there is of a sum over images, not their mean."""
     return x.astype(dtype)
 
 

@@ -24,6 +24,18 @@ Rounding = Literal['up', 'down']
 _STRICT = ConfigDict(extra='forbid', strict=True, allow_inf_nan=False)
 
 
+def outputs_along(
+    length: int, size: int, stride: int, pad: int = 0, *, rounding: Rounding = 'up', far_pad: int | None = None
+) -> int:
+    """Number of windows along a side of `length` pixels, by the 2012 code's rule: below 1 where none fits.
+
+    It is 1 + ceil((length + pad + far_pad - size) / stride), where far_pad is as pad if not given; the last window may
+    run past the far edge. Rounded down, every window ends within the padding.
+    """
+    steps = length + pad + (pad if far_pad is None else far_pad) - size
+    return 1 + (steps // stride if rounding == 'down' else -(steps // -stride))
+
+
 def _no_gaps(pooling: Any) -> Any:
     if pooling.stride > pooling.size:
         raise ValueError(

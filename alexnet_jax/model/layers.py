@@ -14,19 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from alexnet_jax.model.layer_specs import Rounding
-
-
-def outputs_along(
-    length: int, size: int, stride: int, pad: int = 0, *, rounding: Rounding = 'up', far_pad: int | None = None
-) -> int:
-    """Number of windows along a side of `length` pixels, by the 2012 code's rule: below 1 where none fits.
-
-    It is 1 + ceil((length + pad + far_pad - size) / stride), where far_pad is as pad if not given; the last window may
-    run past the far edge. Rounded down, every window ends within the padding.
-    """
-    steps = length + pad + (pad if far_pad is None else far_pad) - size
-    return 1 + (steps // stride if rounding == 'down' else -(steps // -stride))
+from alexnet_jax.model.layer_specs import Rounding, outputs_along
 
 
 def _far_padding(

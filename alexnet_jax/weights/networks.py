@@ -26,8 +26,8 @@ from alexnet_jax.model.layer_specs import (
     ReLU,
     SpatialNormalization,
     Table,
+    outputs_along,
 )
-from alexnet_jax.model.layers import outputs_along
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.weights.graph import ForeignNetwork, Step
 

@@ -23,8 +23,8 @@ from alexnet_jax.model.layer_specs import (
     ReLU,
     Rounding,
     Tanh,
+    outputs_along,
 )
-from alexnet_jax.model.layers import outputs_along
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.weights.graph import ForeignNetwork, Node, described, steps_of
 from alexnet_jax.weights.protobuf import Message

@@ -17,7 +17,7 @@ from alexnet_jax.commands.inspect import lines_of, lowered_step, step_arguments
 from alexnet_jax.data.pipeline import training_batches
 from alexnet_jax.runs.build import build
 from alexnet_jax.runtime.errors import UserError
-from experiments import digits, paper
+from experiments import cifar10_columns, digits, paper, tiny_imagenet
 from experiments.ablations import ABLATIONS, ablated
 
 ONE_COLUMN = ('one_gpu', 'single_tower')
@@ -185,6 +185,14 @@ def test_it_differs_where_it_says_and_nowhere_else(name):
     assert {field: value for field, value in after.items() if before.get(field) != value} == fields
     lost = {field.split('.')[1] for field in before.keys() - after.keys()}
     assert lost == ({f'relu{i}' for i in range(1, 8)} if name == 'tanh' else GONE.get(name, set()))
+
+
+@pytest.mark.parametrize('file', [paper, digits, tiny_imagenet, cifar10_columns], ids=lambda file: file.__name__)
+def test_pooling_without_overlap_leaves_fc6_its_inputs(file):
+    def inputs(config):
+        return [line.output for line in lines_of(typed(config)) if line.name.startswith('flatten')]
+
+    assert inputs(file.get_config('pooling_2')) == inputs(file.get_config())
 
 
 @pytest.mark.parametrize('name', ABLATIONS)

@@ -135,7 +135,14 @@ def test_on_data_of_its_own_the_paper_is_for_comparison_only(whole):
 
 def test_on_imagenet_the_paper_stands_beside(workdir):
     runs = [{'workdir': f'runs/{name}', 'step': 7, 'views': {'ten': ERRORS}} for name in ('a', '<b>')]
-    evaluation = {**EVALUATION, 'source': 'imagenet2012', 'views': {'ten': ERRORS}, 'runs': runs}
+    evaluation = {
+        **EVALUATION,
+        'source': 'imagenet2012',
+        'classes': 1000,
+        'examples': 50_000,
+        'views': {'ten': ERRORS},
+        'runs': runs,
+    }
     del evaluation['step'], evaluation['epoch']
     fill(workdir, evaluation=evaluation)
     page = written(workdir)

@@ -13,6 +13,7 @@ import reference
 
 from alexnet_jax.model import layers
 from alexnet_jax.model.fft_convolution import cpu_convolution
+from alexnet_jax.model.layer_specs import outputs_along
 
 TOLERANCE = 1e-5
 
@@ -150,7 +151,7 @@ def test_reference_convolution_against_the_sum_it_stands_for():
     ],
 )
 def test_outputs_along(length, size, stride, pad, outputs):
-    assert layers.outputs_along(length, size, stride, pad) == outputs
+    assert outputs_along(length, size, stride, pad) == outputs
     assert reference.outputs_along(length, size, stride, pad) == outputs
 
 
@@ -167,7 +168,7 @@ def test_outputs_along(length, size, stride, pad, outputs):
     ],
 )
 def test_outputs_along_rounded_down(length, size, stride, pad, far_pad, outputs):
-    assert layers.outputs_along(length, size, stride, pad, rounding='down', far_pad=far_pad) == outputs
+    assert outputs_along(length, size, stride, pad, rounding='down', far_pad=far_pad) == outputs
     assert reference.outputs_along(length, size, stride, pad, 'down', far_pad) == outputs
 
 
