@@ -78,6 +78,9 @@ class PretrainedConfig(_Section):
 
     workdir: LocalPath = _field('', "that run's workdir; '' for random initialization")
     checkpoint: str = _field('newest', "its checkpoint: 'newest', 'best', or a step")
+    mean: Literal['own', 'run'] = _field(
+        'own', "the mean image that is subtracted: of the training images here, or that run's, which its layers expect"
+    )
     new_layers: tuple[str, ...] = _field((), "layers initialized at random all the same, as in ('fc8',) or ('fc*',)")
 
 

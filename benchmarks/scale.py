@@ -95,7 +95,7 @@ def write_runs(root: pathlib.Path, data: PreparedDataSet, steps: int) -> None:
     for seed, name in enumerate(RUNS):
         make_workdir(str(root / name))
         write_config(config.replace(seed=seed), str(root / name))
-        remember_data(data, str(root / name))
+        remember_data(data, str(root / name), data.mean_image())
         with (root / name / METRICS_LOG).open('w') as file:
             for step in range(LOG_EVERY, steps + 1, LOG_EVERY):
                 line = {'step': step, 'epoch': step * epoch, 'split': 'train', **values, 'images_per_second': 50.0}

@@ -7,9 +7,10 @@
 
 finetune.py:DIRECTORY takes the network of the run in DIRECTORY and begins with the parameters of its best checkpoint.
 Pictures lie in my_pictures/CLASS/*.jpg; every tenth is held out (see data/sources/folder.py for other ways).
-The rates are those in the authors' log of fine-tuning on ILSVRC-2012, in its second phase: 0.001, conv1 a tenth of it,
-the new layer ten times; the paper gives none. Here they drop when the validation error stops improving. To train
-nothing but the new layer, freeze the rest:
+The mean image that is subtracted stays the run's, as its layers expect it; --config.pretrained.mean=own takes that of
+your pictures. The rates are those in the authors' log of fine-tuning on ILSVRC-2012, in its second phase: 0.001, conv1
+a tenth of it, the new layer ten times; the paper gives none. Here they drop when the validation error stops improving.
+To train nothing but the new layer, freeze the rest:
 
     --config.rate_control.layer_rates="((0, 'conv*', 0.0), (0, 'fc6', 0.0), (0, 'fc7', 0.0))"
 
@@ -32,7 +33,7 @@ def get_config(run: str = '') -> ConfigDict:
     config.name = f'finetune:{run}'
     first, last = (list(_with_parameters(config.network))[place] for place in (0, -1))
 
-    config.pretrained.workdir, config.pretrained.checkpoint = run, 'best'
+    config.pretrained.workdir, config.pretrained.checkpoint, config.pretrained.mean = run, 'best', 'run'
     config.pretrained.new_layers = (last,)
     config.epochs = 60
     config.learning_rate = 0.001

@@ -23,7 +23,7 @@ from alexnet_jax.runs.build import Experiment, build, first_state, open_data, tr
 from alexnet_jax.runs.checkpoint import Checkpoints, NotFiniteStateError
 from alexnet_jax.runs.metrics_log import MetricsLog, NoLog
 from alexnet_jax.runs.parameters_file import check_trainable
-from alexnet_jax.runs.pretrained import check_pretrained, with_pretrained
+from alexnet_jax.runs.pretrained import check_pretrained, mean_image_of, with_pretrained
 from alexnet_jax.runs.progress import Progress
 from alexnet_jax.runs.resume import check_resume, check_start, is_asked_for, rate_given
 from alexnet_jax.runs.trained import first_kernels, prediction_step
@@ -92,16 +92,17 @@ def train(
                 elif is_leader():
                     check_start(workdir, from_start, lambda line: say(console, line))
                 state, progress = restore_or_initialize(experiment, checkpoints, console, workdir, allowed_changes)
+                mean_image = mean_image_of(config, data, workdir)
                 book = _Book(config, workdir, unsaved=not steps)
                 if is_leader():
                     book.open()
-                    remember_data(data, workdir)
+                    remember_data(data, workdir, mean_image)
                 log = MetricsLog(workdir, progress.step) if is_leader() else NoLog()
                 with contextlib.closing(log):
                     say(console, _opening(experiment, data, progress))
                     if hint := _hint_on_updates(config, data):
                         say(console, hint)
-                    loop = _Loop(experiment, data, checkpoints, log, console, interruption, book)
+                    loop = _Loop(experiment, data, mean_image, checkpoints, log, console, interruption, book)
                     progress, stopped = loop.run(state, progress)
             if stopped:
                 say(console, f'Saved step {progress.step}; the same command resumes from there.')
@@ -147,6 +148,7 @@ class _Loop:
 
     experiment: Experiment
     data: PreparedDataSet
+    mean_image: np.ndarray  # that is subtracted
     checkpoints: Checkpoints
     log: MetricsLog | NoLog
     console: Console
@@ -156,7 +158,7 @@ class _Loop:
     def run(self, state: TrainState, progress: Progress) -> tuple[Progress, bool]:
         """Trains to the end, or to the step at which a signal asks to stop; returns whether it was stopped."""
         config, mesh = self.experiment.config, self.experiment.mesh
-        statistics = statistics_to_devices(statistics_of(self.data, config.data), mesh)
+        statistics = statistics_to_devices(statistics_of(self.data, config.data, self.mean_image), mesh)
         train_step, validation_step = training_step(self.experiment), prediction_step(self.experiment, 'center')
         examples = self.data.examples('train')
         last_step = math.ceil(config.epochs * examples / config.batch_size)

@@ -32,15 +32,17 @@ class Statistics(NamedTuple):
     mean_patch: ArrayLike | None = None
 
 
-def statistics_of(data: PreparedDataSet, config: DataConfig) -> Statistics:
+def statistics_of(data: PreparedDataSet, config: DataConfig, mean_image: np.ndarray | None = None) -> Statistics:
     """Reads a prepared data set's statistics, as NumPy arrays.
 
     Args:
       data: the prepared data set.
       config: crop, `color_scale`, and `mean_patch`: the text says that "the mean activity over the training set" is
         subtracted from each pixel; the 2012 code subtracts the mean image's central patch, whatever a patch's offset.
+      mean_image: in place of the data set's, float32 [size, size, 3] in 0..255.
     """
-    mean_image, near = data.mean_image(), (data.image_size - config.crop_size) // 2
+    mean_image = data.mean_image() if mean_image is None else mean_image
+    near = (data.image_size - config.crop_size) // 2
     center = mean_image[near : near + config.crop_size, near : near + config.crop_size]
     components = data.color_components(config.color_scale)
     return Statistics(mean_image, components, center if config.mean_patch == 'center' else None)

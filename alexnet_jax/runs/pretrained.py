@@ -1,16 +1,19 @@
 """Fine-tuning (section 6): a network that begins with the parameters of another run, all but some layers of them."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from alexnet_jax.config import Config, PretrainedConfig
+from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.runs.build import Experiment, build
 from alexnet_jax.runs.checksums import name_of
 from alexnet_jax.runs.trained import open_run
-from alexnet_jax.runs.workdir import read_config
+from alexnet_jax.runs.workdir import DATA_SET, has_checkpoint, read_config, remembered_data
 from alexnet_jax.runtime.errors import UserError
 from alexnet_jax.training.optimizer import matches
 from alexnet_jax.training.step import TrainState
@@ -70,6 +73,28 @@ def with_pretrained(experiment: Experiment, state: TrainState, say: Callable[[st
     new = [layer for layer in state.parameters if layer not in taken]
     say(f'Began with {config.workdir}, step {run.progress.step}; new are: {", ".join(new) or "none"}.')
     return dataclasses.replace(state, parameters=state.parameters | taken)
+
+
+def mean_image_of(config: Config, data: PreparedDataSet, workdir: str) -> np.ndarray:
+    """The mean image that a run subtracts: of its data set or, by `config.pretrained.mean`, of the run it begins with.
+
+    Args:
+      config: of what is trained.
+      data: that it is trained on.
+      workdir: where it is trained; once it has a checkpoint, what it remembers counts.
+
+    Returns:
+      float32 [size, size, 3] in 0..255; where the other run's images have another size, the mean of each channel.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    if not config.pretrained.workdir or config.pretrained.mean == 'own':
+        return data.mean_image()
+    begun = has_checkpoint(workdir) and (pathlib.Path(workdir) / DATA_SET).exists()
+    mean = remembered_data(workdir if begun else config.pretrained.workdir).mean_image()
+    size = data.image_size
+    return mean if len(mean) == size else np.broadcast_to(mean.mean((0, 1), np.float64), (size, size, 3)).astype('f4')
 
 
 def _taken(parameters: dict[str, Any], config: PretrainedConfig) -> dict[str, Any]:

@@ -17,6 +17,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from alexnet_jax.config import Config, unknown_fields
 from alexnet_jax.data.dataset import PreparedDataSet, open_prepared, write_description
 from alexnet_jax.runtime import files
@@ -159,16 +161,21 @@ def _read_fields(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     return fields
 
 
-def remember_data(data: PreparedDataSet, workdir: str) -> None:
+def remember_data(data: PreparedDataSet, workdir: str, mean_image: np.ndarray) -> None:
     """Leaves with the run what it takes to use the network where the data set is not.
 
+    Args:
+      data: that it is trained on.
+      workdir: of the run.
+      mean_image: that is subtracted, float32 [size, size, 3] in 0..255.
+
     Raises:
-      UserError: it cannot be written, or the data set's mean image cannot be read.
+      UserError: it cannot be written.
     """
-    directory, mean = pathlib.Path(workdir) / DATA_SET, data.mean_image()
+    directory = pathlib.Path(workdir) / DATA_SET
     with writing(directory):
         directory.mkdir(exist_ok=True)
-        write_description(data, mean, directory)
+        write_description(data, mean_image, directory)
 
 
 def remembered_data(workdir: str | pathlib.Path) -> PreparedDataSet:

@@ -12,13 +12,15 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from alexnet_jax.commands.train import train
+from alexnet_jax.data.augment import statistics_of
+from alexnet_jax.data.dataset import open_prepared
 from alexnet_jax.data.opening import prepare_data
 from alexnet_jax.runs.build import build, first_state
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.metrics_log import read_metrics
-from alexnet_jax.runs.pretrained import check_pretrained, with_pretrained
+from alexnet_jax.runs.pretrained import check_pretrained, mean_image_of, with_pretrained
 from alexnet_jax.runs.trained import open_run
-from alexnet_jax.runs.workdir import read_config
+from alexnet_jax.runs.workdir import read_config, remembered_data
 from alexnet_jax.runtime.errors import UserError
 from experiments import finetune
 
@@ -96,6 +98,43 @@ def test_fine_tuning_is_better_than_training_from_scratch_for_as_many_steps(pret
     scratch = prepared_and_trained(config, tmp_path / 'scratch')
     assert tuned.step == scratch.step == 30
     assert last_error(tmp_path / 'tuned') < last_error(tmp_path / 'scratch') - 0.05
+
+
+@pytest.mark.parametrize('mean', ['run', 'own'])
+def test_the_mean_that_is_subtracted_is_that_which_the_layers_expect(mean, pretrained, pictures, tmp_path, monkeypatch):
+    config = config_for(pretrained, pictures, tmp_path, epochs=1)
+    config.pretrained.mean = mean
+    used = []
+
+    def statistics(data, config, mean_image=None):
+        used.append(mean_image)
+        return statistics_of(data, config, mean_image)
+
+    monkeypatch.setattr('alexnet_jax.commands.train.statistics_of', statistics)
+    prepared_and_trained(config, tmp_path / 'run')
+    theirs, own = remembered_data(pretrained).mean_image(), open_prepared(tmp_path / 'data').mean_image()
+    expected = theirs if mean == 'run' else own
+    assert np.abs(theirs - own).max() > 1
+    np.testing.assert_array_equal(used[-1], expected)
+    np.testing.assert_array_equal(remembered_data(tmp_path / 'run').mean_image(), expected)
+    monkeypatch.setattr('alexnet_jax.runs.pretrained.open_run', None)
+    config.pretrained.workdir, config.epochs = str(pretrained), 2  # resumed, the other run is not asked again
+    moved = pretrained.rename(pretrained.with_name('away'))
+    try:
+        train(typed(config), str(tmp_path / 'run'), fakes.console(), ['epochs'])
+    finally:
+        moved.rename(pretrained)
+    np.testing.assert_array_equal(used[-1], expected)
+
+
+def test_the_mean_of_a_run_on_images_of_another_size_is_one_color(pretrained, pictures, tmp_path):
+    config = config_for(pretrained, pictures, tmp_path)
+    config.data.image_size += 4
+    data = prepare_data(typed(config).data, fakes.console())
+    mean = mean_image_of(typed(config), data, str(tmp_path / 'run'))
+    assert mean.shape == (config.data.image_size,) * 2 + (3,) and mean.dtype == np.float32
+    np.testing.assert_allclose(mean[3, 5], remembered_data(pretrained).mean_image().mean((0, 1)), rtol=1e-5)
+    assert (mean == mean[0, 0]).all()
 
 
 def test_frozen_layers_stay_from_their_epoch_on_and_new_ones_are_drawn(pretrained, pictures, tmp_path):

@@ -136,7 +136,7 @@ def data(tmp_path_factory):
 def workdir(data, tmp_path):
     """Of a run with the paper's config."""
     write_config(typed(paper.get_config()), tmp_path)
-    remember_data(data, tmp_path)
+    remember_data(data, tmp_path, data.mean_image())
     return tmp_path
 
 
