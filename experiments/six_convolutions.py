@@ -16,9 +16,13 @@ six_convolutions.py:from_fall2009  ILSVRC-2012, without Fall 2011: begins with a
     python launch.py --workdir=runs/fall2011 --config=experiments/six_convolutions.py:fall2011
     python launch.py --workdir=runs/six --config=experiments/six_convolutions.py
 
+The releases of 2009 and 2011 are read as folders of images (docs/data.md), train/ and validation/: for fall2009_half
+the other half of the images is in validation/; for the other stages a few are, as without it every tenth is held out.
+
 Each stage names the run that it begins with in config.pretrained.workdir. Schedules are those of the logs in the
 authors' 2012 code (its network 146); biases learn and decay as in paper.py. Those logs count epochs from 1, and within
-an epoch the data files of 1,024 images each: "2.1600" is after 1.18 passes over Fall 2009. No log holds the 67.4 % and
+an epoch the data files of 1,024 images each: "2.1600" is after 1.18 passes over Fall 2009. Where a log
+has the epoch alone, as 22, here 22 passes are made, though it may have been up to one less. No log holds the 67.4 % and
 40.9 %. The schedule of fall2009_half is that of a network with a branch of low resolution besides (141-2009-half),
 until its first end; the code's network for Fall 2011 has 21,843 outputs, where the release has 21,841 classes.
 """

@@ -55,6 +55,11 @@ def scores(weights: Weights, features: np.ndarray) -> np.ndarray:
     return np.concatenate([np.asarray(part.astype(np.float32) @ weights[0] + weights[1]) for part in parts])
 
 
+def probabilities(weights: Weights, features: np.ndarray) -> np.ndarray:
+    """Of each class, float32 [images, classes]."""
+    return np.asarray(jax.nn.softmax(scores(weights, features)))
+
+
 def errors(weights: Weights, features: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """Top-1 and top-5 error, 0..1."""
     found = scores(weights, features)

@@ -17,6 +17,7 @@ from jax import Array
 from sklearn.decomposition import MiniBatchDictionaryLearning
 
 from experiments.table_1.baseline import Encoding, main
+from experiments.table_1.descriptors import dense_sift
 
 ATOMS, PENALTY, LEARNED_FROM = 1024, 0.15, 50_000
 
@@ -55,4 +56,4 @@ def largest_codes(x: Array, inside: Array, atoms: Array) -> Array:
 
 
 if __name__ == '__main__':
-    main('sparse coding', learn, __doc__)
+    main('sparse coding', learn, __doc__, {'SIFT': dense_sift})

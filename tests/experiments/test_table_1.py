@@ -12,9 +12,10 @@ from sklearn.mixture import GaussianMixture
 
 from alexnet_jax.config import Config
 from alexnet_jax.data.opening import prepare_data
+from alexnet_jax.runtime.errors import UserError
 from experiments.table_1 import linear, sift_fisher, sparse_coding
 from experiments.table_1.baseline import measure
-from experiments.table_1.descriptors import CELLS, dense_sift, grid, in_cells
+from experiments.table_1.descriptors import CELLS, color_statistics, dense_sift, grid, in_cells
 
 
 def test_fisher_vectors_are_those_of_scikit_image():
@@ -90,15 +91,47 @@ def test_errors_count_the_places_of_labels():
     assert linear.errors((0 * scores, biases), np.eye(7, dtype=np.float32), labels) == pytest.approx((6 / 7, 2 / 7))
 
 
-@pytest.mark.parametrize('method', [sift_fisher, sparse_coding])
-def test_a_method_learns(method, gratings, tmp_path, monkeypatch):
+def test_colors_are_means_and_deviations_of_parts():
+    pytest.importorskip('cv2')
+    image = np.random.default_rng(0).integers(0, 256, (70, 70, 3), np.uint8)
+    patches = grid(70)
+    found = color_statistics(image, patches).reshape(-1, 4, 4, 6)
+    for patch in (0, 5, 200, len(patches) - 1):
+        y, x, size = patches[patch].astype(int)
+        part = size // 4
+        top, left = y - size // 2 + part, x - size // 2 + 2 * part  # of the part in row 1 and column 2
+        pixels = image[top : top + part, left : left + part].astype(np.float64) / 255
+        expected = [*pixels.mean((0, 1)), *pixels.std((0, 1))]
+        np.testing.assert_allclose(found[patch, 1, 2], expected, atol=1e-5)
+    small = color_statistics(np.full((32, 32, 3), (10, 20, 200), np.uint8), grid(64))
+    np.testing.assert_allclose(
+        small.reshape(-1, 6) * 255, np.tile([10, 20, 200, 0, 0, 0], (len(small) * 16, 1)), atol=1e-3
+    )
+
+
+SIFT, BOTH = {'SIFT': dense_sift}, {'SIFT': dense_sift, 'color': color_statistics}
+
+
+@pytest.mark.parametrize('method, kinds', [(sift_fisher, BOTH), (sparse_coding, SIFT)])
+def test_a_method_learns(method, kinds, gratings, tmp_path, monkeypatch):
     pytest.importorskip('cv2')
     monkeypatch.setattr('experiments.table_1.baseline.SAMPLES', 2000)
     monkeypatch.setattr(sift_fisher, 'GAUSSIANS', 4)
     monkeypatch.setattr(sparse_coding, 'ATOMS', 32)
-    result = measure('a method', method.learn, str(gratings), str(tmp_path), 0, console())
+    on = console()
+    result = measure('a method', method.learn, kinds, str(gratings), str(tmp_path), None, 0, on)
+    assert [f'a method: {kind}, ' in on.file.getvalue() for kind in BOTH] == [kind in kinds for kind in BOTH]
+    assert ('SIFT and color, averaged' in on.file.getvalue()) == (kinds is BOTH)
     assert result.examples == 60 and result.views['center'].top1_error < 0.1
     assert json.loads((tmp_path / 'eval.json').read_text())['split'] == 'validation'
+
+
+@pytest.mark.parametrize('split', ['test', 'train'])
+def test_a_split_that_cannot_be_measured(split, gratings, tmp_path):
+    pytest.importorskip('cv2')
+    with pytest.raises(UserError, match=f'--split={split}: .* has these to measure: validation'):
+        measure('a method', None, SIFT, str(gratings), str(tmp_path / 'new'), split, 0, console())
+    assert not (tmp_path / 'new').exists()
 
 
 @pytest.fixture(scope='module')
