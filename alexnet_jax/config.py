@@ -252,9 +252,11 @@ class Config(_Section):
         fields = self.fields()
         for path, value in changes.items():
             *sections, name = path.split('.')
-            place = fields
+            place: Any = fields
             for section in sections:
-                place = place[section]
+                place = place.get(section)
+                if not isinstance(place, dict):
+                    raise UserError(f'config has no section {".".join(sections)!r}, in which {name!r} would be.')
             place[name] = value.model_dump() if isinstance(value, BaseModel) else value
         return type(self).from_fields(fields)
 

@@ -90,6 +90,12 @@ def test_refused_by_name(field, value, words):
     assert message.startswith(f'config.{named}') and words in message
 
 
+@pytest.mark.parametrize('field', ['dat.threads', 'seed.x', 'network.conv1.size.x', 'data.threads.x'])
+def test_a_section_that_there_is_not(field):
+    with pytest.raises(UserError, match='config has no section'):
+        Config().replace(**{field: 2})
+
+
 def test_a_crop_larger_than_its_image_names_both():
     with pytest.raises(UserError, match=r'config\.data: crop_size=257 is larger than image_size=256'):
         Config().replace(**{'data.crop_size': 257})

@@ -74,7 +74,9 @@ def compare(
         from alexnet_jax.figures.style import write_figure
 
         write_json(pathlib.Path(workdir) / 'comparison.json', result)
-        figure = difference_bars(variants, f'Difference from {variants[0].name}: {_words(measurement)}')
+        figure = difference_bars(
+            variants, f'Difference from {variants[0].name}: {_words(measurement)}', measurement.classes
+        )
         write_figure(figure, pathlib.Path(workdir) / 'figures' / 'comparison', console, line_art=True)
         curves = {run.workdir: run.color_curves for run in runs}
         names = {one.workdirs: one.name for one in reversed(variants)}  # the base's center view has the same runs

@@ -17,6 +17,7 @@ from alexnet_jax.figures.examples import Example, example_of, figure_4_left
 from alexnet_jax.figures.figure2 import write_network
 from alexnet_jax.figures.kernels import figure_3
 from alexnet_jax.figures.style import write_figure
+from alexnet_jax.model.alexnet import classes_of
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.metrics_log import METRICS_LOG, read_metrics
 from alexnet_jax.runs.parameters_file import has_parameters_file
@@ -63,7 +64,7 @@ def draw_figures(
         written.extend(write_figure(figure, place / 'figures' / name, console, line_art))
 
     if metrics:
-        write('learning_curves', learning_curves(metrics, config.name), line_art=True)
+        write('learning_curves', learning_curves(metrics, config.name, classes_of(config.network)), line_art=True)
     if color_columns(metrics):
         write('color', color_curves(metrics, f'{config.name}: color in the first layer'), line_art=True)
     if run is None:

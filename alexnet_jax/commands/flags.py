@@ -170,13 +170,16 @@ def seeds(given: list[str]) -> list[int]:
     """The seeds of --seeds.
 
     Raises:
-      UserError: one is not a number, or --config.seed sets one too.
+      UserError: one is not a number or given twice, or --config.seed sets one too.
     """
     if other := [field for field in _fields(sys.argv) if field.startswith('--config.seed')]:
         raise UserError(f'{other[0]}: this mode takes its seeds from --seeds, as in --seeds=0,1,2.')
     if wrong := [seed for seed in given if not seed.isdecimal()]:
         raise UserError(f'--seeds={",".join(given)}: {wrong[0]!r} is not a whole number of 0 or more.')
-    return [int(seed) for seed in given]
+    numbers = [int(seed) for seed in given]
+    if twice := [seed for place, seed in enumerate(numbers) if seed in numbers[:place]]:
+        raise UserError(f'--seeds={",".join(given)} names {twice[0]} twice.')
+    return numbers
 
 
 def command_of_run(variant: str, seed: int, workdir: str, mode: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 import jax
@@ -177,7 +177,9 @@ def inspect_beside(one: Config, other: Config, console: Console) -> None:
         second = lines_of(other)
     except UserError as error:
         raise UserError(f'--beside: {error}') from error
-    console.print(_pairs_table(one.name, other.name, list(pairs(first, second))))
+    networks = dict(one.network), dict(other.network)
+    same = {name for name, layer in networks[0].items() if networks[1].get(name) == layer}
+    console.print(_pairs_table(one.name, other.name, list(pairs(first, second)), same))
 
 
 Pair = tuple[Line | None, Line | None]
@@ -203,7 +205,8 @@ def pairs(first: Sequence[Line], second: Sequence[Line]) -> Iterator[Pair]:
         yield from ((None, other) for other in alone.get(line.name, []))
 
 
-def _pairs_table(one: str, other: str, found: Sequence[Pair]) -> Table:
+def _pairs_table(one: str, other: str, found: Sequence[Pair], same: Set[str]) -> Table:
+    """Lines of two networks, named `one` and `other`; `same` are the layers whose specifications are equal."""
     table = new_table(
         f'{one} and {other}',
         f'{_DIFFERENT} marks layers that differ. Ratio: the second to the first.',
@@ -214,7 +217,8 @@ def _pairs_table(one: str, other: str, found: Sequence[Pair]) -> Table:
         name = next(line.name for line in pair if line)
         counts = [format_count(getattr(line, field, 0)) for field in _COUNTS for line in pair]
         outputs = [_by(line.output) if line else '' for line in pair]
-        add_row(table, name, '' if pair[0] == pair[1] else _DIFFERENT, *outputs, *counts)
+        equal = pair[0] == pair[1] and name in same
+        add_row(table, name, '' if equal else _DIFFERENT, *outputs, *counts)
     totals = [sum(getattr(pair[i], field, 0) for pair in found) for field in _COUNTS for i in (0, 1)]
     table.add_section()
     add_row(table, 'sum', '', '', '', *map(format_count, totals))

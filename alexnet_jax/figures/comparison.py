@@ -18,7 +18,7 @@ _PANEL_WIDTH, _PANEL_HEIGHT = 3.2, 2.4  # inches
 Curves = Mapping[int, Sequence[tuple[float, float]]]  # of one run: for each column pairs of epoch and share of color
 
 
-def difference_bars(variants: Sequence[Variant], title: str) -> Figure:
+def difference_bars(variants: Sequence[Variant], title: str, classes: int = 1000) -> Figure:
     """Differences of top-1 and top-5 error from the base, in percentage points, a row for each variant.
 
     A black line shows plus and minus one standard error: over seeds, or over the images where there is one seed.
@@ -26,11 +26,13 @@ def difference_bars(variants: Sequence[Variant], title: str) -> Figure:
     Args:
       variants: the base first.
       title: of the figure.
+      classes: of the data set; of five or fewer there is no top-5 error.
     """
+    tops = (1, 5) if classes > 5 else (1,)
     with look():
         figure = new_figure(_WIDTH, 1.5 + 0.5 * len(variants), title, layout='constrained')
-        panels = figure.subplots(1, 2, sharey=True)
-        for top, axes in zip((1, 5), panels, strict=True):
+        panels = figure.subplots(1, len(tops), sharey=True, squeeze=False)[0]
+        for top, axes in zip(tops, panels, strict=True):
             _panel(axes, variants, top)
         panels[0].set_yticks(
             range(len(variants)), [fitted(one.name, _NAMES, SMALL) for one in variants], parse_math=False

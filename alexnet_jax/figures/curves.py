@@ -13,9 +13,11 @@ from alexnet_jax.figures.style import BLUE, GRAY, LINES, SMALL, VERMILLION, lege
 
 _COLORS = {'train': BLUE, 'validation': VERMILLION}
 _POINTS = 400  # of a curve, at most
+_CHANGES = 8  # of the learning rate that have a line each, at most
+_NAMED = 12  # columns whose curves are named, at most
 
 
-def learning_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
+def learning_curves(metrics: Sequence[dict[str, Any]], title: str, classes: int = 1000) -> Figure:
     """Loss, and top-1 and top-5 error, by epoch, in training and validation, with changes of the learning rate.
 
     Curves of more than 400 points show means of neighboring ones.
@@ -23,11 +25,14 @@ def learning_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
     Args:
       metrics: the lines of metrics.jsonl.
       title: of the figure.
+      classes: of the data set; of five or fewer there is no top-5 error.
     """
     with look():
         figure = new_figure(9.6, 4.1, title, layout='constrained')
-        for axes, panel in zip(figure.subplots(1, 2), (_loss, _errors), strict=True):
-            panel(axes, metrics)
+        panels = figure.subplots(1, 2)
+        _loss(panels[0], metrics)
+        _errors(panels[1], metrics, top5=classes > 5)
+        for axes in panels:
             axes.set(xlabel='epoch', xlim=(0, max(line['epoch'] for line in metrics)), ylim=(0, None))
             axes.grid(axis='y', color='0.9', linewidth=0.8)
             _mark_rates(axes, metrics)
@@ -41,9 +46,9 @@ def _loss(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
     _legend_below(axes)
 
 
-def _errors(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
+def _errors(axes: Axes, metrics: Sequence[dict[str, Any]], top5: bool) -> None:
     axes.set(ylabel='error (%)')
-    for name, field, dashes in (('top-1', 'top1_error', '-'), ('top-5', 'top5_error', '--')):
+    for name, field, dashes in (('top-1', 'top1_error', '-'), ('top-5', 'top5_error', '--'))[: 1 + top5]:
         for split in _COLORS:
             _draw(axes, metrics, split, (field, 100), f'{name}, {split}', dashes)
     _legend_below(axes)
@@ -82,23 +87,43 @@ def _points(lines: Sequence[dict[str, Any]], field: str) -> tuple[np.ndarray, np
 
 
 def _mark_rates(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
-    """Draws a dotted line at each change of the learning rate, with the new rate."""
+    """Draws a dotted line at each change of the learning rate, with the new rate; of many changes the rate's course."""
     lines = [line for line in metrics if 'learning_rate' in line]
-    for before, after in itertools.pairwise(lines):
-        if after['learning_rate'] != before['learning_rate']:
-            axes.axvline(before['epoch'], color=GRAY, linestyle=':', linewidth=1, zorder=1)
-            axes.annotate(
-                f'rate {after["learning_rate"]:g}',
-                (before['epoch'], 1),
-                xycoords=('data', 'axes fraction'),
-                xytext=(-2, 0),
-                textcoords='offset points',
-                rotation=90,
-                ha='right',
-                va='top',
-                size=SMALL - 1,
-                color=GRAY,
-            )
+    changes = [(one, two) for one, two in itertools.pairwise(lines) if one['learning_rate'] != two['learning_rate']]
+    if len(changes) > _CHANGES:
+        _draw_rates(axes, lines)
+        return
+    for before, after in changes:
+        axes.axvline(before['epoch'], color=GRAY, linestyle=':', linewidth=1, zorder=1)
+        axes.annotate(
+            f'rate {after["learning_rate"]:g}',
+            (before['epoch'], 1),
+            xycoords=('data', 'axes fraction'),
+            xytext=(-2, 0),
+            textcoords='offset points',
+            rotation=90,
+            ha='right',
+            va='top',
+            size=SMALL - 1,
+            color=GRAY,
+        )
+
+
+def _draw_rates(axes: Axes, lines: Sequence[dict[str, Any]]) -> None:
+    """Draws the learning rate as a dotted curve of its own, which reaches the top where it is largest."""
+    epochs, rates = (np.array([line[name] for line in lines]) for name in ('epoch', 'learning_rate'))
+    axes.plot(epochs, rates / rates.max(), color=GRAY, linestyle=':', linewidth=1, transform=axes.get_xaxis_transform())
+    axes.annotate(
+        f'dotted: learning rate, at most {rates.max():g}',
+        (1, 1),
+        xycoords='axes fraction',
+        xytext=(-2, -2),
+        textcoords='offset points',
+        ha='right',
+        va='top',
+        size=SMALL - 1,
+        color=GRAY,
+    )
 
 
 def color_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
@@ -134,6 +159,8 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     apart = 0.075
     heights: list[float] = []
     ends = sorted((end for end in ends if np.isfinite(end[0])), key=lambda end: end[0])
+    if len(ends) > _NAMED + 1:
+        ends = [end for end in ends if end[1] == 'random kernels' or end in (ends[0], ends[-1])]
     for height, *_ in ends:
         heights.append(max(height, heights[-1] + apart) if heights else height)
     excess = max(0.0, heights[-1] - 1)

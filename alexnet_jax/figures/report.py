@@ -15,14 +15,17 @@ import jinja2
 from rich.console import Console
 
 from alexnet_jax.config import Config
+from alexnet_jax.data.augment import patches_of
 from alexnet_jax.evaluation.color import color_columns
 from alexnet_jax.evaluation.published import ROWS, Row, rows_for
 from alexnet_jax.model.alexnet import classes_of
+from alexnet_jax.model.layer_specs import Dropout
 from alexnet_jax.model.summary import Line, column_exchanges, network_lines
 from alexnet_jax.runs.checkpoint import Checkpoints
 from alexnet_jax.runs.eval_json import Evaluation, read_evaluation
 from alexnet_jax.runs.metrics_log import last_lines, validations
 from alexnet_jax.runs.parameters_file import PARAMETERS, has_parameters_file
+from alexnet_jax.runs.trained import most_views
 from alexnet_jax.runtime.errors import UserError, say
 from alexnet_jax.runtime.files import write_bytes
 from alexnet_jax.runtime.formatting import format_count, format_percent, format_top5
@@ -92,11 +95,24 @@ def contents(config: Config, workdir: str, output: str | None = None) -> dict[st
         'classes': classes_of(config.network),
         'shares': [(column, *points[-1]) for column, points in color_columns(validated).items()],
         'columns': config.columns,
+        'captions': _captions(config),
         'precision': config.precision,
         'network': network,
         'parameters': sum(line.parameters for line in network),
         'multiply_adds': sum(line.multiply_adds for line in network),
         'exchanges': column_exchanges(network, config.columns, _BYTES[config.precision]),
+    }
+
+
+def _captions(config: Config) -> dict[str, str]:
+    """What the pictures show that depends on the config."""
+    patches = 'random patches' if config.data.random_crop else 'central patches'
+    dropout = ' with dropout' if any(isinstance(layer, Dropout) for _, layer in config.network) else ''
+    views = patches_of(most_views(config), config.data.mirror)
+    return {
+        'learning_curves': f'training on {patches}{dropout}, validation on the central patch',
+        'kernels': 'Column below column, in' if config.columns > 1 else 'In',
+        'predictions': f'averaged over {views} patches' if views > 1 else 'from the central patch',
     }
 
 
@@ -116,11 +132,16 @@ def _facts(
     """The run's main properties by name."""
     data, control, path = config.data, config.rate_control, directory / 'metrics.jsonl'
     changes = ''.join(f', {value:g} from epoch {epoch} on' for epoch, value in control.schedule)
-    if not control.schedule:
+    if not control.schedule and control.patience >= config.epochs:
+        changes = ' throughout'
+    elif not control.schedule:
         changes = (
             f', divided by {control.divide_by:g} after {control.patience} epochs without improvement, '
             f'at most {control.drops} times'
         )
+    if control.layer_rates or control.layer_factors:
+        changes += '; some layers have rates of their own (rate_control in the config below)'
+    decays = ''.join(f', {decay:g} in {which}' for which, decay in config.layer_decays)
     facts = {'directory': str(directory)}
     if last:
         facts['trained'] = f'{last["step"]:,} steps, {last["epoch"]:.2f} of {config.epochs} epochs'
@@ -136,7 +157,7 @@ def _facts(
         'batch size': f'{config.batch_size} images',
         'learning rate': f'{config.learning_rate:g}{changes}',
         'momentum': f'{config.momentum:g}',
-        'weight decay': f'{config.weight_decay:g}',
+        'weight decay': f'{config.weight_decay:g}{decays}',
         'precision': config.precision,
         'seed': str(config.seed),
     }

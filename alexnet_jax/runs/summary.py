@@ -42,7 +42,7 @@ class Summary:
       last, best: errors of its last validation, and of that with the lowest top-1 error, center view.
       evaluation: eval.json, if there is one.
       parameters: number of kernel and bias values, all columns together.
-      colors: for each column the last share of color (0..1) in its first layer; may be empty.
+      colors: for each column the last share of color (0..1) in its first layer, NaN where it has none; may be empty.
       color_curves: for each column, from 1, pairs of epoch and that share, at all validations.
     """
 
@@ -106,9 +106,15 @@ def summarize(workdir: str) -> Summary:
         best=min(errors, key=lambda one: one.top1_error),
         evaluation=evaluation,
         parameters=parameters,
-        colors=tuple(points[-1][1] for points in color_columns(validated[-1:]).values()),
+        colors=_colors(validated[-1], config.columns),
         color_curves=color_columns(validated),
     )
+
+
+def _colors(line: Mapping[str, Any], columns: int) -> tuple[float, ...]:
+    """The share of each column, NaN where the line has none, as of kernels all zero; () where no column has one."""
+    found = color_columns([line])
+    return tuple(found[column][0][1] if column in found else math.nan for column in range(1, columns + 1) if found)
 
 
 def _parameters(config: Config) -> int:

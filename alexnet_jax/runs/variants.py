@@ -18,7 +18,9 @@ from alexnet_jax.runs.summary import Errors, Summary
 from alexnet_jax.runtime.errors import UserError
 
 # Fields in which runs of one variant may differ.
-_FREE = {'seed'}.union(name for name, _ in schema() if resume_rule(name) == 'free') - {'name', 'epochs'}
+_FREE = {'seed'}.union(name for name, _ in schema() if resume_rule(name) == 'free') - {
+    *('name', 'epochs', 'rate_control.end_at_training_error')
+}
 _MOST_SHOWN = 2  # fields in the name of a variant
 
 
@@ -242,13 +244,16 @@ def group_by_variant(runs: Sequence[Summary], measurement: Measurement) -> list[
             published = difference_for(config.name, 'center_patch')
             errors = _spreads(center, measurement.examples)
             name, logged = f'{config.name}, center patch alone', LOGGED_CHANGES['center_patch'] if published else None
-            variants.append(_variant(name, group, errors, base_errors, published, logged))
+            pairs = [(one, errors_of(run, measurement)) for one, run in zip(center, group, strict=True)]
+            variants.append(_variant(name, group, errors, base_errors, published, logged, pairs))
     return variants
 
 
 def _config_differences(one: Config, other: Config) -> list[tuple[str, Any, Any]]:
-    """The fields that make two configs two variants, with both values."""
-    return [found for found in differences(one.fields(), other.fields()) if found[0] not in _FREE]
+    """The fields that make two configs two variants, with both values; another source of the same images does not."""
+    found = [change for change in differences(one.fields(), other.fields()) if change[0] not in _FREE]
+    same_images = images_of(one.data.source) == images_of(other.data.source)
+    return [change for change in found if not (change[0] == 'data.source' and same_images)]
 
 
 def _spreads(errors: Sequence[Errors], examples: int) -> tuple[Spread, Spread]:
@@ -275,7 +280,9 @@ def _variant(
     base: tuple[Spread, Spread],
     published: Difference | None,
     logged: Logged | None,
+    pairs: Sequence[tuple[Errors, Errors]] = (),
 ) -> Variant:
+    """Of a group of runs; `pairs` are their errors and those in the base where both are of the same networks."""
     more = collections.Counter(
         1 + run.colors.index(max(run.colors))
         for run in group
@@ -283,6 +290,11 @@ def _variant(
     )
     differences = [100 * (one.mean - other.mean) for one, other in zip(errors, base, strict=True)]
     uncertain = [math.hypot(one.standard_error, other.standard_error) for one, other in zip(errors, base, strict=True)]
+    if len(pairs) > 1:
+        uncertain = [
+            statistics.stdev(getattr(one, top) - getattr(other, top) for one, other in pairs) / math.sqrt(len(pairs))
+            for top in ('top1_error', 'top5_error')
+        ]
     top1, top5 = (0.0, 0.0) if errors is base else (100 * one for one in uncertain)
     return Variant(
         name,

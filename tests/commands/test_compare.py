@@ -78,6 +78,38 @@ def lines_of(on):
     return [line.split() for line in on.file.getvalue().splitlines()]
 
 
+# Variants.
+
+
+def _of(top1):
+    return {'loss': 1.0, 'top1_error': top1, 'top5_error': 0.1}
+
+
+def test_two_measurements_of_the_same_networks_are_compared_run_by_run(made):
+    ten, center = (0.20, 0.24, 0.31), (0.22, 0.27, 0.33)
+    runs = [
+        made(f'seed{seed}', seed=seed, evaluation=evaluated(a, 0.1) | {'views': {'ten': _of(a), 'center': _of(b)}})
+        for seed, (a, b) in enumerate(zip(ten, center, strict=True))
+    ]
+    found = compare(runs, None, console())['variants'][1]
+    differences = 100 * (np.array(center) - ten)
+    assert found['name'].endswith('center patch alone')
+    assert found['top1_difference'] == pytest.approx(differences.mean())
+    assert found['top1_standard_error'] == pytest.approx(differences.std(ddof=1) / np.sqrt(3))
+
+
+@pytest.mark.parametrize(
+    'fields, variants',
+    [({'data.source': 'tfds:cifar10'}, 1), ({'rate_control.end_at_training_error': 0.5}, 2), ({'epochs': 4}, 2)],
+    ids=str,
+)
+def test_what_makes_another_variant(fields, variants, made):
+    base = {'data.source': 'cifar10'} if 'data.source' in fields else {}
+    runs = [made('a', seed=0, **base), made('b', seed=1, **base | fields)]
+    found = [summarize(run) for run in runs]
+    assert len(group_by_variant(found, choose_measurement(found)[0])) == variants
+
+
 # What is read of a run.
 
 
@@ -208,7 +240,7 @@ def test_which_column_turned_to_color(made):
             seed=seed,
             lines=[
                 validation(1, 0.5, color_column1=two, color_column2=one),
-                validation(3, 0.2, color_column1=one, color_column2=two),
+                validation(3, 0.2, **{f'color_column{n}': x for n, x in ((1, one), (2, two)) if x == x}),
             ],
         )
         for seed, (one, two) in enumerate(shares)
@@ -453,6 +485,11 @@ def test_bars_are_the_differences():
         'here; black: one standard error',
         'published: ImageNet, ten views',
     ]
+
+
+def test_of_five_classes_no_top5_error_is_drawn():
+    (axes,) = difference_bars([variant('pets', 0.2, 0.0), variant('other', 0.25, 0.0)], '', classes=5).axes
+    assert 'top-1' in axes.get_xlabel()
 
 
 def test_a_figure_of_the_base_alone():

@@ -128,7 +128,7 @@ COMMANDS = {
     'a variant beside': (
         ['--mode=inspect', '--config=experiments/paper.py', '--beside=experiments/paper.py:literal'],
         0,
-        ['paper and paper:literal', '60,965,224', '1.000'],
+        ['paper and paper:literal', '60,965,224', '1.000', 'conv3 *', 'conv4 *', 'conv5 *'],
     ),
     'a field of the second': (
         [*INSPECT, '--beside', 'experiments/digits.py', '--beside.network.fc7.units=256', '--config.batch_size=32'],

@@ -212,6 +212,12 @@ def test_seeds_that_are_no_numbers(given, words, monkeypatch):
     assert flags.seeds(['3', '12']) == [3, 12]
 
 
+def test_a_seed_given_twice(monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['launch.py'])
+    with pytest.raises(UserError, match='--seeds=1,2,01 names 1 twice'):
+        flags.seeds(['1', '2', '01'])
+
+
 def test_a_seed_outside_the_list_of_seeds(monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['launch.py', '--config=x.py', '--config.seed=3'])
     with pytest.raises(UserError, match='this mode takes its seeds from --seeds'):

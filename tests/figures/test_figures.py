@@ -102,6 +102,29 @@ def test_rates_are_marked_where_they_change():
         assert [text.xy[0] for text in axes.texts] == [2, 3]
 
 
+def test_a_rate_per_epoch_is_a_curve_of_its_own():
+    rates = [0.02 * (1 + np.cos(np.pi * epoch / 37)) for epoch in range(37)]
+    lines = [
+        line('train', epoch, 1.0, top1_error=0.5, top5_error=0.1, learning_rate=r) for epoch, r in enumerate(rates)
+    ]
+    for axes in learning_curves(lines, 'cosine').axes:
+        (dotted,) = [one for one in axes.lines if one.get_linestyle() == ':']
+        np.testing.assert_allclose(points(dotted)[:, 1], np.array(rates) / rates[0])
+        assert [text.get_text() for text in axes.texts] == ['dotted: learning rate, at most 0.04']
+
+
+def test_of_five_classes_there_is_no_top5_error():
+    errors = learning_curves(metrics(), 'five', classes=5).axes[1]
+    assert list(labeled(errors)) == ['top-1, train', 'top-1, validation']
+
+
+def test_of_many_columns_the_ends_are_named(tmp_path, coarse):
+    lines = [line('validation', epoch, 1.0, **{f'color_column{n}': n / 40 for n in range(1, 33)}) for epoch in (1, 2)]
+    figure = color_curves(lines, 'many')
+    figure.draw_without_rendering()
+    assert [text.get_text() for text in figure.axes[0].texts] == ['column 1', 'random kernels', 'column 32']
+
+
 def test_long_curves_show_means_of_neighbors():
     rng = np.random.default_rng(0)
     values = rng.normal(size=1001)

@@ -11,11 +11,12 @@ from fakes import console
 from PIL import Image
 
 from alexnet_jax.commands.inspect import lines_of
+from alexnet_jax.config import network_config
 from alexnet_jax.figures.report import picture, write_report
 from alexnet_jax.model.summary import ColumnExchange, column_exchanges
 from alexnet_jax.runs.workdir import write_config
 from alexnet_jax.runtime.errors import UserError
-from experiments import digits, paper
+from experiments import cifar10, digits, figure1, networks_2012, paper
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 90 40"><path d="M0 0L90 40" stroke="#000"/></svg>'
 ERRORS = {'top1_error': 0.40123, 'top5_error': 0.18, 'loss': 1.5}
@@ -97,6 +98,34 @@ def test_the_heuristic_rate_in_words(workdir):
     facts = dict(rows(written(workdir, paper.get_config()), 'run'))
     assert facts['learning rate'] == '0.01, divided by 10 after 5 epochs without improvement, at most 3 times'
     assert 'trained' not in facts and 'last written' not in facts
+
+
+def test_rates_and_decays_of_layers_are_mentioned(workdir):
+    facts = dict(rows(written(workdir, networks_2012.get_config('170')), 'run'))
+    assert facts['learning rate'].endswith('some layers have rates of their own (rate_control in the config below)')
+    facts = dict(rows(written(workdir, cifar10.get_config()), 'run'))
+    assert facts['weight decay'].count(' in ') == len(cifar10.get_config().layer_decays) > 0
+    assert dict(rows(written(workdir, figure1.get_config()), 'run'))['learning rate'].endswith(' throughout')
+
+
+PICTURES = ('learning_curves', 'kernels', 'predictions')
+
+
+def test_captions_are_those_of_the_config(workdir):
+    (workdir / 'figures').mkdir(exist_ok=True)
+    for name in PICTURES:
+        (workdir / 'figures' / f'{name}.svg').write_text(SVG)
+    config = digits.get_config()
+    config.data.mirror = True
+    page = written(workdir, config)
+    assert 'training on random patches with dropout, validation on the central patch' in page
+    assert 'Column below column, in the order' in page and 'most probable classes, averaged over 10 patches' in page
+    config = digits.get_config('single_tower')
+    config.data.random_crop = False
+    config.network = network_config({name: layer for name, layer in typed(config).network if 'drop' not in name})
+    page = written(workdir, config)
+    assert 'training on central patches, validation' in page and 'In the order of the parameters' in page
+    assert 'most probable classes, averaged over 5 patches' in page
 
 
 def test_final_and_best_errors(workdir):
