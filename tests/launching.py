@@ -14,9 +14,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
-from collections.abc import Iterable
-from typing import NoReturn
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Halves the time that compiling takes; what is compiled is slower, and means the same.
@@ -65,6 +66,17 @@ def launch(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess
     variables = {name: value for name, value in environment().items() if name not in quickly()}
     given = [sys.executable, 'launch.py', *arguments]
     return subprocess.run(given, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=timeout)
+
+
+def wait_for(
+    condition: Callable[[], object], *processes: 'subprocess.Popen[Any] | Started', seconds: float = 240
+) -> None:
+    """Waits until a condition holds; fails where a process has ended before, or after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert all(process.poll() is None for process in processes), 'a process has ended before that'
+        assert time.monotonic() < deadline, f'not within {seconds:g} seconds'
+        time.sleep(0.01)
 
 
 @dataclasses.dataclass

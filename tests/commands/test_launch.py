@@ -22,13 +22,12 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 
 import jax
 import numpy as np
 import pytest
 from configs import typed
-from launching import Ended, environment
+from launching import Ended, environment, wait_for
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -299,14 +298,6 @@ def test_a_finished_run_is_left_as_it_is(launch, finished, data):
     assert all(name.startswith('tensorboard/') for name in now.keys() - before.keys())
 
 
-def wait_for(process, condition):
-    """Waits, while a process runs, until a condition holds."""
-    deadline = time.monotonic() + 240
-    while not condition():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.fixture(scope='module')
 def in_two_halves(launch, place, data, finished):
     """One epoch, then the command again with three: the workdir and both processes."""
@@ -322,7 +313,7 @@ def killed(forked, place, data, finished):
     """Killed in the middle, as by a power cut, and with a last line cut short; then the command again."""
     workdir = place / 'killed'
     process = forked.start(*tiny(workdir, data))
-    wait_for(process, lambda: (workdir / 'checkpoints').exists() and checkpoints(workdir))
+    wait_for(lambda: (workdir / 'checkpoints').exists() and checkpoints(workdir), process)
     process.kill()
     process.wait()
     assert process.returncode == -signal.SIGKILL
@@ -364,7 +355,7 @@ def on_a_terminal(start, launch, place, data, finished):
 
     reader = threading.Thread(target=read)
     reader.start()
-    wait_for(process, lambda: b'epoch 1, validation' in screen)  # the whole run takes a second or two
+    wait_for(lambda: b'epoch 1, validation' in screen, process)  # the whole run takes a second or two
     process.send_signal(signal.SIGINT)
     process.wait(timeout=120)
     reader.join(timeout=60)

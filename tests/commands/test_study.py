@@ -11,6 +11,7 @@ import time
 
 import fakes
 import pytest
+from launching import wait_for
 
 from alexnet_jax.commands import flags
 from alexnet_jax.commands.study import study
@@ -141,12 +142,11 @@ def test_a_study_of_nothing_but_failures_is_one(made):
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_the_run_and_the_study(number, made):
     def interrupt():
-        while 'waits 0 train' not in made.calls():
-            time.sleep(0.01)
+        wait_for(lambda: 'waits 0 train' in made.calls(), seconds=60)
         os.kill(os.getpid(), number)
 
     handlers = signal.getsignal(number)
-    threading.Thread(target=interrupt).start()
+    threading.Thread(target=interrupt, daemon=True).start()
     start = time.monotonic()
     with pytest.raises(StoppedError) as stopped:
         made(['base', 'waits', 'deeper'], [0])

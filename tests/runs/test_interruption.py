@@ -20,6 +20,7 @@ import killing
 import pytest
 from configs import typed
 from fakes import console
+from launching import wait_for
 
 from alexnet_jax.commands.train import _divergence as divergence_explained
 from alexnet_jax.commands.train import train
@@ -112,8 +113,7 @@ def carry_on(workdir, place, allowed=(), **fields):
 def twice(begin, undisturbed):
     """Told to stop in the middle of its seventh step, and once more before that step ends."""
     started, workdir = begin('stopped', hold=7), undisturbed.parent / 'stopped'
-    while not killing.steps_saved(workdir):
-        time.sleep(0.01)
+    wait_for(lambda: killing.steps_saved(workdir))
     started.signal(signal.SIGTERM).until('SIGTERM: finishing').signal(signal.SIGTERM)
     return started.end(), killing.steps_saved(workdir)
 

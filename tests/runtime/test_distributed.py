@@ -14,6 +14,7 @@ import pytest
 from configs import typed
 from fakes import console
 from jax.sharding import NamedSharding, PartitionSpec
+from launching import wait_for
 
 from alexnet_jax.commands.train import train
 from alexnet_jax.data.device_feed import local_positions, to_devices
@@ -247,9 +248,7 @@ class Pair:
         self._readers = [threading.Thread(target=self._read, args=(number,)) for number in (0, 1)]
         for reader in self._readers:
             reader.start()
-        while hold and 'held' not in self.out[0]:
-            assert self.both[0].poll() is None, self.out
-            time.sleep(0.01)
+        wait_for(lambda: not hold or 'held' in self.out[0], *self.both)
 
     def _read(self, number):
         for line in self.both[number].stdout:
@@ -273,8 +272,7 @@ def place(tmp_path_factory):
 def lose(place, forked, number, hold, saved):
     """One process is killed, when a step is saved; returns both, and the seconds until the other had ended."""
     pair = Pair(place, forked, hold=hold)
-    while saved not in killing.steps_saved(place / 'together'):
-        time.sleep(0.01)
+    wait_for(lambda: saved in killing.steps_saved(place / 'together'), *pair.both)
     pair.both[number].kill()
     began = time.monotonic()
     pair.go()

@@ -7,12 +7,12 @@ import os
 import pathlib
 import socket
 import threading
-import time
 
 import numpy as np
 import pytest
 import web_server
 from fakes import console
+from launching import wait_for
 
 from alexnet_jax.runtime import download as module
 from alexnet_jax.runtime.download import WebFile, download
@@ -376,10 +376,9 @@ def test_directories_that_cannot_be_written(server, tmp_path):
 def test_two_processes_do_not_download_the_same(server, tmp_path):
     event = threading.Event()
     server.misbehave = [web_server.stalling(event, 100_000)]
-    first = threading.Thread(target=get, args=(server, tmp_path))
+    first = threading.Thread(target=get, args=(server, tmp_path), daemon=True)
     first.start()
-    while not server.asked:
-        time.sleep(0.01)
+    wait_for(lambda: server.asked, seconds=60)
     with pytest.raises(UserError, match=r'set\.tar\.gz is being downloaded by process \d+ on .*; wait for it'):
         get(server, tmp_path)
     event.set()
