@@ -251,12 +251,12 @@ def _torch_state(arrays, view):
     return b'\x80\x02' + ordered + body[1:] + _pickled({'_metadata': {}}) + b'b.'
 
 
-def torch_zip(arrays, compress=False, beside=None):
+def torch_zip(arrays, compress=False, beside=None, within='state_dict'):
     """A state dict in the form that torch.save has had since 2020; or a dict of it and of what is saved beside it."""
     content, pickle = io.BytesIO(), _torch_state(arrays, ())
     if beside is not None:
         items = b''.join(_pickled(one) for pair in beside.items() for one in pair)
-        pickle = b'\x80\x02}(' + _pickled('state_dict') + pickle[2:-1] + items + b'u.'
+        pickle = b'\x80\x02}(' + _pickled(within) + pickle[2:-1] + items + b'u.'
     with zipfile.ZipFile(content, 'w', zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED) as archive:
         archive.writestr('archive/data.pkl', pickle)
         archive.writestr('archive/byteorder', 'little')

@@ -17,6 +17,7 @@ from PIL import Image
 import alexnet_jax as ax
 from alexnet_jax.runs import trained
 from alexnet_jax.runs.checkpoint import Checkpoints
+from alexnet_jax.runtime.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 RUN, IMAGES = ROOT / 'tests/runs/old_run', ROOT / 'tests/runs/old_run_images'
@@ -134,6 +135,15 @@ def test_the_network_of_a_run_is_an_ordinary_module(run):
     assert not np.allclose(logits, dropped)
     gradient = jax.grad(lambda v: run.network.apply(v, images).sum())(run.variables)
     assert jax.tree.structure(gradient) == jax.tree.structure(run.variables)
+
+
+def test_no_images_give_no_rows(run):
+    for none in ([], np.empty((0, 72, 72, 3), np.uint8)):
+        assert run.predict(none).shape == (0, 10) and run.predict(none).dtype == np.float32
+        assert run.features(none, 'fc7').shape == (0, run.features(IMAGES, 'fc7').shape[1])
+        assert run.features(none, 'fc7').dtype == np.float16
+    with pytest.raises(UserError, match="views='Ten' must be one of 'center', 'ten'"):
+        run.predict(IMAGES, views='Ten')
 
 
 def test_opening_a_run_reads_no_velocity(run):

@@ -1,10 +1,10 @@
 """A page on this machine that shows what a trained network makes of a photograph: `--mode=demo`."""
 
-import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from alexnet_jax.commands.hosts import is_loopback
 from alexnet_jax.config import Config
 from alexnet_jax.runs.trained import open_run
 from alexnet_jax.runtime.errors import UserError, say
@@ -56,7 +56,7 @@ def make_server(analyzer: 'Analyzer', host: str, port: int) -> Any:
 
     from alexnet_jax.commands.demo_page import LARGEST, application
 
-    app = application(analyzer, ['localhost', '127.0.0.1', '[::1]', host] if is_loopback(host) else None)
+    app = application(analyzer, local=is_loopback(host))
     most = 2 * LARGEST  # bytes in memory, none of which goes to disk
     options: dict[str, Any] = {'threads': 4, 'ident': None, 'max_request_body_size': most, 'inbuf_overflow': most}
     options['connection_limit'] = 16  # others wait: at most 0.64 GB of uploads at a time
@@ -67,11 +67,3 @@ def make_server(analyzer: 'Analyzer', host: str, port: int) -> Any:
         raise UserError(
             f'The demo cannot listen on --host={host} --port={port}: {reason}. Name another --host or --port.'
         ) from error
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == 'localhost'

@@ -9,12 +9,14 @@ import jax
 import numpy as np
 from jax import Array
 
+from alexnet_jax.commands.features import about_features
 from alexnet_jax.data.augment import Statistics, view
 from alexnet_jax.data.dataset import open_prepared
 from alexnet_jax.data.images import normalized
 from alexnet_jax.data.own_images import as_stored
 from alexnet_jax.data.pipeline import open_shards, read
 from alexnet_jax.data.records import Shards
+from alexnet_jax.evaluation.activations import activation_of
 from alexnet_jax.evaluation.nearest import nearest
 from alexnet_jax.figures.maps import gray_range, map_sheet
 from alexnet_jax.model.layer_specs import Dropout, Exchange, Flatten, Learned, ReLU, Table, Tanh
@@ -69,7 +71,7 @@ class Analyzer:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._lock = threading.Lock()
+        self._lock, self._reading = threading.Lock(), threading.Lock()
         self._shown = shown_layers(run.config.network)
         self._activations = jax.jit(self._computed)
         self._neighbors, self.without_neighbors = _open_features(run)
@@ -82,7 +84,8 @@ class Analyzer:
           UserError: a training image cannot be read.
         """
         data = self.run.data
-        pixels = normalized(encoded, data.image_size, max_megapixels=self.run.config.data.max_megapixels)
+        with self._reading:  # one at a time, as a large one takes hundreds of megabytes
+            pixels = normalized(encoded, data.image_size, max_megapixels=self.run.config.data.max_megapixels)
         return self._of(as_stored(pixels, data))
 
     def compile(self) -> None:
@@ -148,7 +151,11 @@ def _open_features(run: Run) -> tuple[tuple[np.ndarray, Shards] | None, str]:
         data = open_prepared(run.config.data.directory)
     except (FileNotFoundError, UserError):
         return None, 'the prepared training images are not there (config.data.directory)'
-    shards = [shard['sha256'] for shard in data.shards['train']]
-    if about.get('shards') != shards or about.get('class_names') != [*run.class_names] or about.get('left_out'):
-        return None, 'the features are of other images; delete them, and --mode=features makes them again'
+    line = activation_of(run.config.network, FEATURES)
+    expected = about_features(run, FEATURES, line, data, 'train', [])
+    whole = values.shape == (about.get('images'), about.get('values'))
+    if not whole or any(about.get(name) != value for name, value in expected.items()):
+        return None, (
+            'the features are of other images or of another network; delete them, and --mode=features makes them again'
+        )
     return (values, open_shards(data, 'train')), ''

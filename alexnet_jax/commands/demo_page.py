@@ -18,6 +18,7 @@ import werkzeug
 from PIL import Image
 
 from alexnet_jax.commands.demo_analysis import FEATURES, Analysis, Analyzer
+from alexnet_jax.commands.hosts import comes_from_elsewhere, names_this_machine
 from alexnet_jax.figures.examples import short_name, whole_percent
 from alexnet_jax.runtime.errors import UserError, printable
 
@@ -34,17 +35,16 @@ class _Request(flask.Request):
         return io.BytesIO()
 
 
-def application(analyzer: Analyzer, trusted_hosts: list[str] | None) -> flask.Flask:
+def application(analyzer: Analyzer, local: bool) -> flask.Flask:
     """The application: a form at /, and the same with what the network makes of the photograph that was sent.
 
     Args:
       analyzer: of the trained network.
-      trusted_hosts: names by which the page may be asked for, so that no other site's name can be pointed at it; None
-        for any.
+      local: whether the page may be asked for by this machine's own names alone.
     """
     app = flask.Flask(__name__, static_folder=None, template_folder=None)
     app.request_class = _Request
-    app.config |= {'MAX_CONTENT_LENGTH': LARGEST, 'TRUSTED_HOSTS': trusted_hosts}
+    app.config |= {'MAX_CONTENT_LENGTH': LARGEST}
     template = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,
@@ -72,6 +72,14 @@ def application(analyzer: Analyzer, trusted_hosts: list[str] | None) -> flask.Fl
         }
         return flask.Response(text, status, headers, mimetype='text/html')
 
+    @app.before_request
+    def refuse() -> None:
+        request = flask.request
+        if local and not names_this_machine(request.headers.get('Host', '')):
+            flask.abort(400)
+        if request.method == 'POST' and comes_from_elsewhere(dict(request.headers), request.headers.get('Host', '')):
+            flask.abort(403)
+
     @app.get('/')
     def form() -> flask.Response:
         return page()
@@ -81,7 +89,7 @@ def application(analyzer: Analyzer, trusted_hosts: list[str] | None) -> flask.Fl
         file = flask.request.files.get(_FIELD)
         encoded = file.read() if file else b''
         if not encoded:
-            return page(problem='No file was chosen.', status=400)
+            return page(problem='The file is empty.' if file and file.filename else 'No file was chosen.', status=400)
         try:
             return page(analyzer.analyze(encoded))
         except ValueError as error:

@@ -107,6 +107,7 @@ def _write_onnx(run: Run, directory: pathlib.Path) -> None:
     from alexnet_jax.weights.export_onnx import onnx_model
 
     facts = {'name': run.config.name, 'step': run.progress.step, 'channels': 'rgb', 'class_names': run.class_names}
+    facts |= {'image_size': run.data.image_size}
     model = onnx_model(_steps(run), classes_of(run.config.network), _mean_image(run), facts)
     (directory / 'alexnet.onnx').write_bytes(model.SerializeToString())
     _write_classes(run, directory)

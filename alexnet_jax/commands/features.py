@@ -73,7 +73,7 @@ def extract(
     paths = find_image_files(images, lambda line: say(console, line)) if images else []
     run = open_run(config, workdir, which, lambda line: say(console, line))
     data = run.data if paths else split_of([run], split or 'train', console)
-    about = _about(run, layer, line, data, None if paths else split or 'train', paths)
+    about = about_features(run, layer, line, data, None if paths else split or 'train', paths)
     images_of = f'images-{about["pictures"][:8]}' if paths else about['split']
     if output:
         make_workdir(output, '--output')
@@ -90,7 +90,7 @@ def extract(
     return directory
 
 
-def _about(
+def about_features(
     run: Run, layer: str, line: str, data: PreparedDataSet, split: str | None, paths: list[str]
 ) -> dict[str, Any]:
     """The content of features.json, except for the number of images: equal for equal activations."""

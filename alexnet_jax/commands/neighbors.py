@@ -4,6 +4,7 @@
 but it could be made efficient by training an auto-encoder to compress these vectors to short binary codes."
 """
 
+import io
 import pathlib
 import time
 from typing import Any
@@ -23,8 +24,7 @@ from alexnet_jax.figures.codes import recall_curve
 from alexnet_jax.figures.examples import figure_4_right
 from alexnet_jax.figures.style import write_figure
 from alexnet_jax.runs.feature_store import LABELS, NAMES, VALUES
-from alexnet_jax.runtime.errors import writing
-from alexnet_jax.runtime.files import write_json
+from alexnet_jax.runtime.files import write_bytes, write_json
 from alexnet_jax.runtime.formatting import format_percent
 from alexnet_jax.runtime.progress_bar import Display
 
@@ -93,8 +93,9 @@ def retrieve(
             encoder = train_autoencoder(values, bits, seed=0)
             report['codes'].append(_judge(encoder, values, queries, true, seconds))
             if bits == _KEPT:
-                with writing(train / f'codes-{bits}.npy'):
-                    np.save(train / f'codes-{bits}.npy', encode(encoder, values))
+                content = io.BytesIO()
+                np.save(content, encode(encoder, values))
+                write_bytes(train / f'codes-{bits}.npy', content.getvalue())
             display.update(done)
     write_json(place / 'codes.json', report)
     console.print(_table(report))

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from alexnet_jax.config import Config
-from alexnet_jax.data.augment import Statistics, statistics_of
+from alexnet_jax.data.augment import VIEWS, Statistics, statistics_of
 from alexnet_jax.data.dataset import PreparedDataSet
 from alexnet_jax.data.device_feed import statistics_to_devices, to_devices
 from alexnet_jax.data.image_files import find_image_files
@@ -98,7 +98,7 @@ class Run:
           float32 [images, classes].
 
         Raises:
-          UserError: an image cannot be read.
+          UserError: an image cannot be read, or there are no such views.
         """
         probabilities: np.ndarray = np.exp(self._log_probabilities(images, views))
         return probabilities
@@ -132,6 +132,8 @@ class Run:
         return self._computed(pixels, step)
 
     def _log_probabilities(self, images: Images, views: str | None) -> np.ndarray:
+        if views not in (None, *VIEWS):
+            raise UserError(f'views={views!r} must be one of {", ".join(map(repr, VIEWS))}.')
         pixels, predict = self._pixels(images), self._predictors(views or most_views(self.config))
 
         def step(batch: np.ndarray) -> Array:
@@ -157,7 +159,8 @@ class Run:
         size = self.data.image_size
         if isinstance(images, str | os.PathLike):
             images = [images]
-        if not isinstance(images, np.ndarray) and all(isinstance(one, str | os.PathLike) for one in images):
+        named = not isinstance(images, np.ndarray) and all(isinstance(one, str | os.PathLike) for one in images)
+        if named and len(images):
             paths = find_image_files([os.fspath(one) for one in images], lambda line: warnings.warn(line, stacklevel=4))
             files = list(read_as_prepared(paths, self.data, 0, self.config.data.max_megapixels))
             for file in files:
@@ -173,7 +176,10 @@ class Run:
     def _computed(self, images: Sequence[np.ndarray], step: Callable[[np.ndarray], Array]) -> np.ndarray:
         """A step's results, in batches; a few images do not wait for a full one."""
         results = [np.asarray(step(batch))[:count] for batch, count in in_batches(self, images, len(images))]
-        return np.concatenate(results) if results else np.empty((0, len(self.class_names)), np.float32)
+        if results:
+            return np.concatenate(results)
+        [(batch, _)] = in_batches(self, [np.zeros((self.data.image_size, self.data.image_size, 3), np.uint8)], 1)
+        return np.asarray(step(batch))[:0]
 
 
 def in_batches(run: Run, images: Iterable[np.ndarray], count: int) -> Iterator[tuple[np.ndarray, int]]:

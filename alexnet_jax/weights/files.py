@@ -113,8 +113,10 @@ def read_class_names(path: str) -> tuple[str, ...]:
     """
     with _naming('class_names', path):
         lines = bytes(_mapped(path)).decode('utf-8-sig').splitlines()
-    while lines and not lines[-1].strip():
-        lines.pop()
+        while lines and not lines[-1].strip():
+            lines.pop()
+        if not lines:
+            raise ValueError('it has no names')
     return tuple(line.strip() for line in lines)
 
 

@@ -67,6 +67,7 @@ class ForeignNetwork:
       scale: by which an image's channels, from 0 to 255 and less the mean, are multiplied, in that order.
       inverted_dropout: whether dropout scales up what is kept in training, and so does nothing afterwards.
       class_names: of the classes.
+      image_size: height and width of whole images, of which patches are taken.
     """
 
     kind: str
@@ -77,6 +78,7 @@ class ForeignNetwork:
     scale: tuple[float, ...] = (1.0,)
     inverted_dropout: bool = True
     class_names: tuple[str, ...] | None = None
+    image_size: int | None = None
 
 
 def described(error: ValueError) -> str:

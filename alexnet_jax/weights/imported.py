@@ -62,14 +62,20 @@ def imported(network: ForeignNetwork, name: str, given: Given, say: Callable[[st
         )
     network = dataclasses.replace(network, channels=channels, scale=_scale(network, given.std))
     mean = _mean(network, given.mean, gray)
+    _check_range(mean, network.scale)
     crop_size = _crop_size(network, given.crop_size, mean.shape[0], say)
     table, columns, parameters = arranged(network, crop_size)
+    known = network.image_size or 0
+    patch_alone = mean.shape[0] == crop_size < known  # of the mean: what surrounds it is not looked at
+    if patch_alone:
+        near = (known - crop_size) // 2
+        mean = np.pad(mean, [(near, known - crop_size - near)] * 2 + [(0, 0)], mode='edge')
     image_size = 256 if crop_size in _IMAGENET_SIDES else crop_size
     if mean.shape[0] > 1:
         image_size = mean.shape[0]
     if image_size < crop_size:
         raise UserError(f'--mean is {image_size} pixels wide; the images of the network are {crop_size}.')
-    names, ids = _classes(given.class_names or network.class_names, classes_of(table))
+    names, ids = _classes(network.class_names if given.class_names is None else given.class_names, classes_of(table))
     fields = {
         'name': name,
         'network': dict(table),
@@ -78,6 +84,7 @@ def imported(network: ForeignNetwork, name: str, given: Given, say: Callable[[st
             **_source(ids, names),
             'image_size': image_size,
             'crop_size': crop_size,
+            'mean_patch': 'center' if patch_alone else 'matching',
         },
         'evaluation': {'views': ('center', 'ten') if image_size > crop_size else ('center',)},
     }
@@ -106,6 +113,16 @@ def _scale(network: ForeignNetwork, std: np.ndarray | None) -> tuple[float, ...]
     if not (std > 0).all() or std.size not in (1, first_channels(network)):
         raise UserError(f'--std must be numbers above 0, 1 or {first_channels(network)} of them.')
     return tuple(float(one) for one in np.array(network.scale) / std)
+
+
+def _check_range(mean: np.ndarray, scale: tuple[float, ...]) -> None:
+    """Refuses what is meant for images from 0 to 1, as ours are from 0 to 255."""
+    if 0 < mean.max() <= 1 and max(scale) >= 1:
+        raise UserError(
+            f'the mean, {mean.max():.3g} at most, is of images from 0 to 1, and here they are from 0 to 255. Pass '
+            '--mean and --std times 255, as in --mean=123.675,116.28,103.53 --std=58.395,57.12,57.375; a model that '
+            'subtracts such a mean itself cannot be imported.'
+        )
 
 
 def _mean(network: ForeignNetwork, given: np.ndarray | None, gray: bool) -> np.ndarray:
@@ -156,7 +173,7 @@ def _classes(given: tuple[str, ...] | None, count: int) -> tuple[tuple[str, ...]
     if given is None and count == 1000:
         known = imagenet_names()
         return tuple(known.values()), tuple(known)
-    names = given or tuple(str(label) for label in range(count))
+    names = tuple(str(label) for label in range(count)) if given is None else given
     if len(names) != count:
         raise UserError(f'{len(names):,} class names do not fit a network of {count:,} classes (--class_names).')
     found = [_WORDNET.fullmatch(name) for name in names]

@@ -58,11 +58,13 @@ def read_onnx(model: Message) -> ForeignNetwork:
     """
     facts = {one.text(1): one.parts(2)[-1] for one in model.messages(_FACTS) if 2 in one}
     channels = bytes(facts.get('channels', b'')).decode('latin-1')
+    size = bytes(facts.get('image_size', b''))
     network = _Reader(model.message(_GRAPH)).network()
     return dataclasses.replace(
         network,
         channels=channels if channels in ('rgb', 'bgr') else None,
         class_names=_class_names(bytes(facts.get('class_names', b''))),
+        image_size=int(size) if size.isdigit() and len(size) < 5 else None,
     )
 
 

@@ -66,6 +66,7 @@ def tower(arrays: Mapping[str, np.ndarray]) -> ForeignNetwork:
     Raises:
       UserError: an array is missing, or does not belong to that network.
     """
+    arrays = without_prefixes(arrays)
     wanted = {f'{prefix}.{part}' for prefix, _ in _TOWER if prefix for part in ('weight', 'bias')}
     for name in sorted(wanted - set(arrays)):
         raise UserError(f"{name} is missing, which torchvision's AlexNet has.")
@@ -80,6 +81,14 @@ def tower(arrays: Mapping[str, np.ndarray]) -> ForeignNetwork:
         steps.append(Step(prefix or type(layer).__name__, layer, weight, bias))
     mean = np.array(_MEAN, np.float64) * 255
     return ForeignNetwork('torchvision', tuple(steps), 224, 'rgb', mean, tuple(1 / (255 * std) for std in _STD))
+
+
+def without_prefixes(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """With names as torchvision's, without what wrappers put before and among them (module., _orig_mod., model.)."""
+    plain = {name.replace('module.', ''): array for name, array in arrays.items()}
+    first = f'{_TOWER[0][0]}.weight'
+    before = next((name.removesuffix(first) for name in plain if name.endswith(f'.{first}')), '')
+    return {name.removeprefix(before): array for name, array in plain.items()}
 
 
 def is_torch_zip(archive: zipfile.ZipFile) -> bool:
@@ -220,19 +229,20 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def _state(data: bytes | IO[bytes], persistent: Callable[[Any], _Storage]) -> dict[str, _Tensor]:
-    """The tensors of a state dict by name; it may be what a training script saved under 'state_dict' or 'model'."""
+    """The tensors of a state dict by name; it may be what a training script saved under 'state_dict' or the like."""
     try:
         state = read_pickle(data, functions=_FUNCTIONS, persistent=persistent)
     except ValueError as error:
         raise ValueError(f'{error}. A whole model cannot be read; save its model.state_dict()') from error
-    for key in ('state_dict', 'model'):
+    for key in ('state_dict', 'model_state_dict', 'model', 'net'):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(one, _Tensor) for name, one in state.items()
     ):
-        raise ValueError('it is not a state dict, which maps names to arrays')
-    return {name.replace('module.', ''): tensor for name, tensor in state.items()}
+        found = f'; it has {", ".join(map(str, [*state][:6]))}' if isinstance(state, dict) else ''
+        raise ValueError(f'it is not a state dict, which maps names to arrays{found:.200}')
+    return state
 
 
 def _arrays(state: Mapping[str, _Tensor], storage: Callable[[_Storage], np.ndarray]) -> dict[str, np.ndarray]:

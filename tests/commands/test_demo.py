@@ -16,9 +16,10 @@ from fakes import console, encoded
 from PIL import Image
 from small_run import copied
 
-from alexnet_jax.commands.demo import demo, is_loopback, make_server
+from alexnet_jax.commands.demo import demo, make_server
 from alexnet_jax.commands.demo_analysis import Analyzer, shown_layers
 from alexnet_jax.commands.features import extract
+from alexnet_jax.commands.hosts import is_loopback, names_this_machine
 from alexnet_jax.config import Config
 from alexnet_jax.data.dataset import open_prepared
 from alexnet_jax.data.pipeline import open_shards, read
@@ -140,7 +141,7 @@ def test_a_browser_says_what_cannot_be_read(page, browser, tmp_path):
 @pytest.mark.parametrize('content', [b'', photograph()[:300], b'\x89PNG\r\n\x1a\n' + bytes(50)], ids=len)
 def test_what_is_no_picture(content, page):
     answer = page.sent(content)
-    assert answer.status_code == 400 and re.search('No file was chosen|cannot be read as an image', answer.text)
+    assert answer.status_code == 400 and re.search('The file is empty|cannot be read as an image', answer.text)
     assert '<summary>' not in answer.text
 
 
@@ -162,6 +163,32 @@ def test_uploads_are_kept_nowhere(page, monkeypatch):
     answer = page.sent(large, name='../../config.json')
     assert answer.status_code == 200 and 'config.json' not in answer.text
     assert {path: path.stat().st_mtime_ns for path in page.workdir.rglob('*')} == before
+
+
+@pytest.mark.parametrize('host', ['[::1]', '[::1]:8012', 'localhost:1', '127.0.0.1', '127.1.2.3:80', 'LOCALHOST'])
+def test_names_of_this_machine(host, page):
+    assert names_this_machine(host)
+    assert requests.get(page.address, headers={'Host': host}, timeout=60).status_code == 200
+
+
+@pytest.mark.parametrize('host', ['example.com', 'localhost.example.com', '[::2]', '10.0.0.1:8012', '', '[', 'a:b:c'])
+def test_other_names(host):
+    assert not names_this_machine(host)
+
+
+@pytest.mark.parametrize(
+    'headers',
+    [
+        {'Origin': 'http://example.com'},
+        {'Sec-Fetch-Site': 'cross-site'},
+        {'Sec-Fetch-Site': 'same-site'},
+    ],
+    ids=str,
+)
+def test_another_sites_page_cannot_send_a_photograph(headers, page):
+    assert page.sent(photograph(), headers=headers).status_code == 403
+    for own in ({'Origin': page.address.rstrip('/')}, {'Origin': 'null', 'Sec-Fetch-Site': 'same-origin'}):
+        assert page.sent(photograph(), headers=own).status_code == 200
 
 
 def test_no_other_sites_name_leads_to_it(page):
@@ -194,7 +221,7 @@ def test_names_are_text_and_not_markup(trained):
         experiment=dataclasses.replace(run.experiment, config=config),
         data=dataclasses.replace(run.data, class_names=('<b>"a\'&',) * 10),
     )
-    client = application(Analyzer(run), None).test_client()
+    client = application(Analyzer(run), local=False).test_client()
     answer = client.post('/', data={'photograph': (io.BytesIO(photograph()), '<i>.jpg')}).text
     assert answer.count('&lt;b&gt;&#34;a&#39;&amp;') == 5 and '<b>"' not in answer and '<i>' not in answer
     assert '&lt;script&gt;alert(1)' in answer and '<script>' not in answer

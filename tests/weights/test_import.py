@@ -28,6 +28,7 @@ from alexnet_jax.commands.train import train
 from alexnet_jax.runs.parameters_file import PARAMETERS
 from alexnet_jax.runs.trained import load_run
 from alexnet_jax.runtime.errors import UserError
+from alexnet_jax.weights import torch_files
 from alexnet_jax.weights.files import read_weights
 from experiments import finetune, one_weird_trick
 
@@ -418,7 +419,7 @@ def test_nothing_is_claimed_of_a_training_that_is_not_known(digits_network, tmp_
     from alexnet_jax.commands.demo_analysis import Analyzer
     from alexnet_jax.commands.demo_page import application
 
-    page = application(Analyzer(run), None).test_client().get('/').text
+    page = application(Analyzer(run), local=False).test_client().get('/').text
     assert 'one column, which tells 10 classes apart' in ' '.join(page.split()) and 'trained on' not in page
 
 
@@ -437,13 +438,39 @@ def test_our_own_onnx_models_come_back(trained, tmp_path):
     back = load_run(tmp_path / 'back')
     assert back.class_names == trained.class_names
     assert back.config.columns == 2 and 'exchange' in ' '.join(name for name, _ in back.config.network)
-    np.testing.assert_allclose(back.data.mean_image(), trained.data.mean_image()[1:22, 1:22], atol=1e-4)
+    np.testing.assert_allclose(back.data.mean_image()[1:22, 1:22], trained.data.mean_image()[1:22, 1:22], atol=1e-4)
+    images = np.random.default_rng(9).integers(0, 256, (2, 24, 24, 3), np.uint8)  # of which the center is seen
+    np.testing.assert_allclose(*(run.predict(images, views='center') for run in (back, trained)), rtol=1e-3)
     x = np.float32(50 * np.random.default_rng(8).standard_normal((3, 21, 21, 3)))
     found, right = (np.asarray(run.network.apply(run.variables, x)) for run in (back, trained))
     assert reference.relative_error(found, right) < 1e-5
 
 
+@pytest.mark.parametrize('key', ['state_dict', 'model_state_dict', 'model', 'net'])
+@pytest.mark.parametrize('prefix', ['', 'module.', '_orig_mod.', 'model.', 'model._orig_mod.'])
+def test_checkpoints_of_training_scripts(key, prefix, tmp_path):
+    arrays = made.torchvision_arrays()
+    plain = torch_files.tower(arrays)
+    found = torch_files.tower({prefix + name: array for name, array in arrays.items()})
+    assert [step.name for step in found.steps] == [step.name for step in plain.steps]
+    path = tmp_path / 'a.pth'
+    path.write_bytes(
+        made.torch_zip({prefix + name: array for name, array in arrays.items()}, beside={'epoch': 3}, within=key)
+    )
+    assert [step.name for step in read_weights(str(path)).steps] == [step.name for step in plain.steps]
+
+
 # Messages.
+
+
+def test_a_mean_of_images_from_0_to_1_is_refused(tmp_path):
+    (tmp_path / 'a.onnx').write_bytes(made.onnx_model(made.small_network(flat=1), made.CROP))
+    given = {'channels': 'rgb', 'mean': '0.485,0.456,0.406', 'std': '0.229,0.224,0.225'}
+    with pytest.raises(UserError, match=r'is of images from 0 to 1, .* --mean=123.675,116.28,103.53'):
+        import_weights(str(tmp_path / 'a.onnx'), str(tmp_path / 'run'), console(), **given)
+    (tmp_path / 'names').write_text(' \n\n')
+    with pytest.raises(UserError, match=r'class_names.*it has no names'):
+        import_weights(str(tmp_path / 'a.onnx'), str(tmp_path / 'run'), console(), class_names=str(tmp_path / 'names'))
 
 
 def test_weights_for_pytorch_alone_name_what_can_be_imported(trained, tmp_path):
