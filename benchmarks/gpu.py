@@ -3,16 +3,21 @@
     pip install torch            # for the comparison; without it only our side is measured
     python -m benchmarks.gpu
     python -m benchmarks.gpu --small --output=/tmp/gpu.md     # minutes, on any machine: to see that all parts run
+    python -m benchmarks.gpu --parts=numerics,ours --timeout=300
+
+PyTorch and JAX must be built for the same version of CUDA, as their packages share libraries: torch of CUDA 12 beside
+jax[cuda12], torch of CUDA 13 beside jax[cuda13].
 
 Each part is a process of its own, so that it finds the memory free, and so that one that fails is reported and the rest
-goes on. The exit code is 1 where one has failed.
+goes on. The exit code is 1 where one has failed. What takes longest, PyTorch's compilation, comes last.
 
 numerics      logits and gradients beside the CPU's; see gpu_numerics.py
-step          images per second beside PyTorch's, batches of 128 and 1,024, float32 and bfloat16; memory at most
+ours          images per second, batches of 128 and 1,024, float32 and bfloat16; memory at most
 digits        experiments/digits.py from the command to its end
 end to end    whole runs beside their step and their pipeline
 profile       the time of a step by layer
 two columns   the step on two devices, one column on each, where there are two
+step          as ours, beside PyTorch
 """
 
 import argparse
@@ -25,6 +30,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from importlib import metadata
 
@@ -64,19 +70,20 @@ def parts(small: bool, devices: int, directory: str) -> dict[str, tuple[str, ...
     profile = ('launch.py', f'--workdir={directory}/profile', '--mode=profile', example)
     found = {
         'numerics': ('-m', 'benchmarks.gpu_numerics', example),
-        'step, float32': step,
-        'step, bfloat16': (*step, '--precision=bfloat16'),
+        'ours, float32': (*step, '--sides=ours'),
+        'ours, bfloat16': (*step, '--sides=ours', '--precision=bfloat16'),
         'digits': (*digits, '--config.epochs=1') if small else digits,
         'end to end': ('-m', 'benchmarks.end_to_end', *runs),
         'profile': profile if small else (*profile, '--config.precision=bfloat16'),
     }
     if devices > 1:
-        found['two columns'] = (*step, '--sides=ours', '--column=2')
-    return found
+        columns = (*step, '--sides=ours', '--column=2')
+        found |= {'two columns, float32': columns, 'two columns, bfloat16': (*columns, '--precision=bfloat16')}
+    return found | {'step, bfloat16': (*step, '--precision=bfloat16'), 'step, float32': step}
 
 
-def outcome_of(name: str, arguments: tuple[str, ...]) -> Outcome:
-    """Runs a part in a process of its own, which prints as it goes."""
+def outcome_of(name: str, arguments: tuple[str, ...], timeout: float = 0) -> Outcome:
+    """Runs a part in a process of its own, which prints as it goes; it is killed after `timeout` seconds, if not 0."""
     command = (sys.executable, *arguments)
     environment = os.environ | {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false', 'COLUMNS': '120', 'PYTHONUNBUFFERED': '1'}
     lines, began = [], time.monotonic()
@@ -91,10 +98,16 @@ def outcome_of(name: str, arguments: tuple[str, ...]) -> Outcome:
             errors='replace',
         ) as process:
             assert process.stdout is not None
+            if timeout:
+                deadline = threading.Timer(timeout, process.kill)
+                deadline.daemon = True
+                deadline.start()
             for line in process.stdout:
                 print(line, end='')
                 lines.append(_COLORS.sub('', line.rstrip()))
         code = process.returncode
+        if timeout:
+            deadline.cancel()
     except OSError as error:
         code, lines = 1, [str(error)]
     return Outcome(name, ('python', *arguments), code, time.monotonic() - began, '\n'.join(lines))
@@ -151,15 +164,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--small', action='store_true', help='small networks, a few steps: a trial of the parts')
     parser.add_argument('--output', type=pathlib.Path, help='the document; by default docs/gpu.md')
+    parser.add_argument('--parts', help='some of them alone, by the beginnings of their names, as in numerics,ours')
+    parser.add_argument('--timeout', type=float, default=0, help='seconds after which a part is ended; 0 for never')
     given = parser.parse_args()
     device, devices = devices_here()
     if given.output is None and (given.small or device == 'cpu'):
         raise UserError(f'docs/gpu.md is for a GPU; on {device}, or with --small, name another file with --output.')
     output, outcomes = given.output or SHIPPED, []
+    wanted = tuple(given.parts.split(',')) if given.parts else ('',)
     with tempfile.TemporaryDirectory() as directory:
-        for name, arguments in parts(given.small, devices, directory).items():
+        chosen = {name: one for name, one in parts(given.small, devices, directory).items() if name.startswith(wanted)}
+        if not chosen:
+            raise UserError(f'--parts={given.parts} names no part.')
+        for name, arguments in chosen.items():
             print(f'\n=== {name}: python {" ".join(arguments)}', flush=True)
-            outcomes.append(outcome_of(name, arguments))
+            outcomes.append(outcome_of(name, arguments, given.timeout))
             output.write_text(page(outcomes, device, devices))  # what has been measured is kept, whatever comes
     failed = [one.name for one in outcomes if one.code]
     print(f'\nWrote {output}. Failed: {", ".join(failed) or "none"}.')

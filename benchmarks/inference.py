@@ -28,7 +28,8 @@ from alexnet_jax.data.opening import settings_of
 from alexnet_jax.data.placing import link
 from alexnet_jax.runs.build import build, first_state
 from alexnet_jax.runs.parameters_file import write_network
-from alexnet_jax.runtime.devices import available_cores, choose_platform
+from alexnet_jax.runtime.devices import available_cores
+from benchmarks.gpu import devices_here
 from benchmarks.photographs import photographs
 from experiments import digits, paper
 
@@ -83,7 +84,8 @@ def main() -> None:
     parser.add_argument('--rivals', nargs='*', default=kinds, help="PyTorch's kinds, as in torch_features.py")
     options = parser.parse_args()
     console = Console(width=120, highlight=False)
-    console.print(choose_platform())
+    jax.config.update('jax_platforms', 'cpu')  # of this process alone, so that those that are measured find memory free
+    console.print('{}, {} of them'.format(*devices_here()))
     has_torch = importlib.util.find_spec('torch') is not None
     if not has_torch:
         console.print('PyTorch is not installed: only our side is measured.')

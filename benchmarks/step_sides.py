@@ -1,12 +1,13 @@
 """The two sides of `train_step.py`: our training step and PyTorch's, on the same made-up batch."""
 
+import contextlib
 import dataclasses
 import gc
 import os
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ from alexnet_jax.training.dispatch import compile_first, finish, holds_memory
 from alexnet_jax.training.optimizer import layer_rates
 from experiments import paper
 
+_QUICK, _LOOK = 0.1, 1.0  # seconds: a step that takes less is first looked at for so long
 _MOST_UNMEASURED = 5  # steps before a measurement
 _FEW_PAGES = 10_000  # of 4 kB: little beside what a step takes where memory was not kept
 
@@ -66,6 +68,11 @@ class Side:
         if not np.isfinite(loss):
             raise UserError(f'the loss is {loss}: what is measured is no training.')
 
+    def forget_first(self) -> None:
+        """The first measurement no longer counts."""
+        for values in (self.seconds, self.own, self.system):
+            del values[0]
+
     @property
     def median(self) -> float:
         """Median wall-clock seconds of a step."""
@@ -80,6 +87,7 @@ def paper_experiment(batch: int, precision: str) -> Experiment:
 def on_one_device(config: Config, batch: int, precision: str, column: int = 1) -> Experiment:
     """Any network on one device, or with its columns on `column` devices."""
     fields = {'batch_size': batch, 'precision': precision, 'mesh.data': 1, 'mesh.column': column}
+    fields |= {'learning_rate': 1e-5}  # thousands of steps on one batch of noise are not to diverge or die out
     return build(config.replace(**fields))
 
 
@@ -174,7 +182,7 @@ def take_turns(sides: dict[str, Side], console: Console, *, rounds: int, seconds
     """Measures every side once, then ours and the fastest others in turn.
 
     Args:
-      sides: by name; one that cannot be compiled is taken out, with a line that says so.
+      sides: by name; one of PyTorch that fails is taken out, with a line that says so.
       console: where to tell how it goes.
       rounds: how often those that go on are measured.
       seconds: how long a measurement takes.
@@ -185,16 +193,15 @@ def take_turns(sides: dict[str, Side], console: Console, *, rounds: int, seconds
     """
     for name, side in list(sides.items()):
         start = time.perf_counter()
-        try:
+        with _leaving_out(name, sides, console):
             side.steps(1)
-        except RuntimeError as error:  # torch.compile raises many kinds of it
-            if 'compiled' not in name:
-                raise
-            console.print(f'{name}: left out, {str(error).splitlines()[0]}', highlight=False, soft_wrap=True)
-            del sides[name]
+            ready = time.perf_counter() - start
+            side.measure(0)
+            if side.median < _QUICK:  # of which one alone says little
+                side.measure(_LOOK)
+                side.forget_first()
+        if name not in sides:
             continue
-        ready = time.perf_counter() - start
-        side.measure(0)
         console.print(
             f'{name}: ready after {ready:.1f} s; {side.seconds[0]:.4f} s a step, {side.own[0]:.3f} of processor time '
             f"and {side.system[0]:.3f} of the system's",
@@ -207,12 +214,25 @@ def take_turns(sides: dict[str, Side], console: Console, *, rounds: int, seconds
         sides[name].steps = _left_out  # lets go of its memory
     gc.collect()
     for _ in range(rounds):
-        for name in going_on:
-            sides[name].measure(seconds)
-    for name in going_on:
-        for values in (sides[name].seconds, sides[name].own, sides[name].system):
-            del values[0]
-    return ahead
+        for name in [name for name in going_on if name in sides]:
+            with _leaving_out(name, sides, console):
+                sides[name].measure(seconds)
+    for name in [name for name in going_on if name in sides]:
+        sides[name].forget_first()
+    return [name for name in ahead if name in sides]
+
+
+@contextlib.contextmanager
+def _leaving_out(name: str, sides: dict[str, Side], console: Console) -> Iterator[None]:
+    """Takes a side of PyTorch out where it fails, whatever it raises: torch.compile raises many kinds of errors."""
+    try:
+        yield
+    except Exception as error:
+        if name == 'ours':
+            raise
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        console.print(f'{name}: left out, {first}', highlight=False, soft_wrap=True)
+        del sides[name]
 
 
 def _left_out(count: int) -> float:
@@ -245,7 +265,8 @@ def compare(experiment: Experiment, written_out: bool) -> dict[str, float]:
         logits = network.apply({'params': parameters}, images)
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch['label']).mean(), logits
 
-    (_, logits), gradients = jax.jit(jax.value_and_grad(loss_of, has_aux=True))(parameters)
+    with jax.default_device(jax.devices('cpu')[0]), jax.default_matmul_precision('highest'):
+        (_, logits), gradients = jax.jit(jax.value_and_grad(loss_of, has_aux=True))(jax.device_get(parameters))
     other = torch_alexnet.TorchAlexNet(table, config.columns, config.data.crop_size, written_out).eval()
     other.load(jax.device_get(parameters))
     found = other(torch.tensor(torch_alexnet.padded(images, table)))

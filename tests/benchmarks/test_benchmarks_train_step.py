@@ -90,7 +90,30 @@ def test_a_side_that_cannot_be_compiled_is_left_out_and_said_so():
     assert 'torch compiled: left out, no compiler' in said.get()
     assert list(sides) == ['ours']
     with pytest.raises(RuntimeError, match='no compiler'):
-        take_turns({'torch eager': Side(broken)}, console, rounds=1, seconds=0.0, finalists=1)
+        take_turns({'ours': Side(broken)}, console, rounds=1, seconds=0.0, finalists=1)
+
+
+@pytest.mark.parametrize('step', [2, 3, 5])
+def test_a_side_that_fails_later_costs_one_line(step):
+    left = [step]
+
+    def breaks(count):
+        left[0] -= 1
+        if not left[0]:
+            raise MemoryError('out of memory')
+        return 1.0
+
+    console, sides = fakes.console(), {'ours': Side(lambda count: 1.0), 'torch eager': Side(breaks)}
+    assert take_turns(sides, console, rounds=2, seconds=0.0, finalists=1) == []
+    assert 'torch eager: left out, out of memory' in console.file.getvalue() and len(sides['ours'].seconds) == 2
+
+
+def test_a_quick_step_is_first_looked_at_for_a_second(monkeypatch):
+    clock, order = [0.0], []
+    monkeypatch.setattr('benchmarks.step_sides.time.perf_counter', lambda: clock[0])
+    sides = {'ours': made_side(order, 'ours', 0.01, clock)}
+    take_turns(sides, fakes.console(), rounds=1, seconds=0.0, finalists=1)
+    assert ('ours', 100) in order and len(sides['ours'].seconds) == 1
 
 
 def test_what_diverges_is_not_measured():

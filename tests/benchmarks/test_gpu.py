@@ -25,7 +25,7 @@ def test_all_parts_run_in_small_on_a_cpu(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     page = output.read_text()
     names = list(gpu.parts(True, 2, ''))
-    assert re.findall(r'^\| (.+) \| done \| \d+ s \|$', page, re.MULTILINE) == names and 'two columns' in names
+    assert re.findall(r'^\| (.+) \| done \| \d+ s \|$', page, re.MULTILINE) == names and 'two columns, float32' in names
     assert 'images/s, median' in page and 'Ended after step' in page and 'of the slower' in page
 
 
@@ -42,6 +42,23 @@ def test_a_part_that_fails_is_reported_and_the_rest_goes_on(tmp_path, monkeypatc
     assert '| two | **failed, exit code 3** |' in page and '\ntwo is not\n' in page
     assert '| three | done |' in page and '\nthree false\n' in page
     assert 'Failed: two.' in capsys.readouterr().out
+
+
+def test_some_parts_and_one_that_takes_too_long(tmp_path, monkeypatch):
+    commands = {
+        'ours, float32': ('-c', 'print("ours is done")'),
+        'ours, bfloat16': ('-c', 'import time; print("begun", flush=True); time.sleep(60)'),
+        'step': ('-c', 'raise AssertionError'),
+    }
+    monkeypatch.setattr(gpu, 'parts', lambda small, devices, directory: commands)
+    monkeypatch.setattr(sys, 'argv', ['gpu', f'--output={tmp_path / "gpu.md"}', '--parts=ours', '--timeout=3'])
+    assert gpu.main() == 1
+    page = (tmp_path / 'gpu.md').read_text()
+    assert '| ours, float32 | done |' in page and '\nbegun\n' in page and '| ours, bfloat16 | **failed' in page
+    assert '| step' not in page
+    monkeypatch.setattr(sys, 'argv', ['gpu', f'--output={tmp_path / "gpu.md"}', '--parts=nothing'])
+    with pytest.raises(UserError, match='--parts=nothing names no part'):
+        gpu.main()
 
 
 def test_the_shipped_document_is_of_gpus_alone(monkeypatch):
