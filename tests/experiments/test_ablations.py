@@ -141,7 +141,8 @@ FIELDS = {
     'blending': {'data.blend_probability': 0.05},
     'no_color': {'data.color_std': 0.0},
     'no_crop_no_mirror': {'data.random_crop': False, 'data.mirror': False},
-    'tanh': {f'network.{new}.type': 'tanh' for new in [f'tanh{i}' for i in range(1, 8)]},
+    'tanh': {f'network.{new}.type': 'tanh' for new in [f'tanh{i}' for i in range(1, 8)]}
+    | {f'network.{name}.bias': 0.0 for name in ('conv2', 'conv4', 'conv5', 'fc6', 'fc7')},
 }
 
 
@@ -305,7 +306,7 @@ def test_it_learns_in_the_training_step_with_a_device_a_column(name):
     config.mesh.column = config.columns
     experiment = build(typed(config))
     step = lowered_step(experiment).compile()
-    rate = 0.02 if name == 'tanh' else 0.002  # tanh with biases of 1 begins flat
+    rate = 0.05 if name == 'tanh' else 0.002  # the paper's small weights pass less of it through tanh
     state, *rest = made_up_arguments(experiment, np.random.default_rng(0), rate)
     before = jax.tree.map(np.copy, state.parameters)
     places = jax.tree.map(lambda x: x.sharding, step_arguments(experiment))
