@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib
 import io
+import json
 import pathlib
 import re
 
@@ -138,3 +139,31 @@ def test_commands_name_modes_flags_fields_and_experiments_that_exist(name):
     for file, variant in re.findall(r'(\w+)\.py:(\w+)', words):
         if file != 'finetune' and variant.islower():
             importlib.import_module(f'experiments.{file}').get_config(variant)
+
+
+ROW = re.compile(r'^\| (.+?) \| (\d) \| (\S+) % \((\S+) to (\S+)\) \| (?:(\S+) ± (\S+))? ?\|', re.M)
+
+
+def test_the_table_of_ablations_is_that_of_its_numbers():
+    runs = json.loads((ROOT / 'docs/ablations_cifar10.json').read_text())
+
+    def errors(variant, views='ten'):
+        return np.array([100 * run['errors'][views]['top1'] for run in runs if run['variant'] == variant])
+
+    text, base = (ROOT / 'docs/ablations.md').read_text(), errors('cifar10_columns')
+    rows = {words[0]: words[1:] for words in ROW.findall(text[text.index('## On photographs') :])}
+    assert len(rows) == 1 + len({run['variant'] for run in runs})
+    for name, (seeds, mean, least, most, difference, uncertain) in rows.items():
+        variant = re.search(r'`(\w+)(?:\.py)?`', name)
+        own = f'cifar10_columns:{variant[1]}' if variant and variant[1] != 'cifar10_columns' else 'cifar10_columns'
+        found = errors(own, 'center' if 'center' in name else 'ten')
+        assert int(seeds) == len(found)
+        np.testing.assert_allclose(
+            [float(mean), float(least), float(most)], [found.mean(), found.min(), found.max()], atol=6e-3
+        )
+        if difference:
+            assert float(difference) == pytest.approx(found.mean() - base.mean(), abs=6e-3), name
+            each = [np.std(one, ddof=1) / len(one) ** 0.5 for one in (found, base)]
+            if 'center' in name:
+                each = [np.std(found - base, ddof=1) / len(base) ** 0.5]
+            assert float(uncertain) == pytest.approx(np.hypot(*each) if len(each) > 1 else each[0], abs=6e-3), name
