@@ -97,11 +97,11 @@ def check_values(config: 'Config | None', workdir: str | None, mode: str, values
         from alexnet_jax.runs.workdir import check_checkpoint
 
         check_checkpoint(workdir, values['checkpoint'])
-    if config and not values['ensemble'] and (mode in _OF_DATA or (mode == 'features' and not values['images'])):
-        from alexnet_jax.data.missing import check_prepared
-
-        check_prepared(config.data)
     if mode in ('features', 'neighbors') and config:
         from alexnet_jax.model.layer_specs import check_layer
 
         check_layer(config.network, values['layer'])
+    if config and not values['ensemble'] and (mode in _OF_DATA or (mode == 'features' and not values['images'])):
+        from alexnet_jax.data.missing import check_prepared
+
+        check_prepared(config.data)

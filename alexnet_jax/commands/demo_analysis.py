@@ -154,6 +154,7 @@ def _open_features(run: Run) -> tuple[tuple[np.ndarray, Shards] | None, str]:
     line = activation_of(run.config.network, FEATURES)
     expected = about_features(run, FEATURES, line, data, 'train', [])
     whole = values.shape == (about.get('images'), about.get('values'))
+    whole = whole and about.get('class_names') == [*run.class_names]
     if not whole or any(about.get(name) != value for name, value in expected.items()):
         return None, (
             'the features are of other images or of another network; delete them, and --mode=features makes them again'

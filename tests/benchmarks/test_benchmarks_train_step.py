@@ -112,7 +112,7 @@ def test_a_quick_step_is_first_looked_at_for_a_second(monkeypatch):
     clock, order = [0.0], []
     monkeypatch.setattr('benchmarks.step_sides.time.perf_counter', lambda: clock[0])
     sides = {'ours': made_side(order, 'ours', 0.01, clock)}
-    take_turns(sides, fakes.console(), rounds=1, seconds=0.0, finalists=1)
+    take_turns(sides, fakes.console(), rounds=1, seconds=1.5, finalists=1)
     assert ('ours', 100) in order and len(sides['ours'].seconds) == 1
 
 

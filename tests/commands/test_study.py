@@ -145,6 +145,7 @@ def test_a_signal_stops_the_run_and_the_study(number, made):
         wait_for(lambda: 'waits 0 train' in made.calls(), seconds=60)
         os.kill(os.getpid(), number)
 
+    before = signal.signal(number, signal.default_int_handler)  # where the tests run in the background it is ignored
     handlers = signal.getsignal(number)
     threading.Thread(target=interrupt, daemon=True).start()
     start = time.monotonic()
@@ -152,6 +153,7 @@ def test_a_signal_stops_the_run_and_the_study(number, made):
         made(['base', 'waits', 'deeper'], [0])
     assert stopped.value.code == 128 + number and time.monotonic() - start < 50
     assert made.calls()[-1] == 'waits 0 train' and signal.getsignal(number) == handlers
+    signal.signal(number, before)
 
 
 def test_a_study_under_nohup_ignores_what_the_terminal_says_and_so_do_its_runs(made):

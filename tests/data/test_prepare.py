@@ -727,7 +727,7 @@ def test_manifest_of_another_format(copy, version):
         open_prepared(copy)
 
 
-@pytest.mark.parametrize('field', ['format', *(f.name for f in dataclasses.fields(PreparedDataSet)[1:-3])])
+@pytest.mark.parametrize('field', ['format', *(f.name for f in dataclasses.fields(PreparedDataSet)[1:-4])])
 def test_manifest_without_a_field(copy, field):
     edit_manifest(copy, lambda fields: fields.pop(field))
     with pytest.raises(UserError, match=f'is damaged.*{field}'):

@@ -62,6 +62,7 @@ ASKED_FOR = {
     'rate_control.layer_factors',
     'pretrained.workdir',
     'pretrained.checkpoint',
+    'pretrained.mean',
     'pretrained.new_layers',
     'data.source',
     'data.storage',
@@ -141,6 +142,7 @@ def workdir(data, tmp_path):
 
 
 OTHER_WORDS = {
+    'own': 'run',
     'network': 'float16',
     'up': 'down',
     'float32': 'bfloat16',
