@@ -12,35 +12,29 @@ from jax import Array
 from jax.typing import DTypeLike
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnames=('dtype',))
 def narrowed(x: Array, dtype: DTypeLike) -> Array:
     """The values [batch, ...] in a type of fewer bits; its gradient there is of a sum over images, not their mean."""
-    return x.astype(dtype)
+    return _cast(x, dtype, -1)
 
 
-def _narrowed_forward(x: Array, dtype: DTypeLike) -> tuple[Array, Array]:
-    return x.astype(dtype), jnp.zeros((), x.dtype)
-
-
-def _narrowed_backward(dtype: DTypeLike, like: Array, gradient: Array) -> tuple[Array]:
-    return (gradient.astype(like.dtype) / gradient.shape[0],)
-
-
-narrowed.defvjp(_narrowed_forward, _narrowed_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnames=('dtype',))
 def widened(x: Array, dtype: DTypeLike) -> Array:
     """The values [batch, ...] in the type they had before `narrowed`, whose scale the gradient gets back."""
+    return _cast(x, dtype, 1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnames=('dtype', 'power'))
+def _cast(x: Array, dtype: DTypeLike, power: int) -> Array:
+    """The values in another type; their gradient is multiplied by a power of the number of images."""
     return x.astype(dtype)
 
 
-def _widened_forward(x: Array, dtype: DTypeLike) -> tuple[Array, Array]:
+def _forward(x: Array, dtype: DTypeLike, power: int) -> tuple[Array, Array]:
     return x.astype(dtype), jnp.zeros((), x.dtype)
 
 
-def _widened_backward(dtype: DTypeLike, like: Array, gradient: Array) -> tuple[Array]:
-    return ((gradient * gradient.shape[0]).astype(like.dtype),)
+def _backward(dtype: DTypeLike, power: int, like: Array, gradient: Array) -> tuple[Array]:
+    factor = float(gradient.shape[0]) ** power
+    return ((factor * gradient.astype(jnp.float32)).astype(like.dtype),)
 
 
-widened.defvjp(_widened_forward, _widened_backward)
+_cast.defvjp(_forward, _backward)
